@@ -1,0 +1,66 @@
+# Everything a contributor or an operator types. `make` alone lists it.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+# uv is used when it is there, else pip; both install only what the lock names, by hash.
+UV := $(shell command -v uv 2>/dev/null)
+ifdef UV
+install = $(UV) pip install --quiet --python $(BIN)/python
+else
+install = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+endif
+
+help: ## list the commands
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.runtime: requirements.lock pyproject.toml
+	@printf '… environment      %s (first time: about half a minute)\n' '$(VENV)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(install) --require-hashes -r requirements.lock
+	@$(install) --no-deps --no-build-isolation -e .
+	@printf '✓ environment      %s, %s packages\n' '$(VENV)' "$$(ls -d $(VENV)/lib/python3*/site-packages/*.dist-info | wc -l)"
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
+	@$(install) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+up: $(VENV)/.runtime ## start the whole system on this machine; hand on arguments with ARGS="…"
+	@exec $(BIN)/studio up $(ARGS)
+
+test: $(VENV)/.dev ## every lane that needs no engine: pure, store, rpc, system
+	$(BIN)/pytest -q -n 2 tests/pure tests/store tests/rpc
+	$(BIN)/pytest -q tests/system
+
+check: $(VENV)/.dev ## style, types, import rules, generated code, migrations, file sizes
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python proto/generate.py --check
+	cd proto && ../$(BIN)/buf lint
+	cd proto && ../$(BIN)/buf breaking --against baseline.binpb
+	$(BIN)/python -m studio_coordinator migrations-check
+	@$(BIN)/python tests/file_sizes.py
+
+test-engine: $(VENV)/.dev ## real vLLM on this machine's CPU, through the gateway, with the openai client
+	$(BIN)/pytest -q tests/engine
+
+proto: $(VENV)/.dev ## generate the contract's Python code
+	$(BIN)/python proto/generate.py
+
+bench: $(VENV)/.dev ## benchmarks; each prints ratios
+	$(BIN)/python bench/gateway.py
+
+lock: ## make the lock files anew from pyproject.toml (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --all-extras --group build pyproject.toml -o requirements.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --all-extras --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+
+clean: ## remove the environment and what tools left behind
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.PHONY: help up test check test-engine proto bench lock clean
