@@ -1,0 +1,1 @@
+"""Engine drivers: one file for each engine, behind the protocol of `base`."""
