@@ -35,6 +35,8 @@ class LaunchContext:
     cache_dir: Path
     # The replica's id: what its processes are called where the engine can say so.
     process_label: str
+    # Memory of each GPU, in bytes; 0: unknown.
+    gpu_total_bytes: int = 0
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,72 @@
+"""Driver of the demo engine, the stand-in that ships with the agent (`studio_agent.demo_engine`)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from studio.v1.recipe_pb2 import DemoArgs, Recipe
+from studio.v1.replica_pb2 import Failure, ReplicaFigures, StartProgress
+
+from studio_agent.engines import environ, failures, figures, flags, phases
+from studio_agent.engines.base import LaunchContext, LaunchSpec
+from studio_agent.engines.vllm_failures import VLLM_FAILURES
+from studio_agent.engines.vllm_metrics import VLLM_METRICS
+from studio_agent.engines.vllm_phases import VLLM_PHASES
+
+MEMORY_DIR = "STUDIO_DEMO_GPU_MEMORY_DIR"
+OWNED_FLAGS = ("model", "host", "port")
+
+
+class DemoDriver:
+    """Speaks, logs and counts in vLLM's words, so it reads the log and the metrics with vLLM's tables.
+
+    Arguments that only a real engine can follow (parallelism, data types, …) are accepted and mean nothing to it.
+    """
+
+    name = "demo"
+    default_version = ""
+    ready_path = "/health"
+
+    def launch_spec(self, recipe: Recipe, context: LaunchContext) -> LaunchSpec:
+        """One flag for each field of `DemoArgs` that is set."""
+        args = recipe.args
+        argv = [*context.program, "--model", *context.model_names]
+        argv += ["--host", context.host, "--port", str(context.port)]
+        typed: dict[str, int] = {}
+        if args.max_model_len.WhichOneof("kind") == "value":
+            typed["max-model-len"] = args.max_model_len.value
+        if args.HasField("max_num_seqs"):
+            typed["max-num-seqs"] = args.max_num_seqs
+        for flag, number in typed.items():
+            argv += flags.words(flag, number, f"args.{flag}")
+        settings = _settings(args.demo)
+        for flag, value in settings.items():
+            # A switch that is off is left out: argparse has no `--no-` form for it.
+            if value is not False:
+                argv += flags.words(flag, value, f"args.demo.{flag.replace('-', '_')}")
+        argv += flags.extra_words(recipe.extra_args, OWNED_FLAGS, [*typed, *settings])
+        env = environ.base(context)
+        if MEMORY_DIR not in recipe.env:
+            env[MEMORY_DIR] = str(context.cache_dir / "demo-gpu-memory")
+        return LaunchSpec(tuple(argv), environ.with_recipe(env, recipe.env))
+
+    def progress(self, line: str) -> StartProgress | None:
+        """As vLLM's."""
+        return phases.progress(line, VLLM_PHASES)
+
+    def classify(self, lines: Sequence[str], exit_code: int | None) -> Failure:
+        """As vLLM's."""
+        return failures.classify(lines, exit_code, VLLM_FAILURES)
+
+    def canary(self, model_name: str) -> tuple[str, dict[str, Any]]:
+        """A completion of one token."""
+        return "/v1/completions", {"model": model_name, "prompt": "Hi", "max_tokens": 1, "temperature": 0}
+
+    def figures(self, metrics_text: str, at: Timestamp) -> ReplicaFigures:
+        """As vLLM's."""
+        return figures.read(metrics_text, at, VLLM_METRICS)
+
+
+def _settings(demo: DemoArgs) -> dict[str, bool | int | float | str]:
+    """The fields that are set, under the names of their flags."""
+    return {field.name.replace("_", "-"): value for field, value in demo.ListFields()}

@@ -1,0 +1,61 @@
+"""The environment of an engine process: built from empty, with a recipe's own variables last.
+
+A recipe may tune its engine; it may not choose which code is loaded, which devices are seen, where traffic goes, or open
+routes that are meant for the agent.
+"""
+
+import re
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from pathlib import PurePath
+
+from studio_agent.engines.base import LaunchContext
+from studio_agent.engines.errors import RecipeError
+from studio_agent.engines.flags import checked
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# Matched against the upper-case name.
+DENIED = (
+    "LD_*",
+    "PYTHON*",
+    "PATH",
+    "*_PROXY",
+    "CUDA_VISIBLE_DEVICES",
+    "HIP_VISIBLE_DEVICES",
+    "ROCR_VISIBLE_DEVICES",
+    "NVIDIA_*",
+    "CUDA_INJECTION*",
+    "NCCL_*PLUGIN*",
+    "HF_ENDPOINT",
+    "VLLM_SERVER_DEV_MODE",
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING",
+    "VLLM_PLUGINS",
+    "STUDIO_REPLICA",
+)
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def base(context: LaunchContext) -> dict[str, str]:
+    """What every engine gets. Its HOME is in the cache, so that what libraries compile is kept between starts."""
+    # Engines call compilers that stand beside their own program.
+    beside = str(PurePath(context.program[0]).parent)
+    env = {
+        "PATH": f"{beside}:{SYSTEM_PATH}" if beside.startswith("/") else SYSTEM_PATH,
+        "HOME": str(context.cache_dir / "home"),
+        "LANG": "C.UTF-8",
+    }
+    if context.gpu_uuids:
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(context.gpu_uuids)
+    return env
+
+
+def with_recipe(env: Mapping[str, str], recipe_env: Mapping[str, str]) -> dict[str, str]:
+    """``env`` and the recipe's variables. Raises RecipeError where a name is denied or the agent's own."""
+    for name, value in sorted(recipe_env.items()):
+        path = f"env.{name}"
+        if not NAME.fullmatch(name):
+            raise RecipeError(path, "a variable is named by letters, digits and underscores")
+        if name in env or any(fnmatchcase(name.upper(), pattern) for pattern in DENIED):
+            raise RecipeError(path, "is set by the agent, or not allowed in a recipe")
+        checked(value, path)
+    return {**env, **recipe_env}

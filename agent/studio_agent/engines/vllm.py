@@ -1,0 +1,201 @@
+"""Driver of vLLM 0.33 (and of 0.32, which is what runs on a CPU): recipe to `vllm serve`.
+
+Words used here: an *owned* flag is set by the agent alone; a *typed* one comes from the recipe's `args`; the rest comes from
+`extra_args`. A boolean that the recipe leaves out is not passed at all, so the engine's default holds.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.timestamp_pb2 import Timestamp
+from studio.v1.recipe_pb2 import EngineArgs, LoraAdapter, Recipe
+from studio.v1.replica_pb2 import Failure, ReplicaFigures, StartProgress
+
+from studio_agent.engines import environ, failures, figures, flags, phases
+from studio_agent.engines.base import LaunchContext, LaunchSpec
+from studio_agent.engines.errors import RecipeError
+from studio_agent.engines.vllm_failures import VLLM_FAILURES
+from studio_agent.engines.vllm_metrics import VLLM_METRICS
+from studio_agent.engines.vllm_phases import VLLM_PHASES
+
+GIB = 1024**3
+DEFAULT_CPU_KV_GIB = 1
+# An engine core that is told to stop gets this long before vLLM itself kills it; vLLM's own default on CUDA is no time at all.
+WORKER_SHUTDOWN_SECONDS = "15"
+OWNED_FLAGS = (
+    "model",
+    "model-tag",
+    "served-model-name",
+    "host",
+    "port",
+    "uds",
+    "api-key",
+    "root-path",
+    "config",
+    "headless",
+    "grpc",
+    "grpc-port",
+    "ssl-keyfile",
+    "ssl-certfile",
+    "ssl-ca-certs",
+    "ssl-cert-reqs",
+    "ssl-ciphers",
+    "enable-ssl-refresh",
+    "device-ids",
+    "disable-access-log-for-endpoints",
+)
+# Fields of EngineArgs that are one flag: with a value, or a switch.
+PLAIN_FLAGS = {
+    "pipeline_parallel": "pipeline-parallel-size",
+    "data_parallel": "data-parallel-size",
+    "dtype": "dtype",
+    "quantization": "quantization",
+    "kv_cache_dtype": "kv-cache-dtype",
+    "max_num_seqs": "max-num-seqs",
+    "max_num_batched_tokens": "max-num-batched-tokens",
+    "load_format": "load-format",
+    "tokenizer": "tokenizer",
+    "seed": "seed",
+    "reasoning_parser": "reasoning-parser",
+    "chat_template": "chat-template",
+    "expert_parallel": "enable-expert-parallel",
+    "prefix_caching": "enable-prefix-caching",
+    "chunked_prefill": "enable-chunked-prefill",
+    "enforce_eager": "enforce-eager",
+    "trust_remote_code": "trust-remote-code",
+    "sleep_mode": "enable-sleep-mode",
+}
+
+
+class VllmDriver:
+    """See the module."""
+
+    name = "vllm"
+    default_version = "0.33.0"
+    ready_path = "/health"
+
+    def launch_spec(self, recipe: Recipe, context: LaunchContext) -> LaunchSpec:
+        """`vllm serve MODEL …`, listening on the given address alone."""
+        if not context.model_path or context.model_path.startswith("-"):
+            raise RecipeError("model.source", f"vLLM needs a model, not {context.model_path!r}")
+        if recipe.args.HasField("demo"):
+            raise RecipeError("args.demo", "is for the demo engine only")
+        if recipe.args.sleep_mode and not context.gpu_uuids:
+            raise RecipeError("args.sleep_mode", "vLLM can sleep on a GPU only")
+        argv = [*context.program, "serve", flags.checked(context.model_path, "model.source")]
+        argv += flags.words("served-model-name", context.model_names, "model_names")
+        argv += ["--host", context.host, "--port", str(context.port)]
+        argv += ["--disable-access-log-for-endpoints", "/health,/metrics"]
+        typed = dict(_typed_flags(recipe, context))
+        for flag, (path, value) in typed.items():
+            argv += flags.words(flag, value, path)
+        argv += flags.extra_words(recipe.extra_args, OWNED_FLAGS, typed)
+        return LaunchSpec(tuple(argv), environ.with_recipe(_environment(recipe, context), recipe.env))
+
+    def progress(self, line: str) -> StartProgress | None:
+        """By vLLM's phase table."""
+        return phases.progress(line, VLLM_PHASES)
+
+    def classify(self, lines: Sequence[str], exit_code: int | None) -> Failure:
+        """By vLLM's failure table."""
+        return failures.classify(lines, exit_code, VLLM_FAILURES)
+
+    def canary(self, model_name: str) -> tuple[str, dict[str, Any]]:
+        """A completion of one token."""
+        return "/v1/completions", {"model": model_name, "prompt": "Hi", "max_tokens": 1, "temperature": 0}
+
+    def figures(self, metrics_text: str, at: Timestamp) -> ReplicaFigures:
+        """By vLLM's metric names."""
+        return figures.read(metrics_text, at, VLLM_METRICS)
+
+
+def _typed_flags(recipe: Recipe, context: LaunchContext) -> Iterator[tuple[str, tuple[str, Any]]]:
+    """Pairs of flag and (path in the recipe, value)."""
+    args = recipe.args
+    if recipe.model.revision and not _is_local(context.model_path):
+        yield "revision", ("model.revision", recipe.model.revision)
+    if args.HasField("max_model_len"):
+        length = args.max_model_len.value if args.max_model_len.WhichOneof("kind") == "value" else "auto"
+        yield "max-model-len", ("args.max_model_len", length)
+    tensor_parallel = _tensor_parallel(args, len(context.gpu_uuids))
+    if tensor_parallel is not None:
+        yield "tensor-parallel-size", ("args.tensor_parallel", tensor_parallel)
+    yield from _memory_flags(args, context)
+    for field, value in args.ListFields():
+        if field.name in PLAIN_FLAGS:
+            yield PLAIN_FLAGS[field.name], (f"args.{field.name}", value)
+    yield from _feature_flags(recipe)
+
+
+def _feature_flags(recipe: Recipe) -> Iterator[tuple[str, tuple[str, Any]]]:
+    """What needs a switch and a value together."""
+    args = recipe.args
+    if args.tool_parser:
+        yield "enable-auto-tool-choice", ("args.tool_parser", True)
+        yield "tool-call-parser", ("args.tool_parser", args.tool_parser)
+    if args.HasField("speculative"):
+        yield "speculative-config", ("args.speculative", MessageToDict(args.speculative))
+    if recipe.lora:
+        yield "enable-lora", ("lora", True)
+        yield "lora-modules", ("lora", [_lora_module(adapter) for adapter in recipe.lora])
+
+
+def _tensor_parallel(args: EngineArgs, gpus: int) -> int | None:
+    """How many GPUs share each layer. `auto`, and nothing at all on several GPUs, means: all that are left by the other ways."""
+    others = (args.pipeline_parallel or 1) * (args.data_parallel or 1)
+    wanted = args.tensor_parallel.value if args.tensor_parallel.WhichOneof("kind") == "value" else 0
+    if not wanted and gpus % others:
+        raise RecipeError(
+            "args.tensor_parallel", f"{gpus} GPUs cannot be shared evenly by {others} pipelines or copies"
+        )
+    if gpus and wanted * others > gpus:
+        raise RecipeError("args.tensor_parallel", f"needs {wanted * others} GPUs, but {gpus} are assigned")
+    if wanted:
+        return wanted
+    return max(1, gpus // others) if args.HasField("tensor_parallel") or gpus > others else None
+
+
+def _memory_flags(args: EngineArgs, context: LaunchContext) -> Iterator[tuple[str, tuple[str, Any]]]:
+    """On a GPU: the size of the KV pool, and the share of the device that the assigned bytes are."""
+    if not context.gpu_uuids:
+        return
+    if args.HasField("kv_cache_memory_bytes"):
+        yield "kv-cache-memory-bytes", ("args.kv_cache_memory_bytes", args.kv_cache_memory_bytes)
+    if context.gpu_memory_bytes and context.gpu_total_bytes:
+        # vLLM's share is one of the whole device, rounded down so that it never takes more than it was given.
+        share = int(context.gpu_memory_bytes / context.gpu_total_bytes * 10_000) / 10_000
+        yield "gpu-memory-utilization", ("resources.gpu.memory", share)
+
+
+def _environment(recipe: Recipe, context: LaunchContext) -> dict[str, str]:
+    env = environ.base(context)
+    env |= {
+        "HF_HOME": str(context.cache_dir / "huggingface"),
+        "VLLM_CACHE_ROOT": str(context.cache_dir / "vllm"),
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS": WORKER_SHUTDOWN_SECONDS,
+        "VLLM_PROCESS_NAME_PREFIX": context.process_label,
+    }
+    if _is_local(context.model_path):
+        env["HF_HUB_OFFLINE"] = "1"
+    if not context.gpu_uuids:
+        # On a CPU the KV pool is whole GiB of the host's memory; without a word from the recipe a small one, so that a
+        # trial does not take the machine.
+        asked = recipe.args.kv_cache_memory_bytes // GIB
+        env["VLLM_CPU_KVCACHE_SPACE"] = str(max(asked, DEFAULT_CPU_KV_GIB))
+    if recipe.args.sleep_mode:
+        # Opens /sleep and /wake_up. They are unguarded, which is one reason why engines listen where only the agent and the
+        # gateway reach them.
+        env["VLLM_SERVER_DEV_MODE"] = "1"
+    return env
+
+
+def _is_local(model_path: str) -> bool:
+    return model_path.startswith("/")
+
+
+def _lora_module(adapter: LoraAdapter) -> dict[str, str]:
+    """In vLLM's JSON form, which takes every name and path."""
+    return {"name": adapter.name, "path": adapter.source.removeprefix("path://").removeprefix("hf://")}
