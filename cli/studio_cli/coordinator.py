@@ -1,0 +1,118 @@
+"""A connection to the coordinator: found, with a deadline on each call, and with its refusals turned back into errors."""
+
+import asyncio
+import getpass
+import os
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import grpc
+from studio.v1.admin_service_pb2_grpc import AdminServiceStub
+from studio_runtime.channel import open_channel
+from studio_runtime.errors import REFUSAL_KEY, StudioError, from_rpc_error
+from studio_runtime.settings import Address
+from studio_runtime.tracing import current_traceparent
+
+from studio_cli.errors import UnreachableError
+
+if TYPE_CHECKING:
+    # Only the stub file knows this class.
+    from studio.v1.admin_service_pb2_grpc import AdminServiceAsyncStub
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+CALL_SECONDS = 10.0
+CONNECT_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Coordinator:
+    """Calls to the coordinator at ``address``."""
+
+    address: Address
+    admin: "AdminServiceAsyncStub"
+
+    async def call(
+        self, method: grpc.aio.UnaryUnaryMultiCallable[Request, Response], request: Request, doing: str
+    ) -> Response:
+        """One call with a deadline; ``doing`` names it in the error. Raises StudioError."""
+        try:
+            return await method(request, timeout=CALL_SECONDS, metadata=call_metadata())
+        except grpc.aio.AioRpcError as error:
+            raise self._refusal(error, doing) from None
+
+    async def stream(
+        self, method: grpc.aio.UnaryStreamMultiCallable[Request, Response], request: Request, doing: str
+    ) -> AsyncIterator[Response]:
+        """What the coordinator sends until it ends the stream. Raises StudioError."""
+        call = method(request, metadata=call_metadata())
+        try:
+            async for response in call:
+                yield response
+        except grpc.aio.AioRpcError as error:
+            raise self._refusal(error, doing) from None
+        finally:
+            call.cancel()
+
+    def _refusal(self, error: grpc.aio.AioRpcError, doing: str) -> StudioError:
+        refused = any(key == REFUSAL_KEY for key, _ in error.trailing_metadata() or ())
+        if error.code() is grpc.StatusCode.UNAVAILABLE and not refused:
+            return unreachable(str(self.address))
+        if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return UnreachableError(
+                f"{doing}: the coordinator at {self.address} did not answer within {CALL_SECONDS:.0f} s",
+                "Look at its log; `studio status` tells whether it answers at all.",
+            )
+        if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+            return StudioError(
+                f"{doing}: the coordinator at {self.address} does not know this request",
+                "It is of another version than this CLI: compare `studio version` with `studio status`.",
+            )
+        return from_rpc_error(error, doing)
+
+
+def call_metadata() -> tuple[tuple[str, str], ...]:
+    """What goes with each call: who asks, and the trace it belongs to."""
+    return (("studio-actor", actor()), ("traceparent", current_traceparent()))
+
+
+def actor() -> str:
+    """``user@host`` of whoever runs the command, in ASCII as gRPC metadata must be."""
+    user = str(os.getuid())
+    with suppress(KeyError, OSError):
+        user = getpass.getuser()
+    return f"{user}@{socket.gethostname()}".encode("ascii", "replace").decode("ascii")
+
+
+def unreachable(where: str) -> UnreachableError:
+    """No coordinator answers at ``where``."""
+    return UnreachableError(
+        f"cannot reach the coordinator at {where}: is it running?",
+        "Start it with `studio up`, or name another one with --coordinator HOST:PORT.",
+    )
+
+
+@asynccontextmanager
+async def connect(addresses: Sequence[Address]) -> AsyncIterator[Coordinator]:
+    """The first of ``addresses`` that accepts a connection. Raises UnreachableError where none does."""
+    for address in addresses:
+        async with open_channel(address) as channel:
+            if await accepts(channel):
+                yield Coordinator(address, AdminServiceStub(channel))
+                return
+    raise unreachable(", ".join(map(str, addresses)))
+
+
+async def accepts(channel: grpc.aio.Channel) -> bool:
+    """Whether the other side takes the connection: false at the first refusal, or after CONNECT_SECONDS of silence."""
+    state = channel.get_state(try_to_connect=True)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(CONNECT_SECONDS):
+            while state not in (grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE):
+                await channel.wait_for_state_change(state)
+                state = channel.get_state(try_to_connect=True)
+    return state is grpc.ChannelConnectivity.READY

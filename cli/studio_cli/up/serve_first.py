@@ -1,0 +1,111 @@
+"""The first recipe put in force, and everything that is to serve waited for."""
+
+import uuid
+from collections.abc import Sequence
+
+from studio.v1.admin_service_pb2 import ApplyRequest, GetRecipeRequest, ListDeploymentsRequest
+from studio.v1.deployment_pb2 import Deployment
+from studio.v1.recipe_pb2 import Recipe
+from studio_runtime.errors import NotFoundError, StudioError
+
+from studio_cli import wording
+from studio_cli.coordinator import Coordinator
+from studio_cli.up.first_recipe import first_name, is_as_asked, manifest
+from studio_cli.up.options import UpOptions
+from studio_cli.up.report import Report
+from studio_cli.views.starting import Standing, Verdict
+from studio_cli.waiting import until_settled
+
+
+class NotServingError(StudioError):
+    """A deployment does not come up."""
+
+    reason = "not_serving"
+
+
+async def serve_first(
+    coordinator: Coordinator, options: UpOptions, gpu_count: int, report: Report
+) -> tuple[list[str], str]:
+    """Have the first recipe served, if there is nothing yet or it was asked for, and wait for all that is to serve.
+
+    Returns the models that serve, and what is wrong with the others; empty where nothing is.
+    """
+    deployments = await list_deployments(coordinator)
+    if not deployments or (options.asks_for_recipe and not await already_so(coordinator, options)):
+        request = ApplyRequest(
+            manifest=manifest(options, gpu_count),
+            source_name="studio up",
+            idempotency_key=str(uuid.uuid4()),
+            create_only=not options.asks_for_recipe,
+        )
+        await coordinator.call(coordinator.admin.Apply, request, f"deploy {first_name(options)}")
+        deployments = await list_deployments(coordinator)
+    serving: list[str] = []
+    problems: list[str] = []
+    for deployment in deployments:
+        if deployment.stopped:
+            report.line(f"  {deployment.name} is stopped: studio start {deployment.name}")
+            continue
+        try:
+            await await_one(coordinator, deployment.name, options, gpu_count, report)
+        except StudioError as error:
+            problems.append(f"{deployment.name}: {error.message}")
+            report.warning(f"{error.message}\n  {error.hint}\n  studio describe {deployment.name}")
+        else:
+            serving.append(deployment.name)
+    return serving, "; ".join(problems)
+
+
+async def await_one(coordinator: Coordinator, name: str, options: UpOptions, gpu_count: int, report: Report) -> None:
+    """Wait for one deployment, with its progress shown. Raises NotServingError or NotSettledError."""
+    with report.step(name) as step:
+        standing = await until_settled(coordinator, name, lambda lines: step.update(lines[0]), options.timeout_seconds)
+        if standing.verdict is Verdict.FAILED and standing.failure is not None:
+            failure = standing.failure
+            step.done(f"failed: {failure.reason}")
+            raise NotServingError(f"{failure.reason}: {failure.message}", failure.hint)
+        step.done(ready_words(standing, step.seconds) + await remark(coordinator, name, gpu_count))
+
+
+def ready_words(standing: Standing, seconds: float) -> str:
+    """``ready on lab-1 in 0.8 s``."""
+    places: Sequence[str] = sorted(set(standing.hosts) - {""})
+    return f"ready{' on ' + ', '.join(places) if places else ''} in {wording.seconds(seconds)}"
+
+
+async def remark(coordinator: Coordinator, name: str, gpu_count: int) -> str:
+    """Be honest about a stand-in."""
+    deployment = next(iter(await list_deployments(coordinator, name)), None)
+    recipe = await get_recipe(coordinator, deployment.spec.recipe) if deployment else None
+    if recipe is None or recipe.engine.name != "demo":
+        return ""
+    why = "" if gpu_count else ": no GPU here"
+    return f"   (stand-in engine{why}; try --engine vllm --model …)"
+
+
+async def already_so(coordinator: Coordinator, options: UpOptions) -> bool:
+    """Whether what was asked for is what is there; then what an operator has changed about it since stays."""
+    deployment = next(iter(await list_deployments(coordinator, first_name(options))), None)
+    recipe = await get_recipe(coordinator, deployment.spec.recipe) if deployment else None
+    return recipe is not None and is_as_asked(recipe, options)
+
+
+async def list_deployments(coordinator: Coordinator, name: str = "") -> list[Deployment]:
+    """All deployments, or the one of that name."""
+    request = ListDeploymentsRequest(name=name)
+    try:
+        answer = await coordinator.call(coordinator.admin.ListDeployments, request, "list the deployments")
+    except NotFoundError:
+        return []
+    return list(answer.deployments)
+
+
+async def get_recipe(coordinator: Coordinator, name: str) -> Recipe | None:
+    """The newest revision of a recipe; None where there is none."""
+    try:
+        answer = await coordinator.call(
+            coordinator.admin.GetRecipe, GetRecipeRequest(name=name), f"look at recipe {name}"
+        )
+    except NotFoundError:
+        return None
+    return answer.recipe.recipe

@@ -1,0 +1,88 @@
+"""Following a deployment until it has settled: asked twice a second, through short absences of the coordinator."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from studio.v1.admin_service_pb2 import ListDeploymentsRequest, ListReplicasRequest
+from studio.v1.deployment_pb2 import Deployment
+from studio.v1.replica_pb2 import Replica
+from studio_runtime.errors import NotFoundError, StudioError, UnavailableError
+
+from studio_cli import wording
+from studio_cli.coordinator import Coordinator
+from studio_cli.views.starting import Standing, Verdict, judge
+
+POLL_SECONDS = 0.5
+
+# Called with how far each replica is whenever that was asked.
+Show = Callable[[tuple[str, ...]], None]
+
+
+class NotSettledError(StudioError):
+    """It took longer than the caller wanted to wait; it goes on without the caller."""
+
+    reason = "not_settled"
+
+
+async def look(coordinator: Coordinator, name: str) -> tuple[Deployment, list[Replica]]:
+    """The deployment ``name`` and its replicas. Raises NotFoundError."""
+    found = await coordinator.call(
+        coordinator.admin.ListDeployments, ListDeploymentsRequest(name=name), f"look at deployment {name}"
+    )
+    if not found.deployments:
+        raise NotFoundError(f"there is no deployment {name}", "`studio deployments list` shows those there are.")
+    replicas = await coordinator.call(
+        coordinator.admin.ListReplicas, ListReplicasRequest(deployment=name), f"list the replicas of {name}"
+    )
+    return found.deployments[0], list(replicas.replicas)
+
+
+async def until_settled(coordinator: Coordinator, name: str, show: Show, timeout_seconds: float) -> Standing:
+    """Wait until ``name`` is ready, stopped or failed. Raises NotSettledError after ``timeout_seconds``."""
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        try:
+            deployment, replicas = await look(coordinator, name)
+        except UnavailableError as error:
+            lines: tuple[str, ...] = (f"waiting for the coordinator: {error.message}",)
+        else:
+            standing = judge(deployment, replicas, datetime.now(UTC))
+            if standing.verdict is not Verdict.WAITING:
+                return standing
+            lines = standing.lines
+        show(lines)
+        await pause(deadline, f"{name} is not ready", timeout_seconds, lines)
+
+
+async def until_stopped(coordinator: Coordinator, name: str, show: Show, timeout_seconds: float) -> None:
+    """Wait until ``name`` has no replica left. Raises NotSettledError after ``timeout_seconds``."""
+    deadline = time.monotonic() + timeout_seconds
+    request = ListReplicasRequest(deployment=name)
+    while True:
+        try:
+            answer = await coordinator.call(coordinator.admin.ListReplicas, request, f"list the replicas of {name}")
+        except UnavailableError as error:
+            lines: tuple[str, ...] = (f"waiting for the coordinator: {error.message}",)
+        else:
+            left = [replica for replica in answer.replicas if replica.state != Replica.STATE_STOPPED]
+            if not left:
+                return
+            lines = tuple(
+                f"{replica.id} {Replica.State.Name(replica.state).removeprefix('STATE_').lower()}"
+                + (f": {replica.state_reason}" if replica.state_reason else "")
+                for replica in left
+            )
+        show(lines)
+        await pause(deadline, f"{name} still has replicas", timeout_seconds, lines)
+
+
+async def pause(deadline: float, what: str, timeout_seconds: float, lines: tuple[str, ...]) -> None:
+    """Wait for the next look. Raises NotSettledError past ``deadline``."""
+    if time.monotonic() >= deadline:
+        raise NotSettledError(
+            f"{what} after {wording.duration(timeout_seconds)}: {'; '.join(lines)}",
+            "It goes on without this command: `studio ps -w` shows how far it is; --timeout waits longer.",
+        )
+    await asyncio.sleep(POLL_SECONDS)
