@@ -1,0 +1,80 @@
+"""A message in the form that ``parse`` reads: units as people write them, and what is unset left out."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import yaml
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import ListValue, Struct, Value
+from studio.v1.deployment_pb2 import DeploymentSpec
+from studio.v1.recipe_pb2 import BytesOrAuto, IntOrAuto, Recipe
+
+from studio_coordinator.manifest import units
+from studio_coordinator.manifest.decode import BYTES_SUFFIX, EXACT_INTEGER
+
+Dumped = str | bool | int | float | list[Any] | dict[str, Any] | None
+
+
+def dump(item: Recipe | DeploymentSpec) -> dict[str, Any]:
+    """The document of a recipe or deployment, its ``kind`` first."""
+    return {"kind": "Recipe" if isinstance(item, Recipe) else "Deployment"} | _fields(item)
+
+
+def to_yaml(items: Iterable[Recipe | DeploymentSpec]) -> str:
+    """A manifest of ``items``; ``parse`` gives the same items back."""
+    documents = [dump(item) for item in items]
+    return yaml.dump_all(documents, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes texts that ``parse`` would otherwise take for numbers, although YAML 1.1 does not."""
+
+
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(rf"(?:{units.NUMBER.pattern})$"), list("+-.0123456789")
+)
+
+
+def _fields(message: Message) -> dict[str, Any]:
+    dumped: dict[str, Any] = {}
+    for field, value in message.ListFields():
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            dumped[field.name] = {key: _dumped(value[key]) for key in sorted(value)}
+        elif field.is_repeated:
+            dumped[field.name] = [_dumped(item) for item in value]
+        else:
+            dumped[field.name] = units.write_bytes(value) if field.name.endswith(BYTES_SUFFIX) else _dumped(value)
+    return dumped
+
+
+def _dumped(value: Any) -> Dumped:
+    match value:
+        case IntOrAuto():
+            return "auto" if value.auto else value.value
+        case BytesOrAuto():
+            return "auto" if value.auto else units.write_bytes(value.bytes)
+        case Duration():
+            return units.write_duration(value)
+        case Value() | Struct() | ListValue():
+            return _whole_numbers(MessageToDict(value))
+        case Message():
+            return _fields(value)
+        case _:
+            plain: str | bool | int | float = value
+            return plain
+
+
+def _whole_numbers(value: Any) -> Any:
+    """Numbers of a ``Value`` are doubles; whole ones are written as people write them."""
+    match value:
+        case float() if value.is_integer() and abs(value) <= EXACT_INTEGER:
+            return int(value)
+        case dict():
+            return {key: _whole_numbers(item) for key, item in value.items()}
+        case list():
+            return [_whole_numbers(item) for item in value]
+        case _:
+            return value

@@ -1,0 +1,45 @@
+"""What each host should run now: one whole document per host, replaced only by a newer generation."""
+
+from sqlalchemy import BigInteger, Column, ForeignKey, String, Table, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+from studio.v1.assignment_pb2 import Assignment
+
+from studio_coordinator.store.columns import Document
+from studio_coordinator.store.metadata import METADATA
+
+ASSIGNMENTS = Table(
+    "assignments",
+    METADATA,
+    Column("host_id", String, ForeignKey("hosts.id", ondelete="CASCADE"), primary_key=True),
+    Column("generation", BigInteger, nullable=False),
+    # The leader's term that wrote it.
+    Column("term", BigInteger, nullable=False),
+    Column("document", Document(Assignment), nullable=False),
+)
+
+
+async def get_assignment(conn: AsyncConnection, host_id: str) -> Assignment | None:
+    """The host's assignment; None while nothing was decided for it."""
+    query = select(ASSIGNMENTS.c.document).where(ASSIGNMENTS.c.host_id == host_id)
+    return (await conn.execute(query)).scalar_one_or_none()
+
+
+async def put_assignment(conn: AsyncConnection, host_id: str, assignment: Assignment, term: int) -> bool:
+    """Store the assignment where its generation is newer and ``term`` not older; False, and nothing is stored, elsewhere."""
+    row = ASSIGNMENTS.c
+    fresh = insert(ASSIGNMENTS).values(
+        host_id=host_id, generation=assignment.generation, term=term, document=assignment
+    )
+    newer = fresh.on_conflict_do_update(
+        index_elements=[row.host_id],
+        set_={name: fresh.excluded[name] for name in ("generation", "term", "document")},
+        where=(row.generation < fresh.excluded.generation) & (row.term <= fresh.excluded.term),
+    )
+    return (await conn.execute(newer.returning(row.host_id))).one_or_none() is not None
+
+
+async def list_assignments(conn: AsyncConnection) -> dict[str, Assignment]:
+    """The assignments of all hosts, by host id."""
+    rows = await conn.execute(select(ASSIGNMENTS.c.host_id, ASSIGNMENTS.c.document))
+    return {row.host_id: row.document for row in rows}

@@ -1,0 +1,113 @@
+"""The connection to PostgreSQL: bounded in every wait, and clear about what failed.
+
+A server that is away or frozen shows as ``UnavailableError`` within seconds: connecting, waiting for a pooled connection, locks,
+statements and idle transactions all have a limit, on the server and, where the server may be frozen, in this process.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from sqlalchemy import exc, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from studio_runtime.errors import UnavailableError
+
+from studio_coordinator.store import migrations
+
+APPLICATION = "studio-coordinator"
+
+CONNECT_SECONDS = 5
+STATEMENT_SECONDS = 10
+LOCK_SECONDS = 5
+IDLE_IN_TRANSACTION_SECONDS = 15
+# Longer than the server's own limit, which says more; shorter than anybody's patience with a frozen server.
+ANSWER_SECONDS = 15
+
+SERVER_SETTINGS = {
+    "application_name": APPLICATION,
+    "statement_timeout": f"{STATEMENT_SECONDS}s",
+    "lock_timeout": f"{LOCK_SECONDS}s",
+    "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_SECONDS}s",
+    # So that the server lets go of what a vanished coordinator held.
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+}
+
+# SQLSTATE classes and codes after which the same unit of work may succeed: connection, resources, shutdown; serialization
+# failure, deadlock, lock not available, time-out of a statement or of an idle transaction, read-only standby.
+AWAY = ("08", "53", "57P", "58")
+BUSY = ("40001", "40P01", "55P03", "57014", "25P03", "25006")
+
+HINT = "Is PostgreSQL running, and is STUDIO_DATABASE_URL right? Running engines are not affected."
+
+
+class Database:
+    """A pool of at most ``pool_size`` connections to ``url`` (``postgresql://`` or ``postgresql+asyncpg://``)."""
+
+    def __init__(self, url: str, pool_size: int = 8) -> None:
+        self._url = make_url(url).set(drivername="postgresql+asyncpg")
+        self._engine = create_async_engine(
+            self._url,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=CONNECT_SECONDS,
+            pool_pre_ping=True,
+            connect_args={
+                "timeout": CONNECT_SECONDS,
+                "command_timeout": ANSWER_SECONDS,
+                "server_settings": SERVER_SETTINGS,
+            },
+        )
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """BEGIN … COMMIT, ROLLBACK on an exception. Raises UnavailableError when the database is away, frozen or busy."""
+        with _refusals():
+            async with self._engine.begin() as conn:
+                yield conn
+
+    async def ping(self) -> None:
+        """Raise UnavailableError unless the database answers."""
+        async with self.transaction() as conn:
+            await conn.execute(text("SELECT 1"))
+
+    async def upgrade(self) -> str:
+        """Bring the schema to this code's revision and return it; two that start at once do it one after the other.
+
+        A schema that is newer is used as it is where it says that this code may; else SchemaTooNewError.
+        """
+        async with self.transaction() as conn:
+            return await conn.run_sync(migrations.upgrade)
+
+    async def schema_revision(self) -> str:
+        """The revision of the schema as it is; empty before the first upgrade."""
+        async with self.transaction() as conn:
+            return await conn.run_sync(migrations.current_revision)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._engine.dispose()
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Turn what says that the database is away or busy into UnavailableError; bugs stay what they are."""
+    try:
+        yield
+    except exc.TimeoutError as error:
+        raise UnavailableError("the database is busy: all connections are in use", "Try again in a moment.") from error
+    except exc.DBAPIError as error:
+        state = getattr(error.orig, "sqlstate", None) or ""
+        if state.startswith(BUSY):
+            raise UnavailableError(f"the database is busy: {_cause(error.orig)}", "Try again in a moment.") from error
+        if error.connection_invalidated or state.startswith(AWAY):
+            raise UnavailableError(f"the database does not answer: {_cause(error.orig)}", HINT) from error
+        raise
+    except (OSError, TimeoutError) as error:
+        raise UnavailableError(f"the database does not answer: {_cause(error)}", HINT) from error
+
+
+def _cause(error: BaseException | None) -> str:
+    """The message of ``error`` in one line; its kind where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,199 @@
+"""Hosts, their sessions and their GPUs.
+
+Every session of an agent raises ``session_epoch``; what is written in the name of an older session is dropped.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import count
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Integer,
+    String,
+    Table,
+    column,
+    delete,
+    func,
+    select,
+    update,
+    values,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+from studio.v1.agent_service_pb2 import Hello
+from studio.v1.host_pb2 import Gpu, Host, HostFacts
+
+from studio_coordinator.store.columns import Document, EnumName, Instant, from_row, to_row, without_nul
+from studio_coordinator.store.metadata import METADATA
+
+HOST_STATE = EnumName(Host.State, "STATE_")
+
+HOSTS = Table(
+    "hosts",
+    METADATA,
+    Column("id", String, primary_key=True),
+    Column("name", String, nullable=False, unique=True),
+    Column("state", HOST_STATE, nullable=False),
+    Column("state_reason", String, nullable=False),
+    Column("facts", Document(HostFacts), nullable=False),
+    Column("labels", JSONB, nullable=False),
+    Column("cordoned", Boolean, nullable=False),
+    Column("last_seen", Instant, nullable=False),
+    Column("first_seen", Instant, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("boot_id", String, nullable=False),
+    Column("agent_instance_id", String, nullable=False),
+    Column("session_epoch", BigInteger, nullable=False),
+    # Events of its agent are stored up to here.
+    Column("event_sequence_acked", BigInteger, nullable=False),
+)
+
+GPUS = Table(
+    "gpus",
+    METADATA,
+    Column("host_id", String, ForeignKey("hosts.id", ondelete="CASCADE"), primary_key=True),
+    Column("uuid", String, primary_key=True),
+    Column("index", Integer, nullable=False),
+    Column("model", String, nullable=False),
+    Column("memory_bytes", BigInteger, nullable=False),
+    Column("health", EnumName(Gpu.Health, "HEALTH_"), nullable=False),
+    Column("health_reason", String, nullable=False),
+    Column("compute_capability", String, nullable=False),
+    Column("pci_bus_id", String, nullable=False),
+    Column("numa_node", Integer, nullable=False),
+    Column("parent_uuid", String, nullable=False),
+    Column("nvlink_peers", ARRAY(String), nullable=False),
+)
+
+# Held while a host's name is chosen, so that two hosts never choose the same one.
+NAMING_LOCK = 7_701
+
+
+@dataclass(frozen=True)
+class HostSession:
+    """A session that has just been opened."""
+
+    host_id: str
+    # What people call the host; unique in the fleet.
+    name: str
+    session_epoch: int
+    # Events up to here are stored.
+    event_sequence_acked: int
+
+
+@dataclass(frozen=True)
+class HostState:
+    """How far a host is trusted, in the eyes of one of its sessions."""
+
+    host_id: str
+    session_epoch: int
+    state: Host.State
+    reason: str
+    last_seen: datetime
+
+
+async def open_session(conn: AsyncConnection, hello: Hello, host_id: str, now: datetime) -> HostSession:
+    """Open a new session of the host: what ``hello`` says of it replaces what was known, and older sessions are over.
+
+    A host that is new, or calls itself something else, gets the name it asks for, or that name with a number.
+    """
+    wanted = str(without_nul(hello.host_name or hello.facts.hostname or host_id))
+    name = await _name_of(conn, host_id)
+    if name is None or not re.fullmatch(rf"{re.escape(wanted)}(-\d+)?", name):
+        await conn.execute(select(func.pg_advisory_xact_lock(NAMING_LOCK)))
+        # Another session of the same host may have named it while this one waited.
+        name = await _free_name(conn, host_id, wanted)
+    said = {
+        "name": name,
+        "state": Host.STATE_CONNECTED,
+        "state_reason": "",
+        "facts": hello.facts,
+        "labels": without_nul(dict(hello.labels)),
+        "last_seen": now,
+        "boot_id": without_nul(hello.boot_id),
+        "agent_instance_id": without_nul(hello.agent_instance_id),
+    }
+    fresh = insert(HOSTS).values(
+        id=host_id, cordoned=False, first_seen=now, version=1, session_epoch=1, event_sequence_acked=0, **said
+    )
+    opened = fresh.on_conflict_do_update(
+        index_elements=[HOSTS.c.id],
+        set_={key: fresh.excluded[key] for key in said} | {"session_epoch": HOSTS.c.session_epoch + 1},
+    )
+    row = (await conn.execute(opened.returning(HOSTS.c.session_epoch, HOSTS.c.event_sequence_acked))).one()
+    await _replace_gpus(conn, host_id, hello.gpus)
+    return HostSession(host_id, name, int(row.session_epoch), int(row.event_sequence_acked))
+
+
+async def list_hosts(conn: AsyncConnection) -> list[Host]:
+    """All hosts with their GPUs, by name; GPUs in the order of their index."""
+    hosts = {
+        row["id"]: from_row(Host, row) for row in (await conn.execute(select(HOSTS).order_by(HOSTS.c.name))).mappings()
+    }
+    gpus = await conn.execute(select(GPUS).order_by(GPUS.c.host_id, GPUS.c.index, GPUS.c.uuid))
+    for row in gpus.mappings():
+        # A host may have been added between the two queries.
+        if row["host_id"] in hosts:
+            hosts[row["host_id"]].gpus.append(from_row(Gpu, row))
+    return list(hosts.values())
+
+
+async def set_states(conn: AsyncConnection, states: Sequence[HostState]) -> int:
+    """Write the states whose session is still the host's newest, in one statement; returns how many rows changed."""
+    if not states:
+        return 0
+    given = values(
+        column("host_id", String),
+        column("session_epoch", BigInteger),
+        column("state", HOST_STATE),
+        column("state_reason", String),
+        column("last_seen", Instant),
+        name="given",
+    ).data([(s.host_id, s.session_epoch, s.state, s.reason, s.last_seen) for s in states])
+    same_session = (HOSTS.c.id == given.c.host_id) & (HOSTS.c.session_epoch == given.c.session_epoch)
+    changed = {name: given.c[name] for name in ("state", "state_reason", "last_seen")}
+    return (await conn.execute(update(HOSTS).where(same_session).values(changed))).rowcount
+
+
+async def update_gpus(conn: AsyncConnection, host_id: str, session_epoch: int, gpus: Sequence[Gpu]) -> bool:
+    """Replace the host's GPUs by ``gpus``; False, and nothing is changed, when the session is not its newest."""
+    current = select(HOSTS.c.session_epoch).where(HOSTS.c.id == host_id).with_for_update()
+    if (await conn.execute(current)).scalar_one_or_none() != session_epoch:
+        return False
+    await _replace_gpus(conn, host_id, gpus)
+    return True
+
+
+async def session_epoch(conn: AsyncConnection, host_id: str) -> int:
+    """The epoch of the host's newest session; 0 for a host that never had one."""
+    query = select(HOSTS.c.session_epoch).where(HOSTS.c.id == host_id)
+    return int((await conn.execute(query)).scalar_one_or_none() or 0)
+
+
+async def _name_of(conn: AsyncConnection, host_id: str) -> str | None:
+    return (await conn.execute(select(HOSTS.c.name).where(HOSTS.c.id == host_id))).scalar_one_or_none()
+
+
+async def _free_name(conn: AsyncConnection, host_id: str, wanted: str) -> str:
+    """``wanted``, or the first of wanted-2, wanted-3 … that no other host has. Call it under the naming lock."""
+    others = select(HOSTS.c.name).where(HOSTS.c.id != host_id)
+    taken = set((await conn.execute(others)).scalars())
+    candidates = (wanted if number == 1 else f"{wanted}-{number}" for number in count(1))
+    return next(name for name in candidates if name not in taken)
+
+
+async def _replace_gpus(conn: AsyncConnection, host_id: str, gpus: Sequence[Gpu]) -> None:
+    # One row per device, whatever the agent repeats.
+    by_uuid = {gpu.uuid: gpu for gpu in gpus}
+    await conn.execute(delete(GPUS).where(GPUS.c.host_id == host_id, GPUS.c.uuid.not_in(list(by_uuid))))
+    if not by_uuid:
+        return
+    fresh = insert(GPUS).values([to_row(GPUS, gpu, host_id=host_id) for gpu in by_uuid.values()])
+    said = {column.name: fresh.excluded[column.name] for column in GPUS.columns if not column.primary_key}
+    await conn.execute(fresh.on_conflict_do_update(index_elements=[GPUS.c.host_id, GPUS.c.uuid], set_=said))

@@ -1,0 +1,70 @@
+"""Alembic migrations, shipped in the wheel: ``env.py``, ``versions/`` and how they are run.
+
+Revisions are numbered, ``0001`` onwards, in one line. Expand and contract: a release's code must run on the schema of the next
+one. Each migration writes into ``schema_info`` the oldest revision whose code can work with what it leaves behind; so older code
+that meets a newer schema knows whether it may go on.
+"""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+from studio_runtime.errors import SafetyError
+
+# Held while the schema is changed; two coordinators that start at once wait for one another.
+MIGRATION_LOCK = 7_700
+
+
+class SchemaTooNewError(SafetyError):
+    """The database was upgraded by a newer release that this one cannot work with."""
+
+    reason = "schema_too_new"
+
+
+def upgrade(connection: Connection) -> str:
+    """Upgrade to the newest revision inside the caller's transaction; returns the revision that the schema then has."""
+    # Changing a large table may take longer than any statement otherwise may.
+    connection.execute(text("SET LOCAL statement_timeout = 0"))
+    connection.execute(text("SET LOCAL lock_timeout = '60s'"))
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+    found, newest = current_revision(connection), code_revision()
+    if found > newest:
+        oldest = connection.execute(text("SELECT oldest_code_revision FROM schema_info")).scalar_one()
+        if newest < oldest:
+            raise SchemaTooNewError(
+                f"the database has schema {found}, which needs code of schema {oldest} or newer; this code is of schema {newest}",
+                "Start the newer release, or restore the backup that was made before the upgrade.",
+            )
+        return found
+    command.upgrade(configuration(connection), "head")
+    return newest
+
+
+def downgrade(connection: Connection) -> None:
+    """Undo all migrations inside the caller's transaction. All data is lost."""
+    command.downgrade(configuration(connection), "base")
+
+
+def current_revision(connection: Connection) -> str:
+    """The revision of the schema as it is; empty before the first upgrade."""
+    return MigrationContext.configure(connection).get_current_revision() or ""
+
+
+def code_revision() -> str:
+    """The newest revision that this code knows."""
+    newest = ScriptDirectory(str(Path(__file__).parent)).get_current_head()
+    if newest is None:
+        raise RuntimeError("no migrations were shipped with this installation")
+    return newest
+
+
+def configuration(connection: Connection) -> Config:
+    """Alembic's settings, without a file: ``env.py`` uses ``connection``."""
+    config = Config()
+    # Percent signs have a meaning in this configuration.
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config

@@ -1,0 +1,144 @@
+"""Recipes and their immutable revisions.
+
+A revision is never changed and never removed, and its number is never given twice: a deleted recipe keeps its row, and comes
+back with the next number when it is applied again.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from datetime import datetime
+
+from sqlalchemy import Column, ForeignKey, Integer, Select, String, Table, column, func, select, table, tuple_, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+from studio.v1.admin_service_pb2 import Applied
+from studio.v1.recipe_pb2 import Recipe, RecipeRevision
+from studio_runtime.errors import ConflictError, NotFoundError
+
+from studio_coordinator.manifest import changed_paths, close_names_hint
+from studio_coordinator.store.columns import Document, Instant, document_of, from_row
+from studio_coordinator.store.metadata import METADATA
+
+RECIPES = Table(
+    "recipes",
+    METADATA,
+    Column("name", String, primary_key=True),
+    Column("newest_revision", Integer, nullable=False),
+    Column("deleted_at", Instant),
+)
+
+RECIPE_REVISIONS = Table(
+    "recipe_revisions",
+    METADATA,
+    Column("recipe_name", String, ForeignKey("recipes.name"), primary_key=True),
+    Column("revision", Integer, primary_key=True, autoincrement=False),
+    Column("recipe", Document(Recipe), nullable=False),
+    Column("digest", String, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("actor", String, nullable=False),
+)
+
+# Only to see who uses a recipe: deployments.py owns the table, and imports this module.
+DEPLOYMENTS = table("deployments", column("name"), column("recipe"))
+
+
+def digest_of(recipe: Recipe) -> str:
+    """SHA-256, in hex, of the recipe in canonical form: the same content gives the same digest."""
+    canonical = json.dumps(document_of(recipe), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+async def apply_recipe(
+    conn: AsyncConnection,
+    recipe: Recipe,
+    actor: str,
+    now: datetime,
+    *,
+    expected_revision: int = 0,
+    create_only: bool = False,
+) -> Applied:
+    """Store ``recipe`` as a new revision where it differs from the newest one.
+
+    ``expected_revision`` is the newest revision that the caller saw (0: any): a stale one raises ConflictError with what
+    changed since. With ``create_only`` a recipe that exists is left as it is.
+    """
+    name = recipe.name
+    await conn.execute(insert(RECIPES).values(name=name, newest_revision=0).on_conflict_do_nothing())
+    row = (await conn.execute(select(RECIPES).where(RECIPES.c.name == name).with_for_update())).one()
+    exists = row.newest_revision > 0 and row.deleted_at is None
+    newest = await get_recipe(conn, name) if exists else None
+    if newest is not None and expected_revision not in (0, newest.revision):
+        raise await _stale(conn, newest, expected_revision)
+    digest = digest_of(recipe)
+    if newest is not None and (create_only or newest.digest == digest):
+        return Applied(kind="Recipe", name=name, outcome=Applied.OUTCOME_UNCHANGED, revision=newest.revision)
+    revision = row.newest_revision + 1
+    written = {"recipe": recipe, "digest": digest, "created_at": now, "actor": actor}
+    await conn.execute(insert(RECIPE_REVISIONS).values(recipe_name=name, revision=revision, **written))
+    await conn.execute(update(RECIPES).where(RECIPES.c.name == name).values(newest_revision=revision, deleted_at=None))
+    if newest is None:
+        return Applied(kind="Recipe", name=name, outcome=Applied.OUTCOME_CREATED, revision=revision)
+    changes = changed_paths(newest.recipe, recipe)
+    return Applied(kind="Recipe", name=name, outcome=Applied.OUTCOME_CHANGED, revision=revision, changes=changes)
+
+
+async def get_recipe(conn: AsyncConnection, name: str, revision: int = 0) -> RecipeRevision:
+    """A revision of a recipe, 0 being the newest; NotFoundError, with names that are close, where there is none."""
+    row = RECIPE_REVISIONS.c
+    query = select(RECIPE_REVISIONS).where(table.recipe_name == name, table.revision == revision) if revision else None
+    query = query if query is not None else _newest().where(table.recipe_name == name)
+    row = (await conn.execute(query)).mappings().one_or_none()
+    if row is not None:
+        return from_row(RecipeRevision, row)
+    names = list((await conn.execute(select(RECIPES.c.name).where(RECIPES.c.deleted_at.is_(None)))).scalars())
+    if revision and name in names:
+        newest = (await get_recipe(conn, name)).revision
+        raise NotFoundError(f"recipe {name} has no revision {revision}", f"Its newest revision is {newest}.")
+    raise NotFoundError(f"there is no recipe {name}", close_names_hint(name, names, "studio recipes lists them."))
+
+
+async def list_recipes(conn: AsyncConnection) -> list[RecipeRevision]:
+    """The newest revision of each recipe, by name."""
+    rows = await conn.execute(_newest().order_by(RECIPE_REVISIONS.c.recipe_name))
+    return [from_row(RecipeRevision, row) for row in rows.mappings()]
+
+
+async def revisions(conn: AsyncConnection, wanted: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Recipe]:
+    """The recipes of the (name, revision) pairs that exist, those of deleted recipes as well."""
+    row = RECIPE_REVISIONS.c
+    query = select(table.recipe_name, table.revision, table.recipe)
+    rows = await conn.execute(query.where(tuple_(table.recipe_name, table.revision).in_(sorted(set(wanted)))))
+    return {(row.recipe_name, row.revision): row.recipe for row in rows}
+
+
+async def delete_recipe(conn: AsyncConnection, name: str) -> None:
+    """Delete a recipe; ConflictError, naming them, while deployments use it."""
+    # Whoever applies a deployment holds this row shared, so that the recipe cannot go between its look and its write.
+    await conn.execute(select(RECIPES).where(RECIPES.c.name == name).with_for_update())
+    await get_recipe(conn, name)
+    query = select(DEPLOYMENTS.c.name).where(DEPLOYMENTS.c.recipe == name).order_by(DEPLOYMENTS.c.name)
+    users = list((await conn.execute(query)).scalars())
+    if users:
+        raise ConflictError(
+            f"recipe {name} is used by {', '.join(users)}",
+            "Delete these deployments first, or point them at another recipe.",
+        )
+    await conn.execute(update(RECIPES).where(RECIPES.c.name == name).values(deleted_at=func.now()))
+
+
+def _newest() -> Select[tuple[object, ...]]:
+    """The newest revisions of recipes that are not deleted."""
+    recipe, revision = RECIPES.c, RECIPE_REVISIONS.c
+    joined = (recipe.name == revision.recipe_name) & (recipe.newest_revision == revision.revision)
+    return select(RECIPE_REVISIONS).join(RECIPES, joined).where(recipe.deleted_at.is_(None))
+
+
+async def _stale(conn: AsyncConnection, newest: RecipeRevision, expected: int) -> ConflictError:
+    name = newest.recipe_name
+    seen = (await revisions(conn, [(name, expected)])).get((name, expected))
+    changes = "; ".join(changed_paths(seen, newest.recipe)) if seen is not None else "all of it"
+    return ConflictError(
+        f"recipe {name} is at revision {newest.revision} (by {newest.actor}), not {expected}; changed since: {changes}",
+        "Look at the newest revision, then apply your change to it.",
+    )
