@@ -1,0 +1,17 @@
+"""Why an engine's program or a model cannot be had."""
+
+from studio_runtime.errors import StudioError
+
+
+class EnvironmentFailedError(StudioError):
+    """An engine's program is not there and could not be put there; ``reason`` is a word of the failure table."""
+
+    def __init__(self, reason: str, message: str, hint: str) -> None:
+        super().__init__(message, hint)
+        self.failure_reason = reason
+
+
+class ModelMissingError(StudioError):
+    """The files of a model are not where the recipe says."""
+
+    reason = "model_missing"
