@@ -348,6 +348,7 @@ class Deployment(_message.Message):
     ACTOR_FIELD_NUMBER: _builtins.int
     WANTED_REPLICAS_FIELD_NUMBER: _builtins.int
     READY_REPLICAS_FIELD_NUMBER: _builtins.int
+    TRIES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     state: Global___Deployment.State.ValueType
     state_reason: _builtins.str
@@ -359,6 +360,8 @@ class Deployment(_message.Message):
     actor: _builtins.str
     wanted_replicas: _builtins.int
     ready_replicas: _builtins.int
+    tries: _builtins.int
+    """Raised by `studio start`: replicas that gave up are tried anew."""
     @_builtins.property
     def spec(self) -> Global___DeploymentSpec: ...
     @_builtins.property
@@ -380,10 +383,11 @@ class Deployment(_message.Message):
         actor: _builtins.str = ...,
         wanted_replicas: _builtins.int = ...,
         ready_replicas: _builtins.int = ...,
+        tries: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "spec", b"spec", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "created_at", b"created_at", "name", b"name", "ready_replicas", b"ready_replicas", "spec", b"spec", "state", b"state", "state_reason", b"state_reason", "stopped", b"stopped", "target_revision", b"target_revision", "updated_at", b"updated_at", "version", b"version", "wanted_replicas", b"wanted_replicas"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "created_at", b"created_at", "name", b"name", "ready_replicas", b"ready_replicas", "spec", b"spec", "state", b"state", "state_reason", b"state_reason", "stopped", b"stopped", "target_revision", b"target_revision", "tries", b"tries", "updated_at", b"updated_at", "version", b"version", "wanted_replicas", b"wanted_replicas"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

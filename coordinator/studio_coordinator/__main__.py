@@ -1,0 +1,113 @@
+"""Run the coordinator: ``studio-coordinator serve``."""
+
+import asyncio
+import sys
+
+import structlog
+from studio_runtime.errors import StudioError
+from studio_runtime.logging import configure_logging
+from studio_runtime.metrics import serve_metrics
+from studio_runtime.process import announce_ready, lock_folder, run_until_stopped
+from studio_runtime.tracing import configure_tracing, flush_tracing
+
+from studio_coordinator.embedded_postgres import exec_postgres, prepare
+from studio_coordinator.gateways import GatewayRegistry
+from studio_coordinator.identity import Identity
+from studio_coordinator.leadership import Leadership
+from studio_coordinator.loop import LeaderLoop
+from studio_coordinator.plan.snapshot import Timers
+from studio_coordinator.rpc.server import start_server
+from studio_coordinator.rpc.state import AdminState
+from studio_coordinator.sessions import SessionRegistry
+from studio_coordinator.settings import ServeSettings, parser, serve_settings
+from studio_coordinator.store.database import Database
+from studio_coordinator.version import VERSION
+
+log = structlog.get_logger()
+
+
+async def serve(settings: ServeSettings) -> None:
+    """Migrate the database, then serve, lead when the lease is free, and plan, until cancelled."""
+    identity = Identity.load(settings.state_dir)
+    database = Database(settings.database_url or prepare(settings.embedded_data_dir).url)
+    try:
+        schema = await database.upgrade()
+        timers = Timers(
+            heartbeat_interval=settings.heartbeat_seconds,
+            lease=3 * settings.heartbeat_seconds + 10,
+            lost_after=settings.lost_after_seconds,
+        )
+        leadership = Leadership(database, identity.coordinator_id, str(settings.listen), settings.lease_ttl_seconds)
+        loop = LeaderLoop(database, leadership, SessionRegistry(), GatewayRegistry(), identity.pepper, timers)
+        state = AdminState(
+            database,
+            leadership,
+            loop.sessions,
+            loop.gateways,
+            loop.desired_changed,
+            loop.events_stored,
+            identity.pepper,
+        )
+        server = await start_server(settings.listen, state, timers)
+        metrics = serve_metrics(settings.metrics)
+        log.info("coordinator_started", address=str(server.address), schema=schema, version=VERSION)
+        announce_ready(settings.ready_file, address=str(server.address), metrics=str(metrics), schema=schema)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(leadership.keep())
+                tasks.create_task(loop.run())
+                tasks.create_task(loop.store_agent_events())
+                tasks.create_task(loop.keep_alive_times())
+        finally:
+            await server.stop()
+    finally:
+        await database.close()
+
+
+def run_serve(settings: ServeSettings) -> None:
+    """Run ``serve`` with the process's logging, tracing and lock around it."""
+    configure_logging("coordinator", settings.log_level)
+    configure_tracing("studio-coordinator")
+    try:
+        lock = lock_folder(settings.state_dir)
+    except BlockingIOError as error:
+        sys.exit(
+            f"another coordinator (pid {error.filename}) uses {settings.state_dir}; stop it, or choose --state-dir"
+        )
+    with lock:
+        try:
+            run_until_stopped(lambda: serve(settings))
+        except* StudioError as group:
+            for error in _leaves(group):
+                log.error("coordinator_failed", reason=error.reason, message=error.message, hint=error.hint)
+            sys.exit(1)
+        finally:
+            flush_tracing()
+
+
+def _leaves(group: BaseExceptionGroup[StudioError]) -> list[StudioError]:
+    """The refusals inside nested groups."""
+    leaves: list[StudioError] = []
+    for error in group.exceptions:
+        leaves.extend(_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    return leaves
+
+
+def main() -> None:
+    """Entry point."""
+    arguments = parser().parse_args()
+    if arguments.command == "serve":
+        run_serve(serve_settings(arguments))
+    elif arguments.command == "postgres":
+        try:
+            exec_postgres(arguments.data_dir)
+        except StudioError as error:
+            sys.exit(f"{error.message}\n{error.hint}")
+    else:
+        from studio_coordinator.migrations_check import check  # noqa: PLC0415 - needs a database of its own
+
+        check()
+
+
+if __name__ == "__main__":
+    main()

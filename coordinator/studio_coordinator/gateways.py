@@ -1,0 +1,111 @@
+"""The connected gateways, in memory: the tables that are in force, and what each gateway acknowledged.
+
+A gateway that went away may still route by its last table, so it counts for a while longer with what it acknowledged last.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+from studio.v1.admin_service_pb2 import GatewayStatus
+from studio.v1.route_pb2 import AccessTable, RouteTable
+from studio.v1.route_service_pb2 import TableAck, WatchRoutesResponse
+
+from studio_coordinator.wakeup import Wakeup
+
+# A gateway that restarts is back sooner; one that is gone for good delays a stop by this much, once.
+REMEMBERED_SECONDS = 15.0
+
+
+class GatewaySession:
+    """One gateway's open route stream."""
+
+    def __init__(self, gateway_id: str) -> None:
+        self.gateway_id = gateway_id
+        self.connected_at = datetime.now(UTC)
+        self.route_version = -1
+        self.access_version = -1
+        self.gone_since: float | None = None
+
+    def status(self) -> GatewayStatus:
+        """What operators see."""
+        status = GatewayStatus(
+            gateway_id=self.gateway_id,
+            route_version_acked=max(0, self.route_version),
+            access_version_acked=max(0, self.access_version),
+        )
+        status.connected_at.FromDatetime(self.connected_at)
+        return status
+
+
+class GatewayRegistry:
+    """The tables in force, and who has them."""
+
+    def __init__(self) -> None:
+        self.changed = Wakeup()
+        self._tables = Wakeup()
+        self._routes: RouteTable | None = None
+        self._access: AccessTable | None = None
+        self._sessions: dict[str, GatewaySession] = {}
+
+    def publish_routes(self, table: RouteTable) -> None:
+        """Put ``table`` in force."""
+        if self._routes != table:
+            self._routes = table
+            self._tables.set()
+
+    def publish_access(self, table: AccessTable) -> None:
+        """Put ``table`` in force."""
+        if self._access != table:
+            self._access = table
+            self._tables.set()
+
+    @property
+    def routes(self) -> RouteTable | None:
+        """The table in force; None before the first."""
+        return self._routes
+
+    def acknowledged_version(self) -> int | None:
+        """The lowest route table version that every known gateway has in force; None when none is known."""
+        now = time.monotonic()
+        for gateway_id, session in list(self._sessions.items()):
+            if session.gone_since is not None and now - session.gone_since > REMEMBERED_SECONDS:
+                del self._sessions[gateway_id]
+        return min((session.route_version for session in self._sessions.values()), default=None)
+
+    def opened(self, gateway_id: str) -> GatewaySession:
+        """Count a gateway in. It has nothing in force until it says so."""
+        session = self._sessions[gateway_id] = GatewaySession(gateway_id)
+        self.changed.set()
+        return session
+
+    def ended(self, session: GatewaySession) -> None:
+        """Remember when a gateway went."""
+        session.gone_since = time.monotonic()
+        self.changed.set()
+
+    def acknowledged(self, session: GatewaySession, ack: TableAck) -> None:
+        """Note what a gateway has in force."""
+        session.route_version = ack.route_version
+        session.access_version = ack.access_version
+        self.changed.set()
+
+    def statuses(self) -> list[GatewayStatus]:
+        """The connected gateways."""
+        return [session.status() for session in self._sessions.values() if session.gone_since is None]
+
+    async def tables(self, session: GatewaySession) -> AsyncIterator[WatchRoutesResponse]:
+        """Send each table as it comes into force; one that was overtaken meanwhile is left out."""
+        routes: RouteTable | None = None
+        access: AccessTable | None = None
+        while session.gone_since is None:
+            ticket: asyncio.Event = self._tables.ticket()
+            if self._access is not None and self._access != access:
+                access = self._access
+                yield WatchRoutesResponse(access=access)
+            elif self._routes is not None and self._routes != routes:
+                routes = self._routes
+                yield WatchRoutesResponse(routes=routes)
+            else:
+                await ticket.wait()

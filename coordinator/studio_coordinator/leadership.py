@@ -1,0 +1,95 @@
+"""Leadership: one lease row in the database whose epoch is the fencing token.
+
+The lease is renewed at a third of its time. Whoever could not renew it stops acting at two thirds, by its own monotonic clock:
+before the database would let anyone else take over. Every write of the leader names the epoch besides.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+import structlog
+from studio_runtime.errors import StudioError, UnavailableError
+
+from studio_coordinator.store import lease as lease_rows
+from studio_coordinator.store.database import Database
+from studio_coordinator.wakeup import Wakeup
+
+log = structlog.get_logger()
+
+
+class LostLeadershipError(StudioError):
+    """Another coordinator leads now."""
+
+
+@dataclass
+class Leadership:
+    """Whether this process leads, and at which term."""
+
+    database: Database
+    holder: str
+    address: str
+    ttl_seconds: float = 15.0
+
+    def __post_init__(self) -> None:
+        self.changed = Wakeup()
+        self.leader_address = ""
+        self._term = 0
+        self._renewed_at = 0.0
+        self._leading_since = 0.0
+
+    @property
+    def term(self) -> int:
+        """The epoch of the lease that this process last held."""
+        return self._term
+
+    @property
+    def is_leader(self) -> bool:
+        """Holds the lease, with time left to act."""
+        return self._term > 0 and time.monotonic() - self._renewed_at < self.ttl_seconds * 2 / 3
+
+    @property
+    def leading_for_seconds(self) -> float:
+        """How long this process has led."""
+        return time.monotonic() - self._leading_since
+
+    def require(self) -> None:
+        """Raise UnavailableError, naming the leader, when this process does not lead."""
+        if self.is_leader:
+            return
+        where = f"the leader is at {self.leader_address}" if self.leader_address else "no leader is known yet"
+        raise UnavailableError(f"this coordinator does not lead: {where}", "Name all coordinators with --coordinator.")
+
+    async def keep(self) -> None:
+        """Take the lease when it is free and renew it for as long as the process runs.
+
+        Raises LostLeadershipError when another took over: the process then starts anew as a standby, with nothing in memory.
+        """
+        while True:
+            started = time.monotonic()
+            try:
+                async with self.database.transaction() as conn:
+                    lease = await lease_rows.acquire_or_renew(conn, self.holder, self.address, self.ttl_seconds)
+            except UnavailableError as error:
+                log.warning("lease_not_renewed", reason=error.message, leading=self.is_leader)
+            else:
+                self._take(lease, started)
+            await asyncio.sleep(self.ttl_seconds / 3 if self.is_leader else min(1.0, self.ttl_seconds / 3))
+
+    def _take(self, lease: lease_rows.Lease, started: float) -> None:
+        self.leader_address = lease.address
+        if not lease.held:
+            if self._term:
+                raise LostLeadershipError(f"the coordinator at {lease.address} leads now, at term {lease.epoch}")
+            return
+        if self._term and lease.epoch > self._term + 1:
+            raise LostLeadershipError(f"others led between term {self._term} and {lease.epoch}")
+        if lease.epoch != self._term:
+            # One higher than ours: the lease ran out while the database was away, and nobody else took it.
+            if not self._term:
+                self._leading_since = time.monotonic()
+            self._term = lease.epoch
+            log.info("leading", term=lease.epoch)
+        # Counted from before the database was asked: the lease there is never shorter than what is believed here.
+        self._renewed_at = started
+        self.changed.set()

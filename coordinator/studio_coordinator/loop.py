@@ -1,0 +1,232 @@
+"""The leader's loop: load a snapshot, plan, commit in one short transaction, publish.
+
+Level-triggered: sessions, gateways, operators and a poll only wake it. A pass that fails changes nothing and is tried again; there
+is no retry inside. The transaction is guarded by the lease's epoch and by each row's version, so a pass that was overtaken is void.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+from sqlalchemy.ext.asyncio import AsyncConnection
+from studio.v1.agent_service_pb2 import EventBatch
+from studio.v1.assignment_pb2 import Assignment
+from studio.v1.route_pb2 import AccessTable
+from studio_runtime.errors import ConflictError, StudioError, UnavailableError
+
+from studio_coordinator.gateways import GatewayRegistry
+from studio_coordinator.leadership import Leadership
+from studio_coordinator.plan.reconcile import plan
+from studio_coordinator.plan.snapshot import Plan, Snapshot, Timers
+from studio_coordinator.sessions import Session, SessionRegistry
+from studio_coordinator.store import (
+    access,
+    assignments,
+    deployments,
+    events,
+    hosts,
+    lease,
+    providers,
+    recipes,
+    replicas,
+    routes,
+)
+from studio_coordinator.store.database import Database
+from studio_coordinator.wakeup import Wakeup
+
+log = structlog.get_logger()
+
+POLL_SECONDS = 2.0
+# A pass that had something to do is followed by another at once, but never more often than this.
+SHORTEST_PAUSE_SECONDS = 0.02
+
+PASSES = Counter("studio_coordinator_passes_total", "Passes of the leader loop", ["outcome"])
+PASS_SECONDS = Histogram("studio_coordinator_pass_seconds", "Length of a pass of the leader loop")
+CONNECTED_HOSTS = Gauge("studio_coordinator_connected_hosts", "Hosts with an open session")
+LEADER = Gauge("studio_coordinator_leader", "1 while this process leads")
+
+
+@dataclass
+class LeaderLoop:
+    """The one writer of hosts' states, replicas, assignments and the route table."""
+
+    database: Database
+    leadership: Leadership
+    sessions: SessionRegistry
+    gateways: GatewayRegistry
+    pepper: bytes
+    timers: Timers = Timers()
+    # Set by whoever changed the desired state.
+    desired_changed: Wakeup = field(default_factory=Wakeup)
+    # Set after events were stored.
+    events_stored: Wakeup = field(default_factory=Wakeup)
+
+    async def run(self) -> None:
+        """Pass after pass, for as long as this process leads."""
+        while True:
+            tickets = [
+                source.ticket()
+                for source in (
+                    self.desired_changed,
+                    self.sessions.changed,
+                    self.gateways.changed,
+                    self.leadership.changed,
+                )
+            ]
+            LEADER.set(self.leadership.is_leader)
+            if self.leadership.is_leader:
+                again = await self._guarded_pass()
+                if again:
+                    await asyncio.sleep(SHORTEST_PAUSE_SECONDS)
+                    continue
+            await _wait_for_any(tickets, POLL_SECONDS)
+
+    async def _guarded_pass(self) -> bool:
+        """One pass; whether another should follow at once. What fails is logged: the next pass is the retry."""
+        started = time.monotonic()
+        try:
+            decided = await self._pass()
+        except ConflictError as error:
+            # A row changed between load and commit: look again.
+            PASSES.labels("overtaken").inc()
+            log.info("pass_overtaken", reason=error.message)
+            return True
+        except UnavailableError as error:
+            PASSES.labels("failed").inc()
+            log.warning("pass_failed", reason=error.message)
+            return False
+        PASS_SECONDS.observe(time.monotonic() - started)
+        PASSES.labels("empty" if decided.is_empty else "changed").inc()
+        return not decided.is_empty
+
+    async def _pass(self) -> Plan:
+        async with self.database.transaction() as conn:
+            snapshot = await self._load(conn)
+            access_table = await self._load_access(conn)
+        decided = plan(snapshot)
+        if not decided.is_empty:
+            async with self.database.transaction() as conn:
+                await lease.check(conn, snapshot.term)
+                await _commit(conn, snapshot, decided)
+            self._tell(decided)
+        self._publish(snapshot, decided, access_table)
+        return decided
+
+    async def _load(self, conn: AsyncConnection) -> Snapshot:
+        wanted = await deployments.list_deployments(conn)
+        rows = await replicas.list_replicas(conn)
+        needed = {(item.spec.recipe, item.target_revision) for item in wanted}
+        needed |= {(row.recipe_name, row.recipe_revision) for row in rows}
+        return Snapshot(
+            now=datetime.now(UTC),
+            term=self.leadership.term,
+            leading_for_seconds=self.leadership.leading_for_seconds,
+            hosts=await hosts.list_hosts(conn),
+            observations={session.host_id: session.observation() for session in self.sessions.all()},
+            deployments=wanted,
+            recipes=await recipes.revisions(conn, needed),
+            replicas=rows,
+            assignments=await assignments.list_assignments(conn),
+            table=await routes.current_table(conn),
+            acknowledged_version=self.gateways.acknowledged_version(),
+            providers=await providers.list_providers(conn),
+            traceparents=await deployments.traceparents(conn),
+            timers=self.timers,
+        )
+
+    async def _load_access(self, conn: AsyncConnection) -> AccessTable:
+        return AccessTable(
+            version=await access.access_version(conn), pepper=self.pepper, keys=await access.list_keys(conn)
+        )
+
+    def _publish(self, snapshot: Snapshot, decided: Plan, access_table: AccessTable) -> None:
+        """Hand out what is committed; who has it already is not told twice."""
+        CONNECTED_HOSTS.set(len(self.sessions))
+        self.gateways.publish_access(access_table)
+        self.gateways.publish_routes(decided.table if decided.table is not None else snapshot.table)
+        documents: dict[str, Assignment] = {**snapshot.assignments, **decided.assignments}
+        for session in self.sessions.all():
+            if session.host_id in documents:
+                document = documents[session.host_id]
+                # An earlier leader may have written it; what counts for the agent is who hands it out.
+                document.term = snapshot.term
+                session.offer(document)
+
+    def _tell(self, decided: Plan) -> None:
+        for event in decided.events:
+            log.info(event.kind, message=event.message, host=event.host, replica=event.replica)
+        if decided.events:
+            self.events_stored.set()
+
+    async def keep_alive_times(self) -> None:
+        """Store when each host was last heard, in one statement every few heartbeats."""
+        while True:
+            await asyncio.sleep(2 * self.timers.heartbeat_interval)
+            now = datetime.now(UTC)
+            states = [
+                hosts.HostState.seen(session.host_id, session.epoch, now, session.observation().heartbeat_age_seconds)
+                for session in self.sessions.all()
+            ]
+            if not states or not self.leadership.is_leader:
+                continue
+            try:
+                async with self.database.transaction() as conn:
+                    await hosts.set_states(conn, states)
+            except StudioError as error:
+                log.warning("last_seen_not_stored", reason=error.message)
+
+    async def store_agent_events(self) -> None:
+        """Store what agents report, then acknowledge it; what could not be stored is sent again by the agent."""
+        while True:
+            session, batch = await self.sessions.events.get()
+            try:
+                await self._store_batch(session, batch)
+            except StudioError as error:
+                log.warning("events_not_stored", host=session.host_name, reason=error.message)
+                session.close("its events could not be stored")
+
+    async def _store_batch(self, session: Session, batch: EventBatch) -> None:
+        async with self.database.transaction() as conn:
+            acknowledged = await events.append_from_agent(conn, session.host_id, session.epoch, batch.events)
+        session.acknowledge_events(acknowledged)
+        self.events_stored.set()
+
+
+async def _commit(conn: AsyncConnection, snapshot: Snapshot, decided: Plan) -> None:
+    """Write a plan; ConflictError when a row is no longer what the plan was made on."""
+    epochs = {host_id: observed.session_epoch for host_id, observed in snapshot.observations.items()}
+    await hosts.set_states(
+        conn,
+        [
+            hosts.HostState(change.host_id, epochs.get(change.host_id), change.state, change.reason, None)
+            for change in decided.host_changes
+        ],
+    )
+    for row in decided.inserted:
+        await replicas.insert_replica(conn, row)
+    for row in decided.updated:
+        if not await replicas.update_replica(conn, row):
+            raise ConflictError(f"replica {row.id} was changed meanwhile")
+    for replica_id in decided.deleted:
+        await replicas.delete_replica(conn, replica_id)
+    for name in decided.purged_deployments:
+        await deployments.purge_deployment(conn, name)
+    for host_id, document in decided.assignments.items():
+        if not await assignments.put_assignment(conn, host_id, document, snapshot.term):
+            raise ConflictError(f"the assignment of host {host_id} was changed meanwhile")
+    if decided.table is not None and not await routes.put_table(conn, decided.table):
+        raise ConflictError("the route table was changed meanwhile")
+    await events.append(conn, decided.events)
+
+
+async def _wait_for_any(tickets: list[asyncio.Event], at_most_seconds: float) -> None:
+    """Wait until one of the events is set, or for so long."""
+    waits = [asyncio.ensure_future(ticket.wait()) for ticket in tickets]
+    try:
+        await asyncio.wait(waits, timeout=at_most_seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

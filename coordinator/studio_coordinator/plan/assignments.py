@@ -1,0 +1,95 @@
+"""Each host's document that follows from the replicas: what it should run, whole.
+
+A retiring replica stays in the document until every known gateway has put a table without it in force: withdrawn first, stopped
+after.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+
+from google.protobuf.duration_pb2 import Duration
+from studio.v1.assignment_pb2 import AssignedReplica, Assignment
+from studio.v1.deployment_pb2 import Deployment
+from studio.v1.recipe_pb2 import Recipe
+from studio.v1.replica_pb2 import Replica
+
+DEFAULT_DRAIN_SECONDS = 30
+DEFAULT_GRACE_SECONDS = 15
+
+
+def desired_assignments(
+    hosts: Collection[str],
+    current: Mapping[str, Assignment],
+    term: int,
+    replicas: Sequence[Replica],
+    deployments: Mapping[str, Deployment],
+    recipes: Mapping[tuple[str, int], Recipe],
+    traceparents: Mapping[str, str],
+    withdrawn: Collection[str],
+) -> dict[str, Assignment]:
+    """The documents that differ from ``current``, by host id.
+
+    ``withdrawn``: ids of retiring replicas whose route is gone from every gateway.
+    """
+    wanted: dict[str, list[AssignedReplica]] = defaultdict(list)
+    confirmed: set[str] = set()
+    for replica in sorted(replicas, key=lambda item: item.id):
+        if not replica.host_id:
+            continue
+        if replica.retiring and replica.id in withdrawn:
+            # Whoever retired it gave the reason; the agent's own brake need not ask again.
+            confirmed.add(replica.host_id)
+            continue
+        deployment = deployments.get(replica.deployment)
+        recipe = recipes.get((replica.recipe_name, replica.recipe_revision))
+        if recipe is None:
+            continue
+        wanted[replica.host_id].append(_assigned(replica, deployment, recipe, traceparents))
+    changed = {}
+    for host_id in hosts:
+        before = current.get(host_id)
+        documents = wanted[host_id]
+        if before is None or _content(before.replicas) != _content(documents):
+            changed[host_id] = Assignment(
+                generation=(before.generation if before is not None else 0) + 1,
+                term=term,
+                replicas=documents,
+                stops_confirmed=host_id in confirmed,
+            )
+    return changed
+
+
+def _content(replicas: Sequence[AssignedReplica]) -> list[bytes]:
+    """What makes two documents the same: all but the trace context, which only labels a change."""
+    contents = []
+    for replica in replicas:
+        bare = AssignedReplica()
+        bare.CopyFrom(replica)
+        bare.ClearField("traceparent")
+        contents.append(bare.SerializeToString(deterministic=True))
+    return contents
+
+
+def _assigned(
+    replica: Replica, deployment: Deployment | None, recipe: Recipe, traceparents: Mapping[str, str]
+) -> AssignedReplica:
+    assigned = AssignedReplica(
+        replica_id=replica.id,
+        deployment=replica.deployment,
+        generation=replica.generation,
+        recipe_name=replica.recipe_name,
+        recipe_revision=replica.recipe_revision,
+        recipe=recipe,
+        # Aliases are the gateway's: it renames them, so that changing one needs no restart.
+        model_names=[replica.deployment],
+        gpu_uuids=replica.gpu_uuids,
+        wish=AssignedReplica.WISH_RUN,
+        drain_deadline=Duration(seconds=DEFAULT_DRAIN_SECONDS),
+        stop_grace=Duration(seconds=DEFAULT_GRACE_SECONDS),
+        traceparent=traceparents.get(replica.deployment, ""),
+    )
+    if deployment is not None and deployment.spec.drain.HasField("deadline"):
+        assigned.drain_deadline.CopyFrom(deployment.spec.drain.deadline)
+    if deployment is not None and deployment.spec.drain.HasField("grace"):
+        assigned.stop_grace.CopyFrom(deployment.spec.drain.grace)
+    return assigned

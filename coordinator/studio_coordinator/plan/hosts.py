@@ -1,0 +1,93 @@
+"""Which hosts are there.
+
+::
+
+    CONNECTED ──2 heartbeats missed──▶ SUSPECT ──lease over──▶ DISCONNECTED ──lost_after──▶ LOST
+        ▲                                 │                          │                       │
+        └────────────────── a heartbeat ──┴──────────────────────────┴───────────────────────┘
+
+Only silence moves a host to the right, and never past DISCONNECTED while the brake is on: when many hosts fall silent at once
+the cause is more likely here or in the network than on each of them, so nothing is replaced until fresh evidence arrives.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TypeAlias
+
+from studio.v1.host_pb2 import Host
+
+from studio_coordinator.plan.snapshot import HostChange, Snapshot
+
+State: TypeAlias = Host.State.ValueType
+
+TRANSITIONS: Mapping[State, frozenset[State]] = {
+    Host.STATE_UNSPECIFIED: frozenset({Host.STATE_CONNECTED, Host.STATE_DISCONNECTED}),
+    Host.STATE_CONNECTED: frozenset({Host.STATE_SUSPECT, Host.STATE_DISCONNECTED}),
+    Host.STATE_SUSPECT: frozenset({Host.STATE_CONNECTED, Host.STATE_DISCONNECTED}),
+    Host.STATE_DISCONNECTED: frozenset({Host.STATE_CONNECTED, Host.STATE_LOST}),
+    Host.STATE_LOST: frozenset({Host.STATE_CONNECTED}),
+}
+
+# Share and number of hosts that, gone within `BRAKE_WINDOW`, mean that the fault is not theirs.
+BRAKE_SHARE = 0.3
+BRAKE_COUNT = 3
+BRAKE_WINDOW = timedelta(seconds=60)
+
+
+def judge_hosts(snapshot: Snapshot) -> list[HostChange]:
+    """The hosts whose state changes now, with the reason."""
+    braked = brake_is_on(snapshot)
+    changes = []
+    for host in snapshot.hosts:
+        state, reason = _judge(host, snapshot, braked=braked)
+        if state != host.state:
+            changes.append(HostChange(host.id, state, reason))
+    return changes
+
+
+def brake_is_on(snapshot: Snapshot) -> bool:
+    """Whether so many hosts went silent together that nothing may be replaced.
+
+    Counted are hosts whose last sign of life lies within one window of the latest one among the silent: a loss that happened
+    at once. The brake is released host by host as they call again, or as a later, different loss makes the old one small.
+    """
+    silent = [host for host in snapshot.hosts if _silent_for(host, snapshot) > snapshot.timers.lease]
+    silent = [host for host in silent if host.state != Host.STATE_LOST]
+    if len(silent) < BRAKE_COUNT:
+        return False
+    latest = max(host.last_seen.ToDatetime() for host in silent)
+    together = [host for host in silent if latest - host.last_seen.ToDatetime() <= BRAKE_WINDOW]
+    return len(together) >= max(BRAKE_COUNT, BRAKE_SHARE * len(snapshot.hosts))
+
+
+def _silent_for(host: Host, snapshot: Snapshot) -> float:
+    """Seconds since the host's last sign of life."""
+    observation = snapshot.observations.get(host.id)
+    if observation is not None:
+        return observation.heartbeat_age_seconds
+    return (snapshot.now.replace(tzinfo=None) - host.last_seen.ToDatetime()).total_seconds()
+
+
+def _judge(host: Host, snapshot: Snapshot, *, braked: bool) -> tuple[State, str]:
+    timers = snapshot.timers
+    silent = _silent_for(host, snapshot)
+    called = host.id in snapshot.observations
+    if called and silent <= 2 * timers.heartbeat_interval:
+        return Host.STATE_CONNECTED, "its session is open"
+    if not called and snapshot.leading_for_seconds < timers.leader_grace:
+        return _within_grace(host)
+    if called and silent <= timers.lease:
+        return Host.STATE_SUSPECT, f"no heartbeat for {silent:.0f} s"
+    if host.state == Host.STATE_LOST or (host.state == Host.STATE_DISCONNECTED and braked):
+        return host.state, host.state_reason
+    told = f"no heartbeat for {silent:.0f} s"
+    if host.state == Host.STATE_DISCONNECTED and silent > timers.lost_after:
+        return Host.STATE_LOST, f"{told}: its replicas are replaced"
+    return Host.STATE_DISCONNECTED, f"{told}: its lease is over; nothing new is placed there"
+
+
+def _within_grace(host: Host) -> tuple[State, str]:
+    """Judge a host that has not called since this leader took over: it keeps its state, but is no place for new replicas."""
+    if host.state == Host.STATE_CONNECTED:
+        return Host.STATE_SUSPECT, "it has not called since this coordinator began to lead"
+    return host.state, host.state_reason

@@ -1,0 +1,134 @@
+"""One pass of the plan: from a snapshot to everything that is to be stored and published.
+
+The result is a fixed point: planning again on the world that it describes gives an empty plan.
+"""
+
+from collections.abc import Mapping
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from studio.v1.assignment_pb2 import Assignment
+from studio.v1.deployment_pb2 import Deployment
+from studio.v1.event_pb2 import Event
+from studio.v1.host_pb2 import Host
+from studio.v1.replica_pb2 import Replica
+
+from studio_coordinator.plan.assignments import desired_assignments
+from studio_coordinator.plan.feasible import Books
+from studio_coordinator.plan.hosts import judge_hosts
+from studio_coordinator.plan.lifecycle import fold, is_gone, routed_replicas
+from studio_coordinator.plan.routes import desired_table
+from studio_coordinator.plan.scale import Scaler
+from studio_coordinator.plan.snapshot import HostChange, Plan, Snapshot
+from studio_coordinator.plan.worksheet import Worksheet
+
+HOST_SEVERITIES = {Host.STATE_LOST: Event.SEVERITY_ERROR, Host.STATE_DISCONNECTED: Event.SEVERITY_WARNING}
+
+
+def plan(snapshot: Snapshot) -> Plan:
+    """Decide everything that one pass is to do."""
+    sheet = Worksheet(snapshot.now)
+    host_changes = judge_hosts(snapshot)
+    hosts = _changed_hosts(snapshot, host_changes)
+    sheet.events += [_host_event(change, hosts, sheet.now) for change in host_changes if _is_worth_telling(change)]
+    for replica in snapshot.replicas:
+        _observe(snapshot, sheet, replica, hosts.get(replica.host_id))
+
+    deployments = {deployment.name: deployment for deployment in snapshot.deployments}
+    books = Books.of(list(sheet.rows.values()), snapshot.recipes)
+    scaler = Scaler(sheet, list(hosts.values()), snapshot.recipes, books)
+    # Higher priority chooses first; the name makes the order of equals the same every time.
+    for deployment in sorted(snapshot.deployments, key=lambda item: (-item.spec.priority, item.name)):
+        scaler.scale(deployment)
+    for row in sheet.rows.values():
+        if row.deployment not in deployments and not row.retiring:
+            sheet.retire(row, "its deployment was deleted")
+
+    rows = list(sheet.rows.values())
+    stored = {replica.id: replica for replica in snapshot.replicas}
+    holders = {row.deployment for row in rows}
+    return Plan(
+        host_changes=host_changes,
+        inserted=[row for row in rows if row.id not in stored],
+        updated=[row for row in rows if row.id in stored and row != stored[row.id]],
+        deleted=sheet.deleted,
+        purged_deployments=[
+            deployment.name
+            for deployment in snapshot.deployments
+            if deployment.state == Deployment.STATE_STOPPING and deployment.name not in holders
+        ],
+        assignments=desired_assignments(
+            hosts,
+            snapshot.assignments,
+            snapshot.term,
+            rows,
+            deployments,
+            snapshot.recipes,
+            snapshot.traceparents,
+            _withdrawn(snapshot, rows),
+        ),
+        table=desired_table(snapshot.table, snapshot.term, snapshot.deployments, rows, snapshot.providers),
+        events=sheet.events,
+    )
+
+
+def _observe(snapshot: Snapshot, sheet: Worksheet, replica: Replica, host: Host | None) -> None:
+    """Fold what its host said of a replica into its row, or drop the row when it retired and is gone."""
+    observed = snapshot.observations.get(replica.host_id)
+    document = snapshot.assignments.get(replica.host_id, Assignment())
+    assigned = any(item.replica_id == replica.id for item in document.replicas)
+    if replica.retiring and is_gone(replica, observed, document.generation, assigned=assigned):
+        sheet.deleted.append(replica.id)
+        sheet.tell(replica, "replica.removed", f"{replica.id} is gone: {replica.retiring_reason}")
+        return
+    report = observed.replicas.get(replica.id) if observed is not None else None
+    base_url = report.base_url if report is not None else replica.base_url
+    routed = (replica.id, base_url) in routed_replicas(snapshot.table, snapshot.acknowledged_version)
+    row = fold(replica, host, observed, document.generation, routed=routed)
+    sheet.rows[row.id] = row
+    if row.state == replica.state:
+        return
+    row.state_since.CopyFrom(sheet.now)
+    if row.state == Replica.STATE_READY:
+        sheet.tell(row, "replica.routed", f"{row.id} serves on {row.host_name}: every gateway has its route")
+    elif row.state == Replica.STATE_LOST:
+        sheet.tell(row, "replica.lost", f"{row.id} is lost with {row.host_name}", Event.SEVERITY_ERROR)
+
+
+def _withdrawn(snapshot: Snapshot, rows: list[Replica]) -> set[str]:
+    """Retiring replicas that no gateway can send a request to any more."""
+    acknowledged = snapshot.acknowledged_version
+    if acknowledged is not None and acknowledged < snapshot.table.version:
+        return set()
+    routed = {end.replica_id for route in snapshot.table.routes for end in route.endpoints}
+    return {row.id for row in rows if row.retiring and row.id not in routed}
+
+
+def _changed_hosts(snapshot: Snapshot, changes: list[HostChange]) -> Mapping[str, Host]:
+    """All hosts by id, in the state that they have from now on."""
+    states = {change.host_id: change for change in changes}
+    hosts = {}
+    for stored in snapshot.hosts:
+        host = stored
+        if stored.id in states:
+            host = Host()
+            host.CopyFrom(stored)
+            host.state, host.state_reason = states[stored.id].state, states[stored.id].reason
+        hosts[host.id] = host
+    return hosts
+
+
+def _is_worth_telling(change: HostChange) -> bool:
+    """A connect is told by the session that made it; a missed heartbeat is a state, not a story."""
+    return change.state in HOST_SEVERITIES
+
+
+def _host_event(change: HostChange, hosts: Mapping[str, Host], now: Timestamp) -> Event:
+    name = hosts[change.host_id].name
+    return Event(
+        at=now,
+        severity=HOST_SEVERITIES[change.state],
+        kind="host." + Host.State.Name(change.state).removeprefix("STATE_").lower(),
+        host=name,
+        message=f"host {name}: {change.reason}",
+        actor="plan",
+    )

@@ -1,0 +1,55 @@
+"""The route table that follows from the replicas.
+
+An endpoint is in the table while its engine answers and nobody wants it gone. A host that fell silent keeps its endpoints until
+it is LOST: the gateway sees for itself whether requests still succeed. A deployment without endpoints keeps its route with a
+sentence for the caller, so that "unknown model" and "not up right now" stay two different answers.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from studio.v1.deployment_pb2 import Deployment
+from studio.v1.replica_pb2 import Replica
+from studio.v1.route_pb2 import Endpoint, ProviderRoute, Route, RouteTable
+
+
+def desired_table(
+    current: RouteTable,
+    term: int,
+    deployments: Sequence[Deployment],
+    replicas: Sequence[Replica],
+    providers: Sequence[ProviderRoute],
+) -> RouteTable | None:
+    """The next table, or None when ``current`` says the same already."""
+    serving = defaultdict(list)
+    for replica in replicas:
+        if replica.engine_ready and not replica.retiring and replica.state != Replica.STATE_LOST:
+            serving[replica.deployment].append(replica)
+    table = RouteTable(version=current.version + 1, term=term)
+    for deployment in sorted(deployments, key=lambda item: item.name):
+        table.routes.append(_route(deployment, serving[deployment.name]))
+    table.provider_routes.extend(sorted(providers, key=lambda item: item.model))
+    if list(table.routes) == list(current.routes) and list(table.provider_routes) == list(current.provider_routes):
+        return None
+    return table
+
+
+def _route(deployment: Deployment, replicas: Sequence[Replica]) -> Route:
+    route = Route(model=deployment.name, aliases=deployment.spec.aliases, created_at=deployment.created_at)
+    for replica in sorted(replicas, key=lambda item: item.id):
+        route.endpoints.append(
+            Endpoint(
+                replica_id=replica.id,
+                base_url=replica.base_url,
+                weight=1.0,
+                engine_model=deployment.name,
+                recipe_revision=replica.recipe_revision,
+            )
+        )
+    if not route.endpoints:
+        route.unavailable_reason = (
+            f"{deployment.name} is stopped; start it with: studio start {deployment.name}"
+            if deployment.stopped
+            else f"no replica of {deployment.name} is ready yet"
+        )
+    return route

@@ -1,0 +1,97 @@
+"""What the plan looks at, and what it answers. Messages of the contract are treated as values: never changed in place."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from studio.v1.agent_service_pb2 import ReplicaObservation
+from studio.v1.assignment_pb2 import Assignment
+from studio.v1.deployment_pb2 import Deployment
+from studio.v1.event_pb2 import Event
+from studio.v1.host_pb2 import Host
+from studio.v1.recipe_pb2 import Recipe
+from studio.v1.replica_pb2 import Replica
+from studio.v1.route_pb2 import ProviderRoute, RouteTable
+
+
+@dataclass(frozen=True)
+class HostObservation:
+    """What a host's open session last said."""
+
+    session_epoch: int
+    # Of the assignment that the agent has persisted.
+    applied_generation: int
+    replicas: Mapping[str, ReplicaObservation]
+    # Age of the last heartbeat, by the coordinator's monotonic clock.
+    heartbeat_age_seconds: float
+
+
+@dataclass(frozen=True)
+class Timers:
+    """Limits in seconds."""
+
+    heartbeat_interval: float = 5.0
+    lease: float = 25.0
+    lost_after: float = 600.0
+    # How long a host that has not called yet keeps its stored state after a leader took over.
+    leader_grace: float = 300.0
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything that one pass decides on."""
+
+    now: datetime
+    term: int
+    # Seconds since this leader began to lead.
+    leading_for_seconds: float
+    hosts: Sequence[Host]
+    observations: Mapping[str, HostObservation]
+    deployments: Sequence[Deployment]
+    recipes: Mapping[tuple[str, int], Recipe]
+    replicas: Sequence[Replica]
+    assignments: Mapping[str, Assignment]
+    table: RouteTable
+    # Lowest table version that every known gateway has in force; None when no gateway is known.
+    acknowledged_version: int | None
+    providers: Sequence[ProviderRoute] = ()
+    # Trace context of the last change of each deployment.
+    traceparents: Mapping[str, str] = field(default_factory=dict)
+    timers: Timers = Timers()
+
+
+@dataclass(frozen=True)
+class HostChange:
+    """A host's state is to be stored."""
+
+    host_id: str
+    state: Host.State.ValueType
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to store and publish. Empty when the world is as it should be."""
+
+    host_changes: Sequence[HostChange] = ()
+    inserted: Sequence[Replica] = ()
+    updated: Sequence[Replica] = ()
+    deleted: Sequence[str] = ()
+    purged_deployments: Sequence[str] = ()
+    assignments: Mapping[str, Assignment] = field(default_factory=dict)
+    table: RouteTable | None = None
+    events: Sequence[Event] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing to do."""
+        return not (
+            self.host_changes
+            or self.inserted
+            or self.updated
+            or self.deleted
+            or self.purged_deployments
+            or self.assignments
+            or self.table is not None
+            or self.events
+        )

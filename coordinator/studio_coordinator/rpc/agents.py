@@ -1,0 +1,199 @@
+"""AgentService: one control stream and one telemetry stream for each host."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import grpc
+import structlog
+from google.protobuf.duration_pb2 import Duration
+from studio.v1.agent_service_pb2 import (
+    ConnectRequest,
+    ConnectResponse,
+    Hello,
+    ReportTelemetryRequest,
+    ReportTelemetryResponse,
+    Welcome,
+)
+from studio.v1.agent_service_pb2_grpc import AgentServiceServicer
+from studio.v1.event_pb2 import Event
+from studio_runtime.errors import InvalidError, OverloadedError, StudioError
+
+from studio_coordinator.leadership import Leadership
+from studio_coordinator.plan.snapshot import Timers
+from studio_coordinator.rpc.guard import refuse
+from studio_coordinator.sessions import Session, SessionRegistry
+from studio_coordinator.store import assignments, events, hosts
+from studio_coordinator.store.database import Database
+from studio_coordinator.wakeup import Wakeup
+
+log = structlog.get_logger()
+
+PROTOCOL = 1
+# Hellos that are in the database at the same time, and those that may wait for their turn.
+ADMITTED = 50
+WAITING = 1000
+MOST_REPLICAS = 1024
+MOST_GPUS = 256
+TELEMETRY_SECONDS = 1
+
+
+class AgentService(AgentServiceServicer):
+    """The hosts' side of the coordinator."""
+
+    def __init__(
+        self,
+        database: Database,
+        leadership: Leadership,
+        sessions: SessionRegistry,
+        timers: Timers,
+        events_stored: Wakeup,
+    ) -> None:
+        self._database = database
+        self._events_stored = events_stored
+        self._leadership = leadership
+        self._sessions = sessions
+        self._timers = timers
+        self._admission = asyncio.Semaphore(ADMITTED)
+        self._waiting = 0
+
+    async def Connect(  # noqa: N802 - the contract's name
+        self, request_iterator: AsyncIterator[ConnectRequest], context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[ConnectResponse]:
+        """Serve one host until either side ends the stream."""
+        try:
+            self._leadership.require()
+            first = await anext(aiter(request_iterator), None)
+            if first is None or first.WhichOneof("message") != "hello":
+                raise InvalidError("the first message of a control stream must be Hello")
+            session, welcome = await self._admit(first.hello)
+        except StudioError as error:
+            await refuse(context, error)
+        log.info("host_connected", host=session.host_name, epoch=session.epoch)
+        reader = asyncio.ensure_future(self._read(session, request_iterator))
+        try:
+            yield ConnectResponse(welcome=welcome)
+            async for message in session.outgoing():
+                yield message
+            if session.close_reason:
+                await refuse(context, InvalidError(session.close_reason))
+        finally:
+            reader.cancel()
+            self._sessions.ended(session)
+            log.info("host_disconnected", host=session.host_name, reason=session.close_reason)
+
+    async def ReportTelemetry(  # noqa: N802 - the contract's name
+        self, request_iterator: AsyncIterator[ReportTelemetryRequest], context: grpc.aio.ServicerContext[Any, Any]
+    ) -> ReportTelemetryResponse:
+        """Keep the newest figures of a host that has a control stream."""
+        try:
+            async for figures in request_iterator:
+                _check_figures(figures)
+                self._sessions.take_telemetry(figures.host_id, figures)
+        except StudioError as error:
+            await refuse(context, error)
+        return ReportTelemetryResponse()
+
+    async def _admit(self, hello: Hello) -> tuple[Session, Welcome]:
+        """Check a Hello, store it, and open the session; at most so many at once, the rest waits or is shed."""
+        _check_hello(hello)
+        if self._waiting >= WAITING:
+            raise OverloadedError("too many hosts connect at once", "Agents try again by themselves.")
+        self._waiting += 1
+        try:
+            async with self._admission:
+                return await self._open(hello)
+        finally:
+            self._waiting -= 1
+
+    async def _open(self, hello: Hello) -> tuple[Session, Welcome]:
+        now = datetime.now(UTC)
+        async with self._database.transaction() as conn:
+            stored = await hosts.open_session(conn, hello, hello.host_id, now)
+            assignment = await assignments.get_assignment(conn, stored.host_id)
+            connected = Event(kind="host.connected", severity=Event.SEVERITY_INFO, host=stored.name, actor="agent")
+            connected.message = (
+                f"host {stored.name} connected: {len(hello.gpus)} GPUs, agent {hello.facts.agent_version}"
+            )
+            connected.at.FromDatetime(now)
+            await events.append(conn, [connected])
+        self._events_stored.set()
+        session = Session(stored.host_id, stored.name, stored.session_epoch)
+        session.applied_generation = hello.applied_generation
+        session.replicas.replicas.extend(hello.replicas)
+        welcome = Welcome(
+            protocol=PROTOCOL,
+            session_epoch=stored.session_epoch,
+            term=self._leadership.term,
+            heartbeat_interval=_seconds(self._timers.heartbeat_interval),
+            lease=_seconds(self._timers.lease),
+            telemetry_interval=Duration(seconds=TELEMETRY_SECONDS),
+            event_sequence_acked=stored.event_sequence_acked,
+            host_name=stored.name,
+        )
+        if assignment is not None:
+            assignment.term = self._leadership.term
+            welcome.assignment.CopyFrom(assignment)
+            session.sent(assignment.generation)
+        self._sessions.opened(session)
+        return session, welcome
+
+    async def _read(self, session: Session, requests: AsyncIterator[ConnectRequest]) -> None:
+        """Take what the agent says into memory. Never awaits anything but the stream."""
+        try:
+            async for request in requests:
+                self._take(session, request)
+            session.close("")
+        except StudioError as error:
+            session.close(error.message)
+        except grpc.aio.AioRpcError as error:
+            session.close(f"the stream broke: {error.code().name}")
+
+    def _take(self, session: Session, request: ConnectRequest) -> None:
+        kind = request.WhichOneof("message")
+        if kind == "heartbeat":
+            session.heard(request.heartbeat)
+        elif kind == "observation":
+            if len(request.observation.replicas) > MOST_REPLICAS:
+                raise InvalidError(f"an observation of {len(request.observation.replicas)} replicas is out of range")
+            session.observed(request.observation)
+            self._sessions.changed.set()
+        elif kind == "assignment_ack":
+            session.applied_generation = max(session.applied_generation, request.assignment_ack.generation)
+            self._sessions.changed.set()
+        elif kind == "assignment_nack":
+            nack = request.assignment_nack
+            log.warning("assignment_refused", host=session.host_name, generation=nack.generation, reason=nack.reason)
+        elif kind == "events":
+            self._sessions.take_events(session, request.events)
+        elif kind == "log_chunk":
+            session.take_log(request.log_chunk)
+        elif kind == "hello":
+            raise InvalidError("a second Hello on one stream")
+
+
+def _check_hello(hello: Hello) -> None:
+    """Range checks: what a peer sends is not trusted."""
+    if hello.oldest_protocol > PROTOCOL:
+        raise InvalidError(
+            f"this agent speaks protocol {hello.oldest_protocol} and newer, this coordinator {PROTOCOL}",
+            "Upgrade the coordinator first. Engines on the host keep running.",
+        )
+    if not 0 < len(hello.host_id) <= 128 or not 0 < len(hello.host_name) <= 253:  # noqa: PLR2004 - a DNS name's length
+        raise InvalidError("Hello names no host, or its name is too long")
+    if len(hello.replicas) > MOST_REPLICAS or len(hello.gpus) > MOST_GPUS:
+        raise InvalidError(f"{len(hello.gpus)} GPUs and {len(hello.replicas)} replicas on one host are out of range")
+    if hello.applied_generation < 0 or hello.highest_term < 0:
+        raise InvalidError("a generation or a term is negative")
+
+
+def _check_figures(figures: ReportTelemetryRequest) -> None:
+    if len(figures.gpus) > MOST_GPUS or len(figures.replicas) > MOST_REPLICAS:
+        raise InvalidError("telemetry of too many devices or replicas")
+
+
+def _seconds(value: float) -> Duration:
+    duration = Duration()
+    duration.FromMilliseconds(round(value * 1000))
+    return duration

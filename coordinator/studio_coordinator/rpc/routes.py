@@ -1,0 +1,76 @@
+"""RouteService: tables to the gateways, acknowledgements and usage back."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import structlog
+from studio.v1.route_service_pb2 import (
+    ReportUsageRequest,
+    ReportUsageResponse,
+    WatchRoutesRequest,
+    WatchRoutesResponse,
+)
+from studio.v1.route_service_pb2_grpc import RouteServiceServicer
+from studio_runtime.errors import InvalidError, StudioError
+
+from studio_coordinator.gateways import GatewayRegistry, GatewaySession
+from studio_coordinator.leadership import Leadership
+from studio_coordinator.rpc.guard import guarded, refuse
+from studio_coordinator.store import usage
+from studio_coordinator.store.database import Database
+
+log = structlog.get_logger()
+
+MOST_RECORDS = 2000
+
+
+class RouteService(RouteServiceServicer):
+    """The gateways' side of the coordinator."""
+
+    def __init__(self, database: Database, leadership: Leadership, gateways: GatewayRegistry) -> None:
+        self._database = database
+        self._leadership = leadership
+        self._gateways = gateways
+
+    async def WatchRoutes(  # noqa: N802 - the contract's name
+        self, request_iterator: AsyncIterator[WatchRoutesRequest], context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[WatchRoutesResponse]:
+        """Send every table that comes into force; note what the gateway acknowledges."""
+        try:
+            self._leadership.require()
+            first = await anext(aiter(request_iterator), None)
+            if first is None or first.WhichOneof("message") != "hello" or not first.hello.gateway_id:
+                raise InvalidError("the first message of a route stream must be GatewayHello, with a gateway id")
+        except StudioError as error:
+            await refuse(context, error)
+        session = self._gateways.opened(first.hello.gateway_id)
+        log.info("gateway_connected", gateway=session.gateway_id)
+        reader = asyncio.ensure_future(self._read(session, request_iterator))
+        try:
+            async for message in self._gateways.tables(session):
+                yield message
+        finally:
+            reader.cancel()
+            self._gateways.ended(session)
+            log.info("gateway_disconnected", gateway=session.gateway_id)
+
+    async def _read(self, session: GatewaySession, requests: AsyncIterator[WatchRoutesRequest]) -> None:
+        async for request in requests:
+            if request.WhichOneof("message") != "ack":
+                continue
+            if request.ack.refusal:
+                log.warning("table_refused", gateway=session.gateway_id, reason=request.ack.refusal)
+            self._gateways.acknowledged(session, request.ack)
+
+    @guarded
+    async def ReportUsage(  # noqa: N802 - the contract's name
+        self, request: ReportUsageRequest, _context: grpc.aio.ServicerContext[Any, Any]
+    ) -> ReportUsageResponse:
+        """Store finished requests; one that arrives twice counts once."""
+        if len(request.records) > MOST_RECORDS:
+            raise InvalidError(f"{len(request.records)} usage records in one call, at most {MOST_RECORDS}")
+        async with self._database.transaction() as conn:
+            await usage.record(conn, request.gateway_id, request.records)
+        return ReportUsageResponse()

@@ -1,0 +1,28 @@
+"""What the operators' calls share: the store, the leadership, what is connected, and how to wake the loop."""
+
+from dataclasses import dataclass
+
+from studio_coordinator.gateways import GatewayRegistry
+from studio_coordinator.leadership import Leadership
+from studio_coordinator.sessions import SessionRegistry
+from studio_coordinator.store.database import Database
+from studio_coordinator.wakeup import Wakeup
+
+
+@dataclass
+class AdminState:
+    """Handed to the AdminService once; it holds nothing of its own."""
+
+    database: Database
+    leadership: Leadership
+    sessions: SessionRegistry
+    gateways: GatewayRegistry
+    desired: Wakeup
+    # Set after events were stored.
+    events_stored: Wakeup
+    pepper: bytes
+
+    def desired_changed(self) -> None:
+        """Wake the loop and whoever watches events."""
+        self.desired.set()
+        self.events_stored.set()

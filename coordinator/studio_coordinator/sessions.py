@@ -1,0 +1,205 @@
+"""The open control streams of hosts, in memory: what each said last, and what it is to be told.
+
+The reader of a stream only writes here, never to the database; the leader loop reads from here. What goes out is kept in slots
+of one (the newest assignment, the newest acknowledgement), so that a slow peer costs nothing but its own delay.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+from studio.v1.agent_service_pb2 import (
+    ConnectResponse,
+    EventAck,
+    EventBatch,
+    Heartbeat,
+    HeartbeatAck,
+    LogChunk,
+    LogRequest,
+    ObservationReport,
+    ReportTelemetryRequest,
+)
+from studio.v1.assignment_pb2 import Assignment
+from studio.v1.host_pb2 import Gpu
+from studio_runtime.errors import NotFoundError, OverloadedError, UnavailableError
+
+from studio_coordinator.plan.snapshot import HostObservation
+from studio_coordinator.wakeup import Wakeup
+
+# Batches of events that wait for the database; an agent sends what was not acknowledged again.
+EVENT_BACKLOG = 256
+LOG_BACKLOG = 64
+
+
+class Session:
+    """One host's open control stream."""
+
+    def __init__(self, host_id: str, host_name: str, epoch: int) -> None:
+        self.host_id = host_id
+        self.host_name = host_name
+        self.epoch = epoch
+        self.closed = asyncio.Event()
+        self.close_reason = ""
+        self.applied_generation = 0
+        self.replicas: ObservationReport = ObservationReport()
+        self.gpus: list[Gpu] = []
+        self._heard_at = time.monotonic()
+        self._wake = asyncio.Event()
+        self._assignment: Assignment | None = None
+        self._sent_generation = -1
+        self._event_ack = 0
+        self._heartbeat_ack = 0
+        self._log_requests: deque[LogRequest] = deque(maxlen=LOG_BACKLOG)
+        self._logs: dict[str, asyncio.Queue[LogChunk]] = {}
+
+    def heard(self, heartbeat: Heartbeat) -> None:
+        """Renew the lease: only the agent's supervising loop makes heartbeats."""
+        self._heard_at = time.monotonic()
+        self.applied_generation = max(self.applied_generation, heartbeat.applied_generation)
+        self._heartbeat_ack = heartbeat.sequence
+        self._wake.set()
+
+    def observed(self, report: ObservationReport) -> None:
+        """Take the host's newest picture of itself."""
+        self.replicas = report
+        self.applied_generation = max(self.applied_generation, report.applied_generation)
+
+    def offer(self, assignment: Assignment) -> None:
+        """Hand the host its newest document; one that it has been handed already is not sent again."""
+        if assignment.generation > self._sent_generation:
+            self._assignment = assignment
+            self._wake.set()
+
+    def sent(self, generation: int) -> None:
+        """Note that the host was handed this generation in its Welcome."""
+        self._sent_generation = max(self._sent_generation, generation)
+
+    def acknowledge_events(self, sequence: int) -> None:
+        """Tell the agent that events up to ``sequence`` are stored."""
+        if sequence > self._event_ack:
+            self._event_ack = sequence
+            self._wake.set()
+
+    def close(self, reason: str) -> None:
+        """End the stream, whoever serves it."""
+        self.close_reason = reason
+        self.closed.set()
+        self._wake.set()
+
+    def observation(self) -> HostObservation:
+        """What the plan looks at."""
+        return HostObservation(
+            session_epoch=self.epoch,
+            applied_generation=self.applied_generation,
+            replicas={item.replica_id: item for item in self.replicas.replicas},
+            heartbeat_age_seconds=time.monotonic() - self._heard_at,
+        )
+
+    async def outgoing(self) -> AsyncIterator[ConnectResponse]:
+        """What to send, as it comes up, until the session is closed."""
+        sent_event_ack = sent_heartbeat_ack = 0
+        while not self.closed.is_set():
+            await self._wake.wait()
+            self._wake.clear()
+            if self._assignment is not None:
+                assignment, self._assignment = self._assignment, None
+                self._sent_generation = assignment.generation
+                yield ConnectResponse(assignment=assignment)
+            if self._event_ack > sent_event_ack:
+                sent_event_ack = self._event_ack
+                yield ConnectResponse(event_ack=EventAck(sequence=sent_event_ack))
+            if self._heartbeat_ack != sent_heartbeat_ack:
+                sent_heartbeat_ack = self._heartbeat_ack
+                yield ConnectResponse(heartbeat_ack=HeartbeatAck(sequence=sent_heartbeat_ack))
+            while self._log_requests:
+                yield ConnectResponse(log_request=self._log_requests.popleft())
+
+    @asynccontextmanager
+    async def pull_log(
+        self, replica_id: str, tail_bytes: int, *, follow: bool
+    ) -> AsyncIterator[asyncio.Queue[LogChunk]]:
+        """Have the agent send a replica's log; chunks come out of the queue until one says ``end``."""
+        request_id = uuid4().hex
+        queue: asyncio.Queue[LogChunk] = asyncio.Queue(LOG_BACKLOG)
+        self._logs[request_id] = queue
+        self._ask(LogRequest(request_id=request_id, replica_id=replica_id, tail_bytes=tail_bytes, follow=follow))
+        try:
+            yield queue
+        finally:
+            del self._logs[request_id]
+            self._ask(LogRequest(request_id=request_id, cancel=True))
+
+    def _ask(self, request: LogRequest) -> None:
+        self._log_requests.append(request)
+        self._wake.set()
+
+    def take_log(self, chunk: LogChunk) -> None:
+        """Pass a chunk to whoever asked. A reader that is too slow loses the stream, not the coordinator its memory."""
+        queue = self._logs.get(chunk.request_id)
+        if queue is None:
+            return
+        try:
+            queue.put_nowait(chunk)
+        except asyncio.QueueFull:
+            queue.get_nowait()
+            queue.put_nowait(LogChunk(request_id=chunk.request_id, end=True, error="the reader was too slow"))
+
+
+class SessionRegistry:
+    """All open sessions of this coordinator, one for each host."""
+
+    def __init__(self) -> None:
+        self.changed = Wakeup()
+        self.events: asyncio.Queue[tuple[Session, EventBatch]] = asyncio.Queue(EVENT_BACKLOG)
+        self._sessions: dict[str, Session] = {}
+        self._telemetry: dict[str, ReportTelemetryRequest] = {}
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def opened(self, session: Session) -> None:
+        """Make ``session`` the host's; an older one of the same host is closed."""
+        older = self._sessions.get(session.host_id)
+        if older is not None:
+            older.close("a newer session of this host was opened")
+        self._sessions[session.host_id] = session
+        self.changed.set()
+
+    def ended(self, session: Session) -> None:
+        """Forget ``session``, unless the host has a newer one already."""
+        if self._sessions.get(session.host_id) is session:
+            del self._sessions[session.host_id]
+            self._telemetry.pop(session.host_id, None)
+            self.changed.set()
+
+    def get(self, host_id: str) -> Session:
+        """The host's session; UnavailableError when it has none."""
+        session = self._sessions.get(host_id)
+        if session is None:
+            raise UnavailableError("the host is not connected", "See studio hosts; its agent dials in by itself.")
+        return session
+
+    def all(self) -> list[Session]:
+        """Every open session."""
+        return list(self._sessions.values())
+
+    def take_events(self, session: Session, batch: EventBatch) -> None:
+        """Queue events for the database; OverloadedError ends the stream, and the agent sends them again later."""
+        try:
+            self.events.put_nowait((session, batch))
+        except asyncio.QueueFull:
+            raise OverloadedError("events wait for the database") from None
+
+    def take_telemetry(self, host_id: str, figures: ReportTelemetryRequest) -> None:
+        """Keep the newest figures of a connected host."""
+        session = self._sessions.get(host_id)
+        if session is None or session.epoch != figures.session_epoch:
+            raise NotFoundError(f"host {host_id!r} has no open session with epoch {figures.session_epoch}")
+        self._telemetry[host_id] = figures
+
+    def telemetry(self, host_id: str) -> ReportTelemetryRequest:
+        """The newest figures of a host; empty when there are none."""
+        return self._telemetry.get(host_id, ReportTelemetryRequest())

@@ -1,0 +1,79 @@
+"""The coordinator's command line."""
+
+import argparse
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from studio_runtime.settings import DEFAULT_COORDINATOR_PORT, Address, Home
+
+EXAMPLES = """\
+examples:
+  studio-coordinator serve                                   embedded PostgreSQL under $STUDIO_HOME/pg, which must be running
+  STUDIO_DATABASE_URL=postgresql://studio@db/studio studio-coordinator serve --listen 10.0.0.5:7070
+  studio-coordinator postgres --data-dir /var/lib/studio/pg   run the embedded PostgreSQL in the foreground
+  studio-coordinator migrations-check                         every migration up, down and up again, on a throw-away database
+"""
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """How ``serve`` was called."""
+
+    listen: Address
+    # Empty: the embedded PostgreSQL in `embedded_data_dir`.
+    database_url: str
+    embedded_data_dir: Path
+    state_dir: Path
+    metrics: Address
+    ready_file: Path | None
+    log_level: str
+    lease_ttl_seconds: float
+    heartbeat_seconds: float
+    lost_after_seconds: float
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser for all of the coordinator's commands."""
+    home = Home.from_environment()
+    top = argparse.ArgumentParser(
+        prog="studio-coordinator",
+        description="The coordinator of vLLM Studio: owns recipes in PostgreSQL, schedules models onto hosts, keeps routes.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(dest="command", required=True)
+    serve = commands.add_parser(
+        "serve", help="run the coordinator", epilog=EXAMPLES, formatter_class=top.formatter_class
+    )
+    serve.add_argument("--listen", type=Address.parse, default=Address("127.0.0.1", DEFAULT_COORDINATOR_PORT))
+    serve.add_argument("--embedded-data-dir", type=Path, default=home.postgres, help="used without STUDIO_DATABASE_URL")
+    serve.add_argument("--state-dir", type=Path, default=home.coordinator)
+    serve.add_argument("--metrics", type=Address.parse, default=Address("127.0.0.1", DEFAULT_COORDINATOR_PORT + 1))
+    serve.add_argument("--ready-file", type=Path, help="written (JSON) once it serves")
+    serve.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    serve.add_argument("--lease-ttl-seconds", type=float, default=15.0, help="of the leader's lease")
+    serve.add_argument("--heartbeat-seconds", type=float, default=5.0, help="asked of agents")
+    serve.add_argument(
+        "--lost-after-seconds", type=float, default=600.0, help="silence after which replicas are replaced"
+    )
+    postgres = commands.add_parser("postgres", help="run the embedded PostgreSQL in the foreground")
+    postgres.add_argument("--data-dir", type=Path, default=home.postgres)
+    commands.add_parser("migrations-check", help="prove every migration on a throw-away database")
+    return top
+
+
+def serve_settings(arguments: argparse.Namespace) -> ServeSettings:
+    """What ``serve`` needs. The database URL comes from the environment: it may hold a password."""
+    return ServeSettings(
+        listen=arguments.listen,
+        database_url=os.environ.get("STUDIO_DATABASE_URL", ""),
+        embedded_data_dir=arguments.embedded_data_dir,
+        state_dir=arguments.state_dir,
+        metrics=arguments.metrics,
+        ready_file=arguments.ready_file,
+        log_level=arguments.log_level,
+        lease_ttl_seconds=arguments.lease_ttl_seconds,
+        heartbeat_seconds=arguments.heartbeat_seconds,
+        lost_after_seconds=arguments.lost_after_seconds,
+    )
