@@ -1,7 +1,7 @@
 """GPU telemetry: what a host's GPUs are, what they do by the second, and whether they can be trusted with work.
 
-NVML, the driver's library, may hang for ever in the kernel. So it is never loaded into the agent: a child process reads it, and the
-agent reads the child through a pipe with a time limit.
+NVML, the driver's library, may hang for ever in the kernel. So it is never loaded into the agent: a child process reads
+it, and the agent reads the child through a pipe with a time limit.
 
     agent ── GpuSampler ◄── pipe, one frame a tick ── gpu.child ── NVML
                │ picture (facts, figures, health, events)
@@ -16,9 +16,9 @@ agent reads the child through a pipe with a time limit.
 | ``childprocess`` | one child as the agent sees it: pid, pipes, polite end |
 | ``child``, ``sampling``, ``nvml`` | the child: its loop, one tick, and the only importer of the NVML binding |
 
-Words: *gpu* is identified by UUID, never by index. *Absent* is a value that the driver does not give; it is never zero. *Stale* is a
-value that was not renewed for two intervals. *Lost* is a GPU that the driver has given up. *Partitioned* is a GPU in MIG mode: work
-goes to its instances, each with its own UUID.
+Words: *gpu* is identified by UUID, never by index. *Absent* is a value that the driver does not give; it is never zero.
+*Stale* is a value that was not renewed for two intervals. *Lost* is a GPU that the driver has given up. *Partitioned*
+is a GPU in MIG mode: work goes to its instances, each with its own UUID.
 
 This package imports nothing here: the child must stay small.
 """

@@ -2,10 +2,12 @@
 
     python -m studio_agent.gpu.child --interval-seconds 1.0
 
-One thread: NVML calls share a lock in the driver and can delay work on the GPUs, so they are made one after another. Between ticks the child
-waits for the GPUs' own error reports in short slices. It never waits for its reader: while the pipe is full, samples are dropped.
+One thread: NVML calls share a lock in the driver and can delay work on the GPUs, so they are made one after another.
+Between ticks the child waits for the GPUs' own error reports in short slices. It never waits for its reader: while the
+pipe is full, samples are dropped.
 
-It ends when standard input closes or on SIGTERM, but never inside a driver call: Python runs the handler when the call has returned.
+It ends when standard input closes or on SIGTERM, but never inside a driver call: Python runs the handler when the call
+has returned.
 """
 
 import argparse
@@ -93,7 +95,7 @@ def _sample(nvml: Nvml, outbox: Outbox, interval_seconds: float) -> None:
 
 
 def _wait(nvml: Nvml, until: float, xids: deque[Xid]) -> bool:
-    """Wait until ``until`` (monotonic), or only shortly after a GPU's report, or until standard input closes; whether one reported."""
+    """Wait until ``until`` (monotonic), for less when a GPU reports or standard input closes; whether a GPU did."""
     reported = False
     while (left := min(until - time.monotonic(), SLICE_SECONDS)) > 0:
         slice_end = time.monotonic() + left

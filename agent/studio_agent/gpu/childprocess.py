@@ -1,7 +1,8 @@
 """One sampler child as the agent sees it: a pid and two pipes.
 
-Started with ``posix_spawn`` and not through asyncio's subprocess support, because that kills a child which is still running when its pipes are
-closed. This one is only ever asked to end: its pipes close and it gets one SIGTERM, and when a driver call holds it, it is left behind.
+Started with ``posix_spawn`` and not through asyncio's subprocess support, because that kills a child which is still
+running when its pipes are closed. This one is only ever asked to end: its pipes close and it gets one SIGTERM, and when
+a driver call holds it, it is left behind.
 """
 
 import asyncio
@@ -34,7 +35,7 @@ class ChildProcess:
         child_input, lifeline = os.pipe()
         frames_end, child_output = os.pipe()
         try:
-            pid = os.posix_spawn(
+            pid = os.posix_spawn(  # noqa: ASYNC221 - it returns as soon as the child is made
                 argv[0],
                 argv,
                 environment,

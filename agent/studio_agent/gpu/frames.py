@@ -1,8 +1,10 @@
-"""The framing between the sampler's child and the agent: one frame is one whole sample, so a lost one costs nothing but its age.
+"""The framing between the sampler's child and the agent.
 
-    4 bytes: length of HOST │ 4 bytes: length of REPORT │ HOST: a `Host` message (driver, GPUs with figures) │ REPORT: JSON
+One frame is one whole sample, so a lost one costs nothing but its age.
 
-Lengths are big-endian. The report carries what the contract has no place for.
+    4 bytes: length of HOST │ 4 bytes: length of REPORT │ HOST: a `Host` message │ REPORT: JSON
+
+Lengths are big-endian. The host carries driver, GPUs and figures; the report what the contract has no place for.
 """
 
 import json

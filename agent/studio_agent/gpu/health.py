@@ -13,8 +13,8 @@ Order of evidence, the first that speaks decides:
 4. XIDs by the table in `xids`: the worst of them;
 5. rows wait to be remapped → degraded.
 
-A quarantine stays, and so does a degradation by an XID, because the event that caused it does not come twice. A degradation by something that
-can be read again goes when the reading goes.
+A quarantine stays, and so does a degradation by an XID, because the event that caused it does not come twice. A
+degradation by something that can be read again goes when the reading goes.
 """
 
 from collections.abc import Iterable
@@ -69,7 +69,7 @@ def recheck(condition: Condition) -> GpuHealth:
 
 
 def meaning_of(number: int, recovery_action: int | None) -> XidMeaning:
-    """What the table says of an XID; one that it does not know is the device's fault unless the driver sees nothing to recover."""
+    """What the table says; an unknown XID is the device's fault unless the driver sees nothing to recover."""
     known = XIDS.get(number)
     if known is not None:
         return known

@@ -1,8 +1,8 @@
 """NVML as the child reads it; the only importer of the binding.
 
-Every value may be absent: an older driver lacks the function, a consumer card the sensor, a partitioned GPU the counter. Whatever cannot
-be read stays unset. Only two errors are more than an absent value: a lost GPU (`GpuLostError`, others go on) and a library that can no longer be used
-(the binding's own error, which ends the child).
+Every value may be absent: an older driver lacks the function, a consumer card the sensor, a partitioned GPU the
+counter. Whatever cannot be read stays unset. Only two errors are more than an absent value: a lost GPU (`GpuLostError`,
+others go on) and a library that can no longer be used (the binding's own error, which ends the child).
 
 Which call is made at which tick, and why, is in docs/nvml.md.
 """
@@ -110,7 +110,7 @@ class Nvml:
         self._uuid_of_handle: dict[int, str] = {}
 
     def devices(self) -> list[Device]:
-        """Every device that the driver lists now: GPUs, each followed by its MIG instances. One that it cannot open is left out."""
+        """What the driver lists now: GPUs, each followed by its MIG instances; without those that it cannot open."""
         found: list[Device] = []
         for index in range(optional(pynvml.nvmlDeviceGetCount) or 0):
             try:
@@ -132,7 +132,7 @@ class Nvml:
             self._uuid_of_handle[_address(device.handle)] = device.facts.uuid
 
     def wait_for_events(self, seconds: float) -> list[Xid] | None:
-        """Wait until a GPU reports something: its XIDs, none of them where it was another event; None: nothing to wait for, or time over."""
+        """Wait for a GPU's report: its XIDs (none when it was another event); None: time over, or nothing to wait for."""
         if not self._uuid_of_handle:
             return None
         try:
@@ -149,49 +149,41 @@ class Nvml:
             return []
         return [Xid(uuid, int(data.eventData), time.time())]
 
-    def read_fast(self, device: Device, into: GpuFigures) -> None:
-        """Set what moves by the second; raises GpuLostError."""
+    def read_fast(self, device: Device) -> GpuFigures:
+        """What moves by the second; raises GpuLostError."""
         handle = device.handle
-        if device.unified:
-            host = psutil.virtual_memory()
-            into.memory_used_bytes = host.total - host.available
-        elif (memory := _memory(handle)) is not None:
-            into.memory_used_bytes = memory.used
-            if (reserved := getattr(memory, "reserved", None)) is not None:
-                into.memory_reserved_bytes = reserved
+        used, reserved = _memory_in_use(device)
         if device.facts.parent_uuid:
-            return  # NVML gives everything else for the whole GPU only
-        if (rates := optional(pynvml.nvmlDeviceGetUtilizationRates, handle)) is not None:
-            into.utilization_share = rates.gpu / 100
-        if (milliwatts := _known(optional(pynvml.nvmlDeviceGetPowerUsage, handle))) is not None:
-            into.power_watts = milliwatts / 1000
-        if (milliwatts := _known(optional(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle))) is not None:
-            into.power_limit_watts = milliwatts / 1000
-        if (millijoules := _known(optional(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle))) is not None:
-            into.energy_millijoules = millijoules
-        if (celsius := _temperature(handle)) is not None:
-            into.temperature_celsius = celsius
-        if (mhz := _known(optional(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_SM))) is not None:
-            into.sm_clock_mhz = mhz
-        if (mhz := _known(optional(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_MEM))) is not None:
-            into.memory_clock_mhz = mhz
-        into.clock_event_reasons[:] = _clock_event_reasons(handle)
+            # NVML gives everything else for the whole GPU only.
+            return GpuFigures(memory_used_bytes=used, memory_reserved_bytes=reserved)
+        rates = optional(pynvml.nvmlDeviceGetUtilizationRates, handle)
+        return GpuFigures(
+            memory_used_bytes=used,
+            memory_reserved_bytes=reserved,
+            utilization_share=rates.gpu / 100 if rates and _known(rates.gpu) is not None else None,
+            power_watts=_thousandth(optional(pynvml.nvmlDeviceGetPowerUsage, handle)),
+            power_limit_watts=_thousandth(optional(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle)),
+            energy_millijoules=_known(optional(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle)),
+            temperature_celsius=_temperature(handle),
+            sm_clock_mhz=_known(optional(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_SM)),
+            memory_clock_mhz=_known(optional(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_MEM)),
+            clock_event_reasons=_clock_event_reasons(handle),
+        )
 
-    def read_slow(self, device: Device, into: GpuFigures) -> None:
-        """Set what moves rarely or costs much: ECC, remapped rows, processes (pid and memory); raises GpuLostError."""
+    def read_slow(self, device: Device) -> GpuFigures:
+        """What moves rarely or costs much: ECC, remapped rows, processes (pid and memory); raises GpuLostError."""
         handle = device.handle
-        del into.processes[:]
-        for process in optional(pynvml.nvmlDeviceGetComputeRunningProcesses, handle) or ():
-            into.processes.append(GpuProcess(pid=process.pid, memory_used_bytes=process.usedGpuMemory))
+        found = optional(pynvml.nvmlDeviceGetComputeRunningProcesses, handle) or ()
+        processes = [GpuProcess(pid=each.pid, memory_used_bytes=each.usedGpuMemory) for each in found]
         if device.facts.parent_uuid:
-            return
+            return GpuFigures(processes=processes)
         uncorrected, since_load = pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, pynvml.NVML_VOLATILE_ECC
-        if (
-            errors := _known(optional(pynvml.nvmlDeviceGetTotalEccErrors, handle, uncorrected, since_load))
-        ) is not None:
-            into.ecc_uncorrected = errors
-        if (rows := optional(pynvml.nvmlDeviceGetRemappedRows, handle)) is not None:
-            into.remapped_rows = rows[0] + rows[1]
+        rows = optional(pynvml.nvmlDeviceGetRemappedRows, handle)
+        return GpuFigures(
+            processes=processes,
+            ecc_uncorrected=_known(optional(pynvml.nvmlDeviceGetTotalEccErrors, handle, uncorrected, since_load)),
+            remapped_rows=rows[0] + rows[1] if rows else None,
+        )
 
     def condition(self, device: Device) -> Condition:
         """Evidence about the health of a GPU; raises GpuLostError."""
@@ -275,6 +267,15 @@ def _memory(handle: Any) -> Any:
     return None if memory is None or _known(memory.total) is None else memory
 
 
+def _memory_in_use(device: Device) -> tuple[int | None, int | None]:
+    """Bytes used and bytes reserved by the driver."""
+    if device.unified:
+        host = psutil.virtual_memory()
+        return host.total - host.available, None
+    memory = _memory(device.handle)
+    return (memory.used, getattr(memory, "reserved", None)) if memory else (None, None)
+
+
 def _shares_host_memory(handle: Any) -> bool:
     """GPUs without memory of their own (GB10 and the like) answer "not supported", and nothing else, when asked for it."""
     try:
@@ -315,6 +316,11 @@ def _fields(handle: Any, wanted: Iterable[int | tuple[int, int]]) -> list[int | 
 def _known(value: int | None) -> int | None:
     """None for what NVML writes where it has no value: all bits set, in 32 or 64 bits."""
     return None if value in {0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF} else value
+
+
+def _thousandth(value: int | None) -> float | None:
+    known = _known(value)
+    return None if known is None else known / 1000
 
 
 def _address(handle: Any) -> int:

@@ -56,7 +56,7 @@ class GpuPicture:
         return self.gpus() != before
 
     def gpus(self) -> list[Gpu]:
-        """What work can be placed on, by index: whole GPUs, or their MIG instances in place of a partitioned one. Without figures."""
+        """What work can be placed on, without figures: whole GPUs, and in place of a partitioned one its instances."""
         assignable = []
         for uuid, gpu in self._gpus.items():
             condition = self._conditions.get(uuid)

@@ -1,7 +1,8 @@
 """When the sampler's next child may start. Pure.
 
-A child in a hanging driver call cannot be ended, and killing it in a loop can freeze the GPU it reads. So it is let go, at most one such
-child may be left while a new one tries, and tries become rare: the delay doubles, and their number in any hour is bounded.
+A child in a hanging driver call cannot be ended, and killing it in a loop can freeze the GPU it reads. So it is let go,
+at most one such child may be left while a new one tries, and tries become rare: the delay doubles, and their number in
+any hour is bounded.
 """
 
 from collections.abc import Sequence

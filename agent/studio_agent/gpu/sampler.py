@@ -1,4 +1,5 @@
-"""``GpuSampler``: starts the child that reads NVML, watches it, replaces it when it fails, and answers from the latest frame.
+"""``GpuSampler``: starts the child that reads NVML, watches it, replaces it when it fails, and answers from the latest
+frame.
 
 Its task takes one child after another:
 
@@ -64,9 +65,9 @@ class Ended(Enum):
 class GpuSampler:
     """``async with GpuSampler() as sampler``: the host's GPUs, from a child process.
 
-    ``owner_of`` maps a pid to the replica that it belongs to ("" for a stranger) and is called on the loop, so it must be quick.
-    ``known_health`` is what `health` returned before the agent last stopped: the caller keeps it. ``wake`` is called after facts, health or
-    state may have changed; it carries no data.
+    ``owner_of`` maps a pid to the replica that it belongs to ("" for a stranger) and is called on the loop, so it must
+    be quick. ``known_health`` is what `health` returned before the agent last stopped: the caller keeps it. ``wake`` is
+    called after facts, health or state may have changed; it carries no data.
     """
 
     def __init__(
@@ -127,7 +128,7 @@ class GpuSampler:
         return self._picture.driver_version
 
     def gpus(self) -> list[Gpu]:
-        """What work can be placed on, with health and without figures; the last known ones when stale; [] where there are none."""
+        """What work can be placed on, with health and without figures; the last known ones while stale."""
         return self._picture.gpus()
 
     def figures(self) -> dict[str, GpuFigures]:
@@ -208,10 +209,8 @@ class GpuSampler:
                 async with asyncio.timeout(limit_seconds):
                     frame = await child.read_frame()
             except TimeoutError:
-                self._report(
-                    "gpu.sampler_hung",
-                    f"A call into the GPU driver has not returned for {limit_seconds:g} s. Figures of GPUs are stale; engines are not touched.",
-                )
+                hung = f"A call into the GPU driver has not returned for {limit_seconds:g} s."
+                self._report("gpu.sampler_hung", f"{hung} Figures of GPUs are stale; engines are not touched.")
                 return Ended.HUNG
             except (FrameError, asyncio.IncompleteReadError) as error:
                 self._report("gpu.sampler_failed", f"The GPU sampler ended: {error}.")

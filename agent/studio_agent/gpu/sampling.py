@@ -84,15 +84,14 @@ class Sampling:
             return None
         try:
             if slow:
-                self._nvml.read_slow(device, sampled.slow)
+                sampled.slow = self._nvml.read_slow(device)
                 for process in sampled.slow.processes:
                     _name_process(process)
                 if not device.facts.parent_uuid:
                     sampled.condition = self._nvml.condition(device)
                     sampled.links = self._nvml.links(device)
-            figures = GpuFigures()
-            figures.CopyFrom(sampled.slow)
-            self._nvml.read_fast(device, figures)
+            figures = self._nvml.read_fast(device)
+            figures.MergeFrom(sampled.slow)
         except GpuLostError as error:
             if not device.facts.parent_uuid:
                 sampled.condition = _lost(sampled, str(error))
@@ -105,7 +104,7 @@ def _lost(sampled: Sampled, reason: str) -> Condition:
 
 
 def _name_numa_node(facts: Gpu) -> None:
-    """The node that the GPU's slot belongs to; -1 where there is none. (NVML's own call tells where the GPU's *memory* is a node.)"""
+    """The node of the GPU's slot; -1 where there is none. (NVML's own call is about GPUs whose *memory* is a node.)"""
     domain, _, rest = facts.pci_bus_id.lower().partition(":")
     try:
         facts.numa_node = int((PCI_DEVICES / f"{domain[-4:]}:{rest}" / "numa_node").read_text(encoding="ascii"))

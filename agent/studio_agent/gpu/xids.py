@@ -1,10 +1,10 @@
 """XIDs, the error numbers of the NVIDIA driver, as versioned data.
 
-What the driver says about recovery comes first (see `health`); this table speaks where the driver does not. A number that is missing here
-is taken for the device's fault, unless the driver says that no recovery is needed.
+What the driver says about recovery comes first (see `health`); this table speaks where the driver does not. A number
+that is missing here is taken for the device's fault, unless the driver says that no recovery is needed.
 
-Numbers and names follow NVIDIA's XID catalog. An application's own fault are those that NVIDIA's Kubernetes device plugin skips (13, 31,
-43, 45, 68, 109), and 8 and 69, where the catalog's first advice is to restart the application.
+Numbers and names follow NVIDIA's XID catalog. An application's own fault are those that NVIDIA's Kubernetes device
+plugin skips (13, 31, 43, 45, 68, 109), and 8 and 69, where the catalog's first advice is to restart the application.
 """
 
 from dataclasses import dataclass

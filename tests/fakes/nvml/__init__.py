@@ -6,10 +6,10 @@
         nvml.set("gpu.0.temperature", 91)
         nvml.raise_xid(0, 79)
 
-``nvml.c`` is compiled once for each set of missing functions and kept in a cache folder. Everything else is a text file that is replaced at
-once, so it can change while an agent runs. Keys: those of ``GPU`` below, prefixed ``gpu.SLOT.``; ``count``, ``order`` ("1,0": which slot
-stands at which index), ``driver``; ``hang.FUNCTION``, ``error.FUNCTION``; ``gpu.SLOT.lost``; ``gpu.SLOT.mig.INSTANCE.KEY``.
-Value "na": not supported; "unset": NVML's own mark for no value.
+``nvml.c`` is compiled once for each set of missing functions and kept in a cache folder. Everything else is a text file
+that is replaced at once, so it can change while an agent runs. Keys: those of ``GPU`` below, prefixed ``gpu.SLOT.``;
+``count``, ``order`` ("1,0": which slot stands at which index), ``driver``; ``hang.FUNCTION``, ``error.FUNCTION``;
+``gpu.SLOT.lost``; ``gpu.SLOT.mig.INSTANCE.KEY``. Value "na": not supported; "unset": NVML's own mark for no value.
 """
 
 import hashlib
@@ -113,7 +113,7 @@ class FakeNvml:
 
 
 def built(missing: Iterable[str] = ()) -> Path:
-    """The compiled library without the functions ``missing``; raises CalledProcessError with the compiler's words on standard error."""
+    """The compiled library without the functions ``missing``; raises CalledProcessError."""
     hidden = "".join(f"{function};" for function in missing)
     script = "{ global: nvml*; local: " + hidden + " *; };"
     digest = hashlib.sha256(SOURCE.read_bytes() + script.encode()).hexdigest()[:16]
