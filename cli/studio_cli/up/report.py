@@ -26,6 +26,7 @@ class Step:
     def __init__(self, report: "Report", name: str, status: Status | None) -> None:
         self.name = name
         self.outcome = ""
+        self.timed = True
         self.detail = "starting"
         self._report = report
         self._status = status
@@ -45,9 +46,9 @@ class Step:
         if self.seconds >= QUIET_SECONDS:
             self._show()
 
-    def done(self, outcome: str) -> None:
-        """Say what came of it; printed when the step ends."""
-        self.outcome = outcome
+    def done(self, outcome: str, *, timed: bool = True) -> None:
+        """Say what came of it; printed when the step ends, with its time unless the outcome tells it."""
+        self.outcome, self.timed = outcome, timed
 
     def _show(self) -> None:
         if self._status is not None:
@@ -89,7 +90,7 @@ class Report:
         step.still_going.cancel()
         if status is not None:
             status.stop()
-        took = f"  {wording.seconds(step.seconds)}" if step.seconds >= TIME_WORTH_SECONDS else ""
+        took = f"  {wording.seconds(step.seconds)}" if step.timed and step.seconds >= TIME_WORTH_SECONDS else ""
         line = Text(f"{mark} ", style="green" if mark == "✓" else "red")
         line.append(f"{step.name:<{NAME_WIDTH}}  {text}", style="default")
         line.append(took, style="dim")

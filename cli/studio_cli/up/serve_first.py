@@ -64,7 +64,7 @@ async def await_one(coordinator: Coordinator, name: str, options: UpOptions, gpu
             failure = standing.failure
             step.done(f"failed: {failure.reason}")
             raise NotServingError(f"{failure.reason}: {failure.message}", failure.hint)
-        step.done(ready_words(standing, step.seconds) + await remark(coordinator, name, gpu_count))
+        step.done(ready_words(standing, step.seconds) + await remark(coordinator, name, gpu_count), timed=False)
 
 
 def ready_words(standing: Standing, seconds: float) -> str:
