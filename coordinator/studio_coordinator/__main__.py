@@ -78,8 +78,8 @@ def run_serve(settings: ServeSettings) -> None:
         try:
             run_until_stopped(lambda: serve(settings))
         except* StudioError as group:
-            for error in _leaves(group):
-                log.error("coordinator_failed", reason=error.reason, message=error.message, hint=error.hint)
+            for refusal in _leaves(group):
+                log.critical("coordinator_failed", reason=refusal.reason, message=refusal.message, hint=refusal.hint)
             sys.exit(1)
         finally:
             flush_tracing()
@@ -88,8 +88,8 @@ def run_serve(settings: ServeSettings) -> None:
 def _leaves(group: BaseExceptionGroup[StudioError]) -> list[StudioError]:
     """The refusals inside nested groups."""
     leaves: list[StudioError] = []
-    for error in group.exceptions:
-        leaves.extend(_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    for inner in group.exceptions:
+        leaves.extend(_leaves(inner) if isinstance(inner, BaseExceptionGroup) else [inner])
     return leaves
 
 

@@ -1,7 +1,8 @@
 """The leader's loop: load a snapshot, plan, commit in one short transaction, publish.
 
-Level-triggered: sessions, gateways, operators and a poll only wake it. A pass that fails changes nothing and is tried again; there
-is no retry inside. The transaction is guarded by the lease's epoch and by each row's version, so a pass that was overtaken is void.
+Level-triggered: sessions, gateways, operators and a poll only wake it. A pass that fails changes nothing and is tried again;
+there is no retry inside. The transaction is guarded by the lease's epoch and by each row's version, so a pass that was overtaken
+is void.
 """
 
 import asyncio
@@ -11,7 +12,6 @@ from datetime import UTC, datetime
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
-from sqlalchemy.ext.asyncio import AsyncConnection
 from studio.v1.agent_service_pb2 import EventBatch
 from studio.v1.assignment_pb2 import Assignment
 from studio.v1.route_pb2 import AccessTable
@@ -34,7 +34,7 @@ from studio_coordinator.store import (
     replicas,
     routes,
 )
-from studio_coordinator.store.database import Database
+from studio_coordinator.store.database import Connection, Database
 from studio_coordinator.wakeup import Wakeup
 
 log = structlog.get_logger()
@@ -58,7 +58,7 @@ class LeaderLoop:
     sessions: SessionRegistry
     gateways: GatewayRegistry
     pepper: bytes
-    timers: Timers = Timers()
+    timers: Timers
     # Set by whoever changed the desired state.
     desired_changed: Wakeup = field(default_factory=Wakeup)
     # Set after events were stored.
@@ -115,7 +115,7 @@ class LeaderLoop:
         self._publish(snapshot, decided, access_table)
         return decided
 
-    async def _load(self, conn: AsyncConnection) -> Snapshot:
+    async def _load(self, conn: Connection) -> Snapshot:
         wanted = await deployments.list_deployments(conn)
         rows = await replicas.list_replicas(conn)
         needed = {(item.spec.recipe, item.target_revision) for item in wanted}
@@ -137,7 +137,7 @@ class LeaderLoop:
             timers=self.timers,
         )
 
-    async def _load_access(self, conn: AsyncConnection) -> AccessTable:
+    async def _load_access(self, conn: Connection) -> AccessTable:
         return AccessTable(
             version=await access.access_version(conn), pepper=self.pepper, keys=await access.list_keys(conn)
         )
@@ -166,15 +166,12 @@ class LeaderLoop:
         while True:
             await asyncio.sleep(2 * self.timers.heartbeat_interval)
             now = datetime.now(UTC)
-            states = [
-                hosts.HostState.seen(session.host_id, session.epoch, now, session.observation().heartbeat_age_seconds)
-                for session in self.sessions.all()
-            ]
-            if not states or not self.leadership.is_leader:
+            seen = [(session.host_id, session.epoch, now - session.silence()) for session in self.sessions.all()]
+            if not self.leadership.is_leader:
                 continue
             try:
                 async with self.database.transaction() as conn:
-                    await hosts.set_states(conn, states)
+                    await hosts.touch(conn, seen)
             except StudioError as error:
                 log.warning("last_seen_not_stored", reason=error.message)
 
@@ -195,16 +192,9 @@ class LeaderLoop:
         self.events_stored.set()
 
 
-async def _commit(conn: AsyncConnection, snapshot: Snapshot, decided: Plan) -> None:
+async def _commit(conn: Connection, snapshot: Snapshot, decided: Plan) -> None:
     """Write a plan; ConflictError when a row is no longer what the plan was made on."""
-    epochs = {host_id: observed.session_epoch for host_id, observed in snapshot.observations.items()}
-    await hosts.set_states(
-        conn,
-        [
-            hosts.HostState(change.host_id, epochs.get(change.host_id), change.state, change.reason, None)
-            for change in decided.host_changes
-        ],
-    )
+    await hosts.set_states(conn, await _host_states(conn, snapshot, decided))
     for row in decided.inserted:
         await replicas.insert_replica(conn, row)
     for row in decided.updated:
@@ -220,6 +210,17 @@ async def _commit(conn: AsyncConnection, snapshot: Snapshot, decided: Plan) -> N
     if decided.table is not None and not await routes.put_table(conn, decided.table):
         raise ConflictError("the route table was changed meanwhile")
     await events.append(conn, decided.events)
+
+
+async def _host_states(conn: Connection, snapshot: Snapshot, decided: Plan) -> list[hosts.HostState]:
+    """The host changes, each in the name of the session that it was judged by."""
+    last_seen = {host.id: host.last_seen.ToDatetime(UTC) for host in snapshot.hosts}
+    states = []
+    for change in decided.host_changes:
+        observed = snapshot.observations.get(change.host_id)
+        epoch = observed.session_epoch if observed else await hosts.session_epoch(conn, change.host_id)
+        states.append(hosts.HostState(change.host_id, epoch, change.state, change.reason, last_seen[change.host_id]))
+    return states
 
 
 async def _wait_for_any(tickets: list[asyncio.Event], at_most_seconds: float) -> None:

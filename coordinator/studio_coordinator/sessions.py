@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from uuid import uuid4
 
 from studio.v1.agent_service_pb2 import (
@@ -89,13 +90,17 @@ class Session:
         self.closed.set()
         self._wake.set()
 
+    def silence(self) -> timedelta:
+        """Time since the last heartbeat."""
+        return timedelta(seconds=time.monotonic() - self._heard_at)
+
     def observation(self) -> HostObservation:
         """What the plan looks at."""
         return HostObservation(
             session_epoch=self.epoch,
             applied_generation=self.applied_generation,
             replicas={item.replica_id: item for item in self.replicas.replicas},
-            heartbeat_age_seconds=time.monotonic() - self._heard_at,
+            heartbeat_age_seconds=self.silence().total_seconds(),
         )
 
     async def outgoing(self) -> AsyncIterator[ConnectResponse]:

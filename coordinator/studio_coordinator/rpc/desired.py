@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import grpc
-from sqlalchemy.ext.asyncio import AsyncConnection
 from studio.v1.admin_service_pb2 import (
     Applied,
     ApplyRequest,
@@ -29,6 +28,7 @@ from studio_coordinator.manifest import Parsed, parse
 from studio_coordinator.rpc.guard import actor_of, guarded
 from studio_coordinator.rpc.state import AdminState
 from studio_coordinator.store import deployments, events, idempotency, recipes
+from studio_coordinator.store.database import Connection
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -66,8 +66,7 @@ class DesiredState(AdminState):
                     if remembered is not None:
                         return ApplyResponse.FromString(remembered)
                 response.applied.extend(await self._apply(conn, parsed, request, actor_of(context)))
-                if request.dry_run:
-                    raise _DryRunDoneError
+                _end_dry_run(request)
                 if request.idempotency_key:
                     await idempotency.remember(
                         conn, request.idempotency_key, digest, response.SerializeToString(), datetime.now(UTC)
@@ -77,7 +76,7 @@ class DesiredState(AdminState):
         self.desired_changed()
         return response
 
-    async def _apply(self, conn: AsyncConnection, parsed: Parsed, request: ApplyRequest, actor: str) -> list[Applied]:
+    async def _apply(self, conn: Connection, parsed: Parsed, request: ApplyRequest, actor: str) -> list[Applied]:
         now = datetime.now(UTC)
         applied = [await recipes.apply_recipe(conn, recipe, actor, now) for recipe in parsed.recipes]
         applied += [
@@ -168,6 +167,12 @@ class DesiredState(AdminState):
             message = f"recipe {request.name} was deleted"
             await events.append(conn, [_event("recipe.deleted", message, actor_of(context), datetime.now(UTC))])
         return DeleteRecipeResponse()
+
+
+def _end_dry_run(request: ApplyRequest) -> None:
+    """Undo what a dry run did."""
+    if request.dry_run:
+        raise _DryRunDoneError
 
 
 def _event(kind: str, message: str, actor: str, now: datetime, deployment: str = "") -> Event:

@@ -143,7 +143,7 @@ class Views(AdminState):
             )
 
     async def WatchEvents(  # noqa: N802 - the contract's name
-        self, request: WatchEventsRequest, context: Context
+        self, request: WatchEventsRequest, _context: Context
     ) -> AsyncIterator[WatchEventsResponse]:
         """Events as they happen, from a sequence on. While the database is away the stream waits."""
         sequence = request.after_sequence
