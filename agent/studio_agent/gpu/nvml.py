@@ -136,7 +136,7 @@ class Nvml:
         if not self._uuid_of_handle:
             return None
         try:
-            data = pynvml.nvmlEventSetWait(self._events, max(1, round(seconds * 1000)))
+            data = pynvml.nvmlEventSetWait_v2(self._events, max(1, round(seconds * 1000)))
         except pynvml.NVMLError as error:
             if error.value in UNUSABLE:
                 raise
@@ -173,7 +173,7 @@ class Nvml:
     def read_slow(self, device: Device) -> GpuFigures:
         """What moves rarely or costs much: ECC, remapped rows, processes (pid and memory); raises GpuLostError."""
         handle = device.handle
-        found = optional(pynvml.nvmlDeviceGetComputeRunningProcesses, handle) or ()
+        found = optional(pynvml.nvmlDeviceGetComputeRunningProcesses_v3, handle) or ()
         processes = [GpuProcess(pid=each.pid, memory_used_bytes=each.usedGpuMemory) for each in found]
         if device.facts.parent_uuid:
             return GpuFigures(processes=processes)
@@ -231,7 +231,7 @@ def _with_instances(handle: Any, index: int) -> Iterator[Device]:
 def _facts(handle: Any, index: int) -> Gpu:
     memory = _memory(handle)
     capability = optional(pynvml.nvmlDeviceGetCudaComputeCapability, handle)
-    pci = optional(pynvml.nvmlDeviceGetPciInfo, handle)
+    pci = optional(pynvml.nvmlDeviceGetPciInfo_v3, handle)
     return Gpu(
         uuid=optional(pynvml.nvmlDeviceGetUUID, handle),
         index=index,
@@ -314,8 +314,8 @@ def _fields(handle: Any, wanted: Iterable[int | tuple[int, int]]) -> list[int | 
 
 
 def _known(value: int | None) -> int | None:
-    """None for what NVML writes where it has no value: all bits set, in 32 or 64 bits."""
-    return None if value in {0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF} else value
+    """None for what NVML writes where it has no value: -1, in whatever width and sign the field has."""
+    return None if value in {-1, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF} else value
 
 
 def _thousandth(value: int | None) -> float | None:

@@ -105,7 +105,12 @@ class GpuSampler:
     ) -> None:
         if self._task is not None:
             self._task.cancel()
-        await self._group.__aexit__(kind, error, traceback)
+        try:
+            await self._group.__aexit__(kind, error, traceback)
+        except BaseExceptionGroup as failed:
+            # The caller's own error goes on as it is; only one of the sampler's task comes as a group.
+            if failed.exceptions != (error,):
+                raise
 
     @property
     def state(self) -> SamplerState:

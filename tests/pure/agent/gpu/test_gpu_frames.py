@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from studio.v1.host_pb2 import Gpu, GpuFigures, Host, HostFacts
-
 from studio_agent.gpu.frames import HEADER, MAX_PART_BYTES, Frame, FrameError, Refusal, decode, encode, part_lengths
 from studio_agent.gpu.reading import Condition, LinkCounters, Xid
 

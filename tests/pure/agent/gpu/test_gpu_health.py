@@ -5,7 +5,6 @@ import inspect
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from studio_agent.gpu import health as health_module
 from studio_agent.gpu.health import (
     ACTIONS,

@@ -3,7 +3,6 @@
 import pytest
 from studio.v1.event_pb2 import Event
 from studio.v1.host_pb2 import Gpu, GpuFigures, Host, HostFacts
-
 from studio_agent.gpu.frames import Frame
 from studio_agent.gpu.health import DEGRADED, HEALTHY, QUARANTINED, GpuHealth
 from studio_agent.gpu.picture import MOST_EVENTS, GpuPicture

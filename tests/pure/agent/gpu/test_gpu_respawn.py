@@ -2,7 +2,6 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-
 from studio_agent.gpu.respawn import HOUR_SECONDS, History, Patience, seconds_until_start
 
 PATIENCE = Patience()
