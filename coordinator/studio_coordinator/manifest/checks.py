@@ -16,6 +16,13 @@ ENGINES = ("vllm", "sglang", "tabbyapi", "llamacpp", DEMO)
 SPECULATIVE_ENGINES = ("vllm", "sglang")
 PRESETS = ("high-throughput", "low-latency", "long-context", "memory-efficient", "tool-calling")
 MAX_REPLICAS = 1_000
+POSITIVE_ARGS = {
+    "pipeline_parallel",
+    "data_parallel",
+    "max_num_seqs",
+    "max_num_batched_tokens",
+    "kv_cache_memory_bytes",
+}
 
 SOURCE = re.compile(r"hf://[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*|path://(?:/(?!\.\.?(?:/|$))[^/]+)+/?", re.ASCII)
 SOURCE_RULE = "hf://OWNER/NAME or path:///ABSOLUTE/DIRECTORY"
@@ -94,15 +101,9 @@ def _model(recipe: Recipe) -> Iterator[Problem]:
 def _args(args: EngineArgs, engine: str) -> Iterator[Problem]:
     for name in ("max_model_len", "tensor_parallel"):
         yield from _number_at_least(f"args.{name}", getattr(args, name), 1)
-    for name in (
-        "pipeline_parallel",
-        "data_parallel",
-        "max_num_seqs",
-        "max_num_batched_tokens",
-        "kv_cache_memory_bytes",
-    ):
-        if args.HasField(name):
-            yield from _at_least(f"args.{name}", getattr(args, name), 1)
+    for field, value in args.ListFields():
+        if field.name in POSITIVE_ARGS:
+            yield from _at_least(f"args.{field.name}", value, 1)
     if args.HasField("speculative") and engine not in SPECULATIVE_ENGINES:
         yield "args.speculative", f"only {' and '.join(SPECULATIVE_ENGINES)} can decode speculatively, not {engine}"
     if args.HasField("demo"):

@@ -12,7 +12,7 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from google.protobuf.struct_pb2 import Struct, Value
+from google.protobuf.struct_pb2 import NullValue, Struct, Value
 from studio.v1.recipe_pb2 import BytesOrAuto, IntOrAuto
 
 from studio_coordinator.manifest import units
@@ -38,7 +38,7 @@ class Decoder:
 
     def fill(self, message: Message, node: Node, path: str = "") -> None:
         """Set the fields of ``message`` that ``node`` gives."""
-        fields = fields_by_word(message.DESCRIPTOR)
+        fields = fields_by_word(message)
         for entry, inner in self._entries(node, path):
             field = fields.get(entry.key)
             if field is None:
@@ -159,7 +159,7 @@ class Decoder:
                 for index, item in enumerate(node.items):
                     value.list_value.values.append(self._value(item, f"{path}[{index}]"))
             case Scalar() if is_null(node):
-                value.null_value = 0
+                value.null_value = NullValue.NULL_VALUE
             case Scalar() if not node.quoted and node.text.lower() in BOOLS:
                 value.bool_value = BOOLS[node.text.lower()]
             case Scalar() if not node.quoted and units.NUMBER.fullmatch(node.text):
@@ -193,9 +193,9 @@ class Decoder:
         self.problems.append((path, message, line))
 
 
-def fields_by_word(descriptor: Descriptor) -> dict[str, FieldDescriptor]:
+def fields_by_word(message: Message) -> dict[str, FieldDescriptor]:
     """Fields by the words they may be written with: their names, and those of sizes also without ``_bytes``."""
-    fields = {field.name: field for field in descriptor.fields}
+    fields = {field.name: field for field in message.DESCRIPTOR.fields}
     return {name.removesuffix(BYTES_SUFFIX): field for name, field in fields.items()} | fields
 
 

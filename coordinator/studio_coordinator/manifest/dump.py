@@ -15,8 +15,6 @@ from studio.v1.recipe_pb2 import BytesOrAuto, IntOrAuto, Recipe
 from studio_coordinator.manifest import units
 from studio_coordinator.manifest.decode import BYTES_SUFFIX, EXACT_INTEGER
 
-Dumped = str | bool | int | float | list[Any] | dict[str, Any] | None
-
 
 def dump(item: Recipe | DeploymentSpec) -> dict[str, Any]:
     """The document of a recipe or deployment, its ``kind`` first."""
@@ -50,7 +48,7 @@ def _fields(message: Message) -> dict[str, Any]:
     return dumped
 
 
-def _dumped(value: Any) -> Dumped:
+def _dumped(value: Any) -> Any:
     match value:
         case IntOrAuto():
             return "auto" if value.auto else value.value
@@ -63,8 +61,7 @@ def _dumped(value: Any) -> Dumped:
         case Message():
             return _fields(value)
         case _:
-            plain: str | bool | int | float = value
-            return plain
+            return value
 
 
 def _whole_numbers(value: Any) -> Any:

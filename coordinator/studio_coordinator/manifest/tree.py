@@ -114,7 +114,8 @@ class _Builder:
 
     def take(self, event: yaml.Event) -> Node | None:
         """Use the next event; returns the root when it ends a document."""
-        line = event.start_mark.line + 1
+        # Marks are left out only of events that are made by hand.
+        line = event.start_mark.line + 1 if event.start_mark else 0
         match event:
             case yaml.DocumentStartEvent():
                 self.document += 1

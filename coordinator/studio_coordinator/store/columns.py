@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
+from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import Dialect, String, Table, TypeDecorator
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
+from sqlalchemy.engine import RowMapping
 
 M = TypeVar("M", bound=Message)
 
@@ -26,21 +27,21 @@ class EnumName(TypeDecorator[int]):
     impl = String
     cache_ok = True
 
-    def __init__(self, enum: EnumTypeWrapper[Any], prefix: str) -> None:
+    def __init__(self, enum: EnumDescriptor, prefix: str) -> None:
         super().__init__()
         self.enum = enum
         self.prefix = prefix
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002 - given by SQLAlchemy
         """Number to name."""
-        return None if value is None else self.enum.Name(value).removeprefix(self.prefix)
+        return None if value is None else self.enum.values_by_number[value].name.removeprefix(self.prefix)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> int | None:  # noqa: ARG002 - given by SQLAlchemy
         """Name to number; a name that a newer version wrote reads as UNSPECIFIED."""
         if value is None:
             return None
-        known = self.enum.DESCRIPTOR.values_by_name.get(self.prefix + value)
-        return 0 if known is None else known.number
+        known = self.enum.values_by_name.get(self.prefix + value)
+        return 0 if known is None else int(known.number)
 
 
 class Instant(TypeDecorator[Timestamp]):
@@ -122,10 +123,10 @@ def to_row(table: Table, message: Message, **more: Any) -> dict[str, Any]:
     return {column.name: _plain(message, column.name) for column in table.columns if column.name in fields} | more
 
 
-def from_row(kind: type[M], row: Mapping[str, Any]) -> M:
+def from_row(kind: type[M], row: RowMapping) -> M:
     """A message of ``kind`` from the columns of ``row`` that carry its fields' names."""
     fields = kind.DESCRIPTOR.fields_by_name
-    return kind(**{name: value for name, value in row.items() if name in fields and value is not None})
+    return kind(**{str(name): value for name, value in row.items() if name in fields and value is not None})
 
 
 def _plain(message: Message, name: str) -> Any:

@@ -6,6 +6,7 @@ statements and idle transactions all have a limit, on the server and, where the 
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import TypeAlias
 
 from sqlalchemy import exc, text
 from sqlalchemy.engine import make_url
@@ -13,6 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from studio_runtime.errors import UnavailableError
 
 from studio_coordinator.store import migrations
+
+# What the functions of the store take; other modules name it without knowing whose it is.
+Connection: TypeAlias = AsyncConnection
 
 APPLICATION = "studio-coordinator"
 
@@ -34,9 +38,9 @@ SERVER_SETTINGS = {
     "tcp_keepalives_count": "3",
 }
 
-# SQLSTATE classes and codes after which the same unit of work may succeed: connection, resources, shutdown; serialization
+# SQLSTATE classes and codes that are no bug of ours: connection, login, no such database, resources, shutdown; serialization
 # failure, deadlock, lock not available, time-out of a statement or of an idle transaction, read-only standby.
-AWAY = ("08", "53", "57P", "58")
+AWAY = ("08", "28", "3D", "53", "57P", "58")
 BUSY = ("40001", "40P01", "55P03", "57014", "25P03", "25006")
 
 HINT = "Is PostgreSQL running, and is STUDIO_DATABASE_URL right? Running engines are not affected."

@@ -34,6 +34,8 @@ DEPLOYMENTS = Table(
     Column("updated_at", Instant, nullable=False),
     Column("actor", String, nullable=False),
     Column("traceparent", String, nullable=False),
+    # Raised by every start: replicas that gave up are tried anew.
+    Column("tries", BigInteger, nullable=False),
 )
 
 # Every version there was: who made it, and what it said.
@@ -77,7 +79,7 @@ async def apply_deployment(
         "traceparent": traceparent,
     }
     fresh = insert(DEPLOYMENTS).values(
-        name=spec.name, stopped=False, deleting=False, version=1, created_at=now, **written
+        name=spec.name, stopped=False, deleting=False, tries=0, version=1, created_at=now, **written
     )
     if (await conn.execute(fresh.on_conflict_do_nothing().returning(DEPLOYMENTS.c.name))).one_or_none() is not None:
         await claim_names(conn, DEPLOYMENT, spec.name, [spec.name, *spec.aliases])
@@ -121,10 +123,11 @@ async def get_deployment(conn: AsyncConnection, name: str) -> Deployment:
 async def set_stopped(
     conn: AsyncConnection, name: str, stopped: bool, actor: str, now: datetime, expected_version: int = 0
 ) -> Deployment:
-    """Stop the deployment or let it run again; nothing changes when it is so already."""
+    """Stop the deployment, or start it and have replicas that gave up tried anew; a second stop changes nothing."""
     old = await _locked(conn, name, expected_version)
-    if old["stopped"] != stopped:
-        await _write(conn, name, stopped=stopped, actor=actor, updated_at=now)
+    if old["stopped"] != stopped or not stopped:
+        tries = old["tries"] + (0 if stopped else 1)
+        await _write(conn, name, stopped=stopped, tries=tries, actor=actor, updated_at=now)
     return await get_deployment(conn, name)
 
 

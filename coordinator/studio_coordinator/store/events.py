@@ -23,7 +23,7 @@ EVENTS = Table(
     METADATA,
     Column("sequence", BigInteger, primary_key=True, autoincrement=False),
     Column("at", Instant, nullable=False, index=True),
-    Column("severity", EnumName(Event.Severity, "SEVERITY_"), nullable=False),
+    Column("severity", EnumName(Event.Severity.DESCRIPTOR, "SEVERITY_"), nullable=False),
     Column("kind", String, nullable=False),
     Column("host", String, nullable=False, index=True),
     Column("deployment", String, nullable=False, index=True),

@@ -6,7 +6,7 @@ Every session of an agent raises ``session_epoch``; what is written in the name 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import count
 
 from sqlalchemy import (
@@ -32,7 +32,7 @@ from studio.v1.host_pb2 import Gpu, Host, HostFacts
 from studio_coordinator.store.columns import Document, EnumName, Instant, from_row, to_row, without_nul
 from studio_coordinator.store.metadata import METADATA
 
-HOST_STATE = EnumName(Host.State, "STATE_")
+HOST_STATE = EnumName(Host.State.DESCRIPTOR, "STATE_")
 
 HOSTS = Table(
     "hosts",
@@ -62,7 +62,7 @@ GPUS = Table(
     Column("index", Integer, nullable=False),
     Column("model", String, nullable=False),
     Column("memory_bytes", BigInteger, nullable=False),
-    Column("health", EnumName(Gpu.Health, "HEALTH_"), nullable=False),
+    Column("health", EnumName(Gpu.Health.DESCRIPTOR, "HEALTH_"), nullable=False),
     Column("health_reason", String, nullable=False),
     Column("compute_capability", String, nullable=False),
     Column("pci_bus_id", String, nullable=False),
@@ -89,13 +89,19 @@ class HostSession:
 
 @dataclass(frozen=True)
 class HostState:
-    """How far a host is trusted, in the eyes of one of its sessions."""
+    """How far a host is trusted, in the eyes of one of its sessions. What is None stays as it is."""
 
     host_id: str
-    session_epoch: int
-    state: Host.State
-    reason: str
-    last_seen: datetime
+    # Written only while this is the host's newest session; None: whichever it is.
+    session_epoch: int | None
+    state: Host.State.ValueType | None
+    reason: str | None
+    last_seen: datetime | None
+
+    @classmethod
+    def seen(cls, host_id: str, session_epoch: int, now: datetime, age_seconds: float) -> "HostState":
+        """That the host was heard ``age_seconds`` before ``now``, and nothing else."""
+        return cls(host_id, session_epoch, None, None, now - timedelta(seconds=age_seconds))
 
 
 async def open_session(conn: AsyncConnection, hello: Hello, host_id: str, now: datetime) -> HostSession:
@@ -156,9 +162,21 @@ async def set_states(conn: AsyncConnection, states: Sequence[HostState]) -> int:
         column("last_seen", Instant),
         name="given",
     ).data([(s.host_id, s.session_epoch, s.state, s.reason, s.last_seen) for s in states])
+    newest_session = HOSTS.c.session_epoch == func.coalesce(given.c.session_epoch, HOSTS.c.session_epoch)
+    changed = {name: func.coalesce(given.c[name], HOSTS.c[name]) for name in ("state", "state_reason", "last_seen")}
+    written = update(HOSTS).where(HOSTS.c.id == given.c.host_id, newest_session).values(changed)
+    return (await conn.execute(written)).rowcount
+
+
+async def touch(conn: AsyncConnection, seen: Sequence[tuple[str, int, datetime]]) -> None:
+    """Write when hosts were last heard: (host id, session epoch, time), in one statement."""
+    if not seen:
+        return
+    given = values(
+        column("host_id", String), column("session_epoch", BigInteger), column("last_seen", Instant), name="given"
+    ).data(list(seen))
     same_session = (HOSTS.c.id == given.c.host_id) & (HOSTS.c.session_epoch == given.c.session_epoch)
-    changed = {name: given.c[name] for name in ("state", "state_reason", "last_seen")}
-    return (await conn.execute(update(HOSTS).where(same_session).values(changed))).rowcount
+    await conn.execute(update(HOSTS).where(same_session).values(last_seen=given.c.last_seen))
 
 
 async def update_gpus(conn: AsyncConnection, host_id: str, session_epoch: int, gpus: Sequence[Gpu]) -> bool:

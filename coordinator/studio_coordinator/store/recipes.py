@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Column, ForeignKey, Integer, Select, String, Table, column, func, select, table, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
@@ -85,31 +86,31 @@ async def apply_recipe(
 
 async def get_recipe(conn: AsyncConnection, name: str, revision: int = 0) -> RecipeRevision:
     """A revision of a recipe, 0 being the newest; NotFoundError, with names that are close, where there is none."""
-    row = RECIPE_REVISIONS.c
-    query = select(RECIPE_REVISIONS).where(table.recipe_name == name, table.revision == revision) if revision else None
-    query = query if query is not None else _newest().where(table.recipe_name == name)
+    one = RECIPE_REVISIONS.c.revision == (revision or RECIPES.c.newest_revision)
+    query = _live_revisions().where(RECIPE_REVISIONS.c.recipe_name == name, one)
     row = (await conn.execute(query)).mappings().one_or_none()
     if row is not None:
         return from_row(RecipeRevision, row)
-    names = list((await conn.execute(select(RECIPES.c.name).where(RECIPES.c.deleted_at.is_(None)))).scalars())
-    if revision and name in names:
-        newest = (await get_recipe(conn, name)).revision
-        raise NotFoundError(f"recipe {name} has no revision {revision}", f"Its newest revision is {newest}.")
-    raise NotFoundError(f"there is no recipe {name}", close_names_hint(name, names, "studio recipes lists them."))
+    query_newest = select(RECIPES.c.name, RECIPES.c.newest_revision).where(RECIPES.c.deleted_at.is_(None))
+    newest = {found.name: found.newest_revision for found in await conn.execute(query_newest)}
+    if name in newest:
+        raise NotFoundError(f"recipe {name} has no revision {revision}", f"Its newest revision is {newest[name]}.")
+    raise NotFoundError(f"there is no recipe {name}", close_names_hint(name, newest, "studio recipes lists them."))
 
 
 async def list_recipes(conn: AsyncConnection) -> list[RecipeRevision]:
     """The newest revision of each recipe, by name."""
-    rows = await conn.execute(_newest().order_by(RECIPE_REVISIONS.c.recipe_name))
+    newest = _live_revisions().where(RECIPE_REVISIONS.c.revision == RECIPES.c.newest_revision)
+    rows = await conn.execute(newest.order_by(RECIPE_REVISIONS.c.recipe_name))
     return [from_row(RecipeRevision, row) for row in rows.mappings()]
 
 
 async def revisions(conn: AsyncConnection, wanted: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Recipe]:
     """The recipes of the (name, revision) pairs that exist, those of deleted recipes as well."""
     row = RECIPE_REVISIONS.c
-    query = select(table.recipe_name, table.revision, table.recipe)
-    rows = await conn.execute(query.where(tuple_(table.recipe_name, table.revision).in_(sorted(set(wanted)))))
-    return {(row.recipe_name, row.revision): row.recipe for row in rows}
+    query = select(row.recipe_name, row.revision, row.recipe)
+    rows = await conn.execute(query.where(tuple_(row.recipe_name, row.revision).in_(sorted(set(wanted)))))
+    return {(found.recipe_name, found.revision): found.recipe for found in rows}
 
 
 async def delete_recipe(conn: AsyncConnection, name: str) -> None:
@@ -127,11 +128,10 @@ async def delete_recipe(conn: AsyncConnection, name: str) -> None:
     await conn.execute(update(RECIPES).where(RECIPES.c.name == name).values(deleted_at=func.now()))
 
 
-def _newest() -> Select[tuple[object, ...]]:
-    """The newest revisions of recipes that are not deleted."""
-    recipe, revision = RECIPES.c, RECIPE_REVISIONS.c
-    joined = (recipe.name == revision.recipe_name) & (recipe.newest_revision == revision.revision)
-    return select(RECIPE_REVISIONS).join(RECIPES, joined).where(recipe.deleted_at.is_(None))
+def _live_revisions() -> Select[*tuple[Any, ...]]:
+    """All revisions of the recipes that are not deleted."""
+    joined = RECIPES.c.name == RECIPE_REVISIONS.c.recipe_name
+    return select(RECIPE_REVISIONS).join(RECIPES, joined).where(RECIPES.c.deleted_at.is_(None))
 
 
 async def _stale(conn: AsyncConnection, newest: RecipeRevision, expected: int) -> ConflictError:

@@ -31,7 +31,7 @@ REPLICAS = Table(
     Column("recipe_revision", Integer, nullable=False),
     Column("host_id", TextOrNull, ForeignKey("hosts.id"), index=True),
     Column("gpu_uuids", ARRAY(String), nullable=False),
-    Column("state", EnumName(Replica.State, "STATE_"), nullable=False),
+    Column("state", EnumName(Replica.State.DESCRIPTOR, "STATE_"), nullable=False),
     Column("state_reason", String, nullable=False),
     Column("state_since", Instant),
     Column("progress", Document(StartProgress)),

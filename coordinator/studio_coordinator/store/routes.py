@@ -18,8 +18,8 @@ ROUTE_TABLE = Table(
 
 async def current_table(conn: AsyncConnection) -> RouteTable:
     """The newest table; an empty one with version 0 before the first."""
-    found = (await conn.execute(select(ROUTE_TABLE.c.document))).scalar_one_or_none()
-    return RouteTable() if found is None else found
+    table: RouteTable = (await conn.execute(select(ROUTE_TABLE.c.document))).scalar_one()
+    return table
 
 
 async def put_table(conn: AsyncConnection, table: RouteTable) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Boolean, ColumnElement, Column, Double, Integer, String, Table, func, select
+from sqlalchemy import BigInteger, Boolean, Column, ColumnElement, Double, Integer, String, Table, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from studio.v1.admin_service_pb2 import UsageTotal
