@@ -14,6 +14,8 @@ MAX_CHARACTERS = 1024 * 1024
 MAX_DEPTH = 32
 # Of one manifest, with everything that an alias stands for counted each time.
 MAX_NODES = 100_000
+# Styles of a scalar without quotes; the two parsers differ.
+PLAIN = (None, "")
 YAML_TAG = "tag:yaml.org,2002:"
 KNOWN_TAGS = {None, "!", *(YAML_TAG + name for name in ("str", "int", "float", "bool", "null", "map", "seq"))}
 
@@ -124,7 +126,7 @@ class _Builder:
             case yaml.ScalarEvent():
                 self._refuse_tag(event.tag, line)
                 # A tag on a plain scalar says that it is a text, as quotes do.
-                quoted = event.style is not None or event.tag in ("!", YAML_TAG + "str")
+                quoted = event.style not in PLAIN or event.tag in ("!", YAML_TAG + "str")
                 self._add(Scalar(event.value, quoted, line), event.anchor, line)
             case yaml.AliasEvent():
                 if event.anchor not in self._anchors:

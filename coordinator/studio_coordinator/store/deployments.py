@@ -142,7 +142,8 @@ async def scale(
     spec.CopyFrom(old["spec"])
     spec.replicas.min = spec.replicas.max = replicas
     if old["stopped"] or spec != old["spec"]:
-        await _write(conn, name, spec=spec, stopped=False, actor=actor, updated_at=now)
+        tries = old["tries"] + (1 if old["stopped"] else 0)
+        await _write(conn, name, spec=spec, stopped=False, tries=tries, actor=actor, updated_at=now)
     return await get_deployment(conn, name)
 
 
@@ -152,11 +153,6 @@ async def delete_deployment(
     """Mark the deployment for deletion; the leader purges it once its replicas are gone."""
     await _locked(conn, name, expected_version)
     await _write(conn, name, stopped=True, deleting=True, actor=actor, updated_at=now)
-
-
-async def deleting_deployments(conn: AsyncConnection) -> set[str]:
-    """Names of the deployments that are marked for deletion."""
-    return set((await conn.execute(select(DEPLOYMENTS.c.name).where(DEPLOYMENTS.c.deleting))).scalars())
 
 
 async def purge_deployment(conn: AsyncConnection, name: str) -> None:

@@ -97,8 +97,8 @@ def _index(table: str, column: str) -> None:
     op.create_index(f"{table}_{column}_idx", table, [column])
 
 
-def _reference(table: str, column: str, target: str, **options: str) -> sa.ForeignKeyConstraint:
-    return sa.ForeignKeyConstraint([column], [target], name=f"{table}_{column}_fkey", **options)
+def _reference(table: str, column: str, target: str, ondelete: str | None = None) -> sa.ForeignKeyConstraint:
+    return sa.ForeignKeyConstraint([column], [target], name=f"{table}_{column}_fkey", ondelete=ondelete)
 
 
 def _single_rows() -> None:
@@ -188,7 +188,7 @@ def _deployments() -> None:
         _instant("updated_at"),
         _text("actor"),
         _text("traceparent"),
-        Column("tries", BigInteger, nullable=False),
+        _number("tries"),
         _key("deployments", "name"),
         _reference("deployments", "recipe", "recipes.name"),
     )
