@@ -37,7 +37,7 @@ def _text(value: Any, path: str) -> str:
         case None:
             raise RecipeError(path, "null says nothing", "Leave the argument out to have the engine's default.")
         case dict() | list() | bool():
-            text = json.dumps(_whole_numbers(value), separators=(",", ":"), ensure_ascii=False)
+            text = json.dumps(_whole_numbers(value), separators=(",", ":"), sort_keys=True, ensure_ascii=False)
         case _:
             text = str(_whole_numbers(value))
     return checked(text, path)

@@ -7,7 +7,7 @@ from studio_agent.engines.phases import rule
 _BAR = r"\s*(?P<percent>\d+)%\|"
 
 VLLM_PHASES = (
-    rule(Start.PHASE_INIT, r"vLLM API server version (?P<version>\S+)", "vLLM {version} starts"),
+    rule(Start.PHASE_INIT, r"(?:vLLM API server|█) +version (?P<version>\d\S*)", "vLLM {version} starts"),
     rule(Start.PHASE_INIT, r"Resolved architecture: (?P<name>\S+)", "architecture {name}"),
     rule(Start.PHASE_INIT, r"Initializing a V1 LLM engine", "the engine core starts"),
     rule(
@@ -31,6 +31,7 @@ VLLM_PHASES = (
     rule(Start.PHASE_COMPILE, r"torch\.compile (?:takes|took) (?P<took>[\d.]+) s", "compiled in {took} s"),
     rule(Start.PHASE_PROFILE, r"Profiling CUDA graph memory", "measuring memory"),
     rule(Start.PHASE_PROFILE, r"Available KV cache memory: (?P<size>[\d.]+) GiB", "{size} GiB for the KV cache"),
+    rule(Start.PHASE_PROFILE, r"Explicitly set \((?P<size>[\d.]+)/\S+ GiB for KV cache", "{size} GiB for the KV cache"),
     rule(Start.PHASE_PROFILE, r"KV cache size: (?P<tokens>[\d,]+) tokens", "KV cache of {tokens} tokens"),
     rule(
         Start.PHASE_GRAPHS,
