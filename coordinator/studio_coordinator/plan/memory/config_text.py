@@ -1,0 +1,47 @@
+"""The part of a config.json that describes the language model, with the defaults filled in."""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from studio_coordinator.plan.memory.config_defaults import CONFIG_DEFAULTS
+
+Config: TypeAlias = Mapping[str, Any]
+
+_NESTED = ("text_config", "llm_config", "language_config", "language_model_config")
+# What a multimodal file may state once, outside the section of its language model.
+_SHARED = ("quantization_config", "torch_dtype", "dtype", "tie_word_embeddings", "architectures", "vocab_size")
+
+
+def text_section(config: Config) -> dict[str, Any]:
+    """The language model's own section over the shared keys around it, over the defaults of its `model_type`."""
+    section = config
+    for outer in ("thinker_config",):
+        if isinstance(section.get(outer), Mapping):
+            section = section[outer]
+    for name in _NESTED:
+        if isinstance(section.get(name), Mapping):
+            shared = {key: config[key] for key in _SHARED if config.get(key) is not None}
+            section = shared | {key: value for key, value in section[name].items() if value is not None}
+            break
+    defaults = CONFIG_DEFAULTS.get(str(section.get("model_type", "")), {})
+    stated = {key: value for key, value in section.items() if value is not None or key not in defaults}
+    return _without_pattern_that_layer_types_replace(dict(defaults) | stated)
+
+
+def _without_pattern_that_layer_types_replace(text: dict[str, Any]) -> dict[str, Any]:
+    if text.get("layer_types"):
+        for key in ("sliding_window_pattern", "chunk_pattern", "full_attention_interval"):
+            text.pop(key, None)
+    return text
+
+
+def integer(text: Config, *names: str) -> int | None:
+    """The first of the named keys that holds a whole number."""
+    for name in names:
+        value = text.get(name)
+        if isinstance(value, list) and value and all(item == value[0] for item in value):
+            value = value[0]
+        if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+            continue
+        return int(value)
+    return None

@@ -1,0 +1,122 @@
+"""Weights from the architecture alone: how many parameters each decoder layer has, and how wide they are stored."""
+
+from studio_coordinator.plan.memory.architecture import Architecture
+from studio_coordinator.plan.memory.config_defaults import UNGATED_MODEL_TYPES
+from studio_coordinator.plan.memory.config_text import Config, integer
+from studio_coordinator.plan.memory.facts import LayerWeights, StateCache, WeightFacts
+from studio_coordinator.plan.memory.layer_pattern import LayerKind
+from studio_coordinator.plan.memory.parts import Source
+from studio_coordinator.plan.memory.quantization import WeightWidth
+
+_TOWER_ERROR = 0.3
+
+
+def formula_weights(architecture: Architecture, width: WeightWidth, config: Config) -> WeightFacts:
+    """Bytes by place, from the counts of parameters; exact for plain decoders, rough for towers."""
+    sizes = architecture.dimensions
+    embedding = int(sizes.vocabulary * sizes.hidden_size * width.plain_bytes)
+    layers = tuple(_layer(architecture, width, layer, kind) for layer, kind in enumerate(architecture.kinds))
+    tower = int(_tower_parameters(config, sizes.hidden_size) * width.plain_bytes)
+    known = embedding * (1 if architecture.tied else 2) + sum(layer.bytes for layer in layers)
+    error = 0.01 if not architecture.unknown and not width.unknown else 0.5
+    return WeightFacts(
+        embedding_bytes=embedding,
+        head_bytes=0 if architecture.tied else embedding,
+        layers=layers,
+        tower_bytes=tower,
+        source=Source.BOUND if architecture.unknown or width.unknown else Source.FORMULA,
+        relative_error=(error * known + _TOWER_ERROR * tower) / max(known + tower, 1),
+    )
+
+
+def _layer(architecture: Architecture, width: WeightWidth, layer: int, kind: LayerKind) -> LayerWeights:
+    sizes = architecture.dimensions
+    hidden = sizes.hidden_size
+    split = key_value = whole = 0
+    if kind in {LayerKind.STATE, LayerKind.BOTH}:
+        state = next((cache for cache in architecture.caches[layer] if isinstance(cache, StateCache)), None)
+        split += _state_parameters(architecture.text, hidden, state)
+    if kind not in {LayerKind.STATE, LayerKind.NONE}:
+        attention_split, key_value, attention_whole = _attention_parameters(architecture)
+        split, whole = split + attention_split, whole + attention_whole
+    feed_split, router, experts = _feed_forward_parameters(architecture, layer)
+    norms = 2 * hidden
+    return LayerWeights(
+        split_bytes=int((split + feed_split) * width.linear_bytes),
+        key_value_bytes=int(key_value * width.linear_bytes),
+        whole_bytes=int(whole * width.linear_bytes + (norms + router) * width.plain_bytes),
+        expert_bytes=int(experts * width.expert_bytes),
+    )
+
+
+def _attention_parameters(architecture: Architecture) -> tuple[int, int, int]:
+    """(split, key and value projections, whole) parameters of one attention block."""
+    sizes, text = architecture.dimensions, architecture.text
+    hidden, heads = sizes.hidden_size, sizes.attention_heads
+    latent, rope = integer(text, "kv_lora_rank"), integer(text, "qk_rope_head_dim")
+    if latent and rope:
+        plain_dim = integer(text, "qk_nope_head_dim") or sizes.head_dim
+        query_rank = integer(text, "q_lora_rank")
+        query_width = heads * (plain_dim + rope)
+        split = query_width * (query_rank or hidden)
+        split += latent * heads * (plain_dim + sizes.v_head_dim) + heads * sizes.v_head_dim * hidden
+        return split, 0, hidden * (latent + rope) + (hidden * query_rank if query_rank else 0)
+    query = hidden * heads * sizes.head_dim * (2 if text.get("attn_output_gate") else 1)
+    output = heads * sizes.v_head_dim * hidden
+    return query + output, hidden * sizes.kv_heads * (sizes.head_dim + sizes.v_head_dim), 0
+
+
+def _feed_forward_parameters(architecture: Architecture, layer: int) -> tuple[int, int, int]:
+    """(split, router, expert) parameters of the feed-forward part of one layer."""
+    sizes, text, experts = architecture.dimensions, architecture.text, architecture.experts
+    hidden = sizes.hidden_size
+    matrices = 2 if text.get("model_type") in UNGATED_MODEL_TYPES else 3
+    if experts is None or _is_dense(text, layer):
+        if text.get("model_type") in {"mamba", "mamba2", "falcon_mamba"}:
+            return 0, 0, 0
+        dense = integer(text, "intermediate_size_mlp") or sizes.intermediate_size
+        return matrices * hidden * dense, 0, 0
+    shared_count = integer(text, "n_shared_experts", "num_shared_experts") or 0
+    shared_size = integer(text, "shared_expert_intermediate_size", "shared_intermediate_size")
+    shared = shared_size if shared_size is not None else shared_count * experts.intermediate_size
+    routed = experts.count * matrices * hidden * experts.intermediate_size
+    return matrices * hidden * shared, experts.count * hidden, routed
+
+
+def _is_dense(text: Config, layer: int) -> bool:
+    """Whether this layer of a mixture-of-experts model has a plain feed-forward block."""
+    if layer < (integer(text, "first_k_dense_replace") or 0):
+        return True
+    if layer in (text.get("mlp_only_layers") or ()):
+        return True
+    step = integer(text, "decoder_sparse_step", "moe_layer_freq", "interleave_moe_layer_step", "expert_layer_period")
+    return bool(step and step > 1 and (layer + 1) % step != 0)
+
+
+def _state_parameters(text: Config, hidden: int, state: StateCache | None) -> int:
+    if state is None:
+        return 0
+    key_heads, key_dim = integer(text, "linear_num_key_heads"), integer(text, "linear_key_head_dim")
+    convolution = (state.conv_channels + state.groups * state.group_channels) * state.conv_kernel
+    if key_heads and key_dim:
+        values = state.conv_channels - 2 * key_heads * key_dim
+        heads = integer(text, "linear_num_value_heads") or 1
+        # Projections to q, k, v and the gate z; two scalars per value head; output.
+        return hidden * (state.conv_channels + values + 2 * heads) + values * hidden + convolution
+    inner = state.conv_channels
+    # Input and gate projections, B and C of each group, output.
+    return hidden * (2 * inner + state.groups * state.group_channels) + inner * hidden + convolution
+
+
+def _tower_parameters(config: Config, hidden: int) -> int:
+    """Rough parameters of a vision or audio tower with its projector; 0 where there is none."""
+    total = 0
+    for name in ("vision_config", "audio_config"):
+        tower = config.get(name)
+        if not isinstance(tower, dict):
+            continue
+        width = integer(tower, "hidden_size", "embed_dim", "width", "d_model") or 1024
+        depth = integer(tower, "num_hidden_layers", "depth", "layers", "encoder_layers") or 24
+        inner = integer(tower, "intermediate_size", "encoder_ffn_dim") or 4 * width
+        total += depth * (4 * width * width + 2 * width * inner) + width * hidden
+    return total

@@ -1,0 +1,74 @@
+"""Bytes per weight of a quantized checkpoint, from the `quantization_config` of its config.json.
+
+Scales and zero points are stored beside the weights, so they are part of the width. Where the tensors themselves were
+read, these widths are not used at all.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from studio_coordinator.plan.memory.config_text import Config, integer
+from studio_coordinator.plan.memory.sizes import element_bytes
+
+
+@dataclass(frozen=True)
+class WeightWidth:
+    """Bytes of one weight of a linear layer and of a routed expert; everything else is stored unquantized."""
+
+    method: str
+    linear_bytes: float
+    expert_bytes: float
+    plain_bytes: float
+    unknown: tuple[str, ...] = ()
+
+
+def weight_width(text: Config, element_type: str) -> WeightWidth:
+    """Width of the weights of the model that `text` describes; an unknown method counts as unquantized, a bound."""
+    plain = element_bytes(element_type) or 2
+    settings = text.get("quantization_config")
+    if not isinstance(settings, dict):
+        return WeightWidth("", plain, plain, plain)
+    method = str(settings.get("quant_method", "")).lower()
+    if method == "mxfp4":
+        # One shared 8-bit exponent for each 32 weights; only the experts are quantized.
+        return WeightWidth(method, plain, 0.5 + 1 / 32, plain)
+    width = _linear_width(method, settings)
+    if width is None:
+        unknown = (f"quantization {method!r}: counted as unquantized {element_type}",)
+        return WeightWidth(method, plain, plain, plain, unknown)
+    return WeightWidth(method, width, width, plain)
+
+
+def _linear_width(method: str, settings: dict[str, Any]) -> float | None:
+    if method == "compressed-tensors":
+        return _compressed_width(settings)
+    if method.startswith("modelopt"):
+        return 0.5 + 1 / 16 if "FP4" in str(settings.get("quant_algo", "")).upper() else 1.0
+    if method in {"bitsandbytes", "bitsandbytes_4bit"}:
+        return 0.5 + 4 / 64 if settings.get("load_in_4bit", method.endswith("4bit")) else 1.0
+    if "fp8" in method:
+        block = settings.get("weight_block_size")
+        return 1.0 + (4 / (block[0] * block[1]) if isinstance(block, list) and len(block) == 2 else 0.0)  # noqa: PLR2004 - rows, columns
+    bits = integer(settings, "bits", "w_bit")
+    if bits is None:
+        return None
+    return _grouped_width(bits, integer(settings, "group_size", "q_group_size") or 128, zero_points=True)
+
+
+def _compressed_width(settings: dict[str, Any]) -> float | None:
+    groups = settings.get("config_groups")
+    if not isinstance(groups, dict) or not groups:
+        return None
+    weights = next(iter(groups.values())).get("weights") or {}
+    bits = integer(weights, "num_bits")
+    if bits is None:
+        return None
+    group = integer(weights, "group_size") or 0
+    return bits / 8 if group <= 0 else _grouped_width(bits, group, zero_points=not weights.get("symmetric", True))
+
+
+def _grouped_width(bits: int, group: int, *, zero_points: bool) -> float:
+    """A 16-bit scale per group, and a zero point of `bits` bits where the method keeps one."""
+    if group <= 0:
+        return bits / 8
+    return bits / 8 + (2 + (bits / 8 if zero_points else 0)) / group
