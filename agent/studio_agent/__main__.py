@@ -1,0 +1,133 @@
+"""The command line of the agent."""
+
+import argparse
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from studio_runtime.settings import DEFAULT_COORDINATOR_PORT, Address
+
+EXAMPLES = """\
+examples:
+  studio-agent run --coordinator 127.0.0.1:7070 --state-dir ~/.vllm-studio/agent --engines-dir ~/.vllm-studio/engines
+  studio-agent run --coordinator control:7070 --state-dir /var/lib/studio --engines-dir /srv/engines --label pool=prod
+  studio-agent stop-engines --state-dir ~/.vllm-studio/agent --grace 5
+
+SIGTERM ends the agent and leaves its engines running: the next agent on the same state folder takes them up again.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the agent; exits with 0 after SIGTERM, 1 when it could not work, 2 for wrong usage."""
+    # The gRPC library must not run its fork hooks: engines are started by fork and exec.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    parsed = _parser().parse_args(arguments)
+    # Imported late: `--help` and wrong usage need none of it, and gRPC reads its environment when it is imported.
+    from studio_runtime.errors import StudioError  # noqa: PLC0415 - see above
+    from studio_runtime.logging import configure_logging  # noqa: PLC0415 - see above
+
+    configure_logging("agent", parsed.log_level)
+    try:
+        (_run if parsed.command == "run" else _stop_engines)(parsed)
+    except StudioError as error:
+        sys.exit(f"studio-agent: {error.message}\n{error.hint}".rstrip())
+
+
+def _run(parsed: argparse.Namespace) -> None:
+    from studio_runtime.process import run_until_stopped  # noqa: PLC0415 - see main
+
+    from studio_agent.assembly import run  # noqa: PLC0415 - see main
+    from studio_agent.settings import AgentSettings, RunSettings, StateFolder  # noqa: PLC0415 - see main
+
+    settings = AgentSettings(
+        state=StateFolder(parsed.state_dir),
+        engines_dir=parsed.engines_dir,
+        host_name=parsed.host_name,
+        engine_address=parsed.engine_address,
+        engine_ports=parsed.engine_ports,
+        labels=dict(parsed.label),
+    )
+    running = RunSettings(parsed.coordinator, parsed.metrics, parsed.ready_file)
+    run_until_stopped(lambda: run(settings, running))
+
+
+def _stop_engines(parsed: argparse.Namespace) -> None:
+    from studio_agent.assembly import stop_engines  # noqa: PLC0415 - see main
+    from studio_agent.settings import AgentSettings, StateFolder  # noqa: PLC0415 - see main
+
+    state = StateFolder(parsed.state_dir)
+    settings = AgentSettings(
+        state, engines_dir=state.root, host_name=socket.gethostname(), stop_grace_seconds=parsed.grace
+    )
+    asyncio.run(stop_engines(settings))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="studio-agent",
+        description="The agent of one host: starts engines that outlive it and supervises them.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="supervise this host until SIGTERM; engines stay")
+    stop = commands.add_parser("stop-engines", help="stop every engine that an agent on this state folder started")
+    for command in (run, stop):
+        command.add_argument("--state-dir", type=_folder, required=True, help="the agent's own folder")
+        command.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    run.add_argument("--coordinator", type=_address, required=True, metavar="HOST:PORT")
+    run.add_argument("--engines-dir", type=_folder, required=True, help="where engine environments are installed")
+    run.add_argument("--host-name", default=socket.gethostname(), help="what people call this host")
+    run.add_argument("--engine-address", default="127.0.0.1", help="where engines listen (default: %(default)s)")
+    run.add_argument("--engine-ports", type=_ports, default="20000-29999", metavar="FIRST-LAST")
+    run.add_argument("--label", type=_label, action="append", default=[], metavar="KEY=VALUE", help="may be repeated")
+    run.add_argument(
+        "--metrics", type=_address, metavar="HOST:PORT", help="serve Prometheus metrics there; port 0: a free one"
+    )
+    run.add_argument("--ready-file", type=Path, help="written (JSON) once the agent supervises this host")
+    stop.add_argument("--grace", type=_seconds, metavar="SECONDS", help="from SIGTERM to SIGKILL; default: as assigned")
+    return parser
+
+
+def _folder(text: str) -> Path:
+    return Path(text).expanduser().resolve()
+
+
+def _address(text: str) -> Address:
+    try:
+        return Address.parse(text, DEFAULT_COORDINATOR_PORT)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _ports(text: str) -> object:
+    from studio_agent.settings import PortRange  # noqa: PLC0415 - see main
+
+    try:
+        return PortRange.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a label: expected KEY=VALUE")
+    return key, value
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < 86_400:  # noqa: PLR2004 - a day
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return seconds
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""Puts the agent's parts together: the life of ``run`` and of ``stop-engines``."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib import metadata
+
+import structlog
+from studio.v1.host_pb2 import HostFacts
+from studio_runtime.metrics import serve_metrics
+from studio_runtime.process import announce_ready, boot_id, lock_folder
+from studio_runtime.tracing import configure_tracing, flush_tracing
+
+from studio_agent.environments import installed
+from studio_agent.errors import StateFolderInUseError
+from studio_agent.event_queue import EventQueue
+from studio_agent.gpu.sampler import GpuSampler
+from studio_agent.host_figures import host_facts
+from studio_agent.latest import Latest
+from studio_agent.launch import ProcessLauncher
+from studio_agent.ledger import Ledger
+from studio_agent.link import Link
+from studio_agent.probe import Prober
+from studio_agent.session import Conversation, HostIdentity, keep_connected
+from studio_agent.settings import AgentSettings, RunSettings, StateFolder
+from studio_agent.supervise import Equipment, Supervisor
+from studio_agent.supervise.event_log import EventLog
+from studio_agent.telemetry import HostSampler, report_telemetry
+
+# What this agent can do beyond the first version of the contract; both sides must list a feature before it is used.
+FEATURES = ("logs", "telemetry")
+
+log = structlog.get_logger()
+
+
+async def run(settings: AgentSettings, running: RunSettings) -> None:
+    """Supervise this host and stay connected until cancelled. Raises StateFolderInUseError."""
+    configure_tracing("studio-agent")
+    with _owned(settings.state):
+        try:
+            async with _equipped(settings) as equipment:
+                await _run_equipped(equipment, running)
+        finally:
+            await asyncio.to_thread(flush_tracing)
+
+
+async def stop_engines(settings: AgentSettings) -> None:
+    """Stop every engine that an agent on this state folder started, the careful way. Raises StateFolderInUseError."""
+    with _owned(settings.state):
+        async with _equipped(settings) as equipment:
+            # What is to run is asked anew next time: nothing starts again before a coordinator has said so.
+            equipment.ledger.drop_assignment()
+            await Supervisor(equipment, winding_down=True).run()
+
+
+async def _run_equipped(equipment: Equipment, running: RunSettings) -> None:
+    settings, host_id = equipment.settings, equipment.settings.state.host_id()
+    supervisor = Supervisor(equipment)
+    link: Latest[Link | None] = Latest(None)
+    async with AsyncExitStack() as stack:
+        sampler = await stack.enter_async_context(GpuSampler(wake=lambda: equipment.changes.set(None)))
+        identity = HostIdentity(
+            host_id=host_id,
+            host_name=settings.host_name,
+            boot_id=equipment.boot_id,
+            agent_instance_id=uuid.uuid4().hex,
+            labels=settings.labels,
+            facts=_facts(settings, lambda: sampler.driver_version),
+            gpus=sampler.gpus,
+        )
+        telemetry = HostSampler(settings, host_id, equipment.prober, lambda: supervisor.records, sampler.figures)
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        group.create_task(supervisor.run(), name="supervisor")
+        await supervisor.adopted()
+        conversation = Conversation(
+            identity, supervisor, equipment.ledger, equipment.events.queue, settings.state, equipment.changes
+        )
+        group.create_task(keep_connected(running.coordinator, conversation, link), name="session")
+        group.create_task(report_telemetry(link, telemetry), name="telemetry")
+        equipment.events.say("agent.started", f"the agent started on {settings.host_name}", version=_version())
+        metrics = None if running.metrics is None else serve_metrics(running.metrics)
+        announce_ready(
+            running.ready_file,
+            host_id=host_id,
+            coordinator=str(running.coordinator),
+            metrics=None if metrics is None else str(metrics),
+        )
+        log.info("agent_ready", host_id=host_id, coordinator=str(running.coordinator), state=str(settings.state.root))
+
+
+@asynccontextmanager
+async def _equipped(settings: AgentSettings) -> AsyncIterator[Equipment]:
+    changes: Latest[None] = Latest(None)
+    ledger = Ledger.load(settings.state.ledger)
+    ledger.changed = lambda: changes.set(None)
+    settings.state.cache.mkdir(parents=True, exist_ok=True)
+    async with Prober() as prober:
+        yield Equipment(
+            settings=settings,
+            ledger=ledger,
+            launcher=ProcessLauncher(settings.state.host_id()),
+            prober=prober,
+            events=EventLog(EventQueue(settings.state.events), settings.host_name, lambda: changes.set(None)),
+            boot_id=boot_id(),
+            changes=changes,
+        )
+
+
+class _owned:  # noqa: N801 - reads as what it is: with _owned(folder)
+    """The state folder belongs to this process while the block runs."""
+
+    def __init__(self, state: StateFolder) -> None:
+        try:
+            self._lock = lock_folder(state.root)
+        except BlockingIOError as error:
+            raise StateFolderInUseError(
+                f"the state folder {state.root} is in use by another agent, process {error.filename}",
+                "One agent owns a state folder. Stop that one, or give this one a folder of its own with --state-dir.",
+            ) from None
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.close()
+
+
+def _facts(settings: AgentSettings, gpu_driver: Callable[[], str]) -> Callable[[], HostFacts]:
+    fixed = host_facts(settings.engine_address, settings.state.root, _version())
+    fixed.features.extend(FEATURES)
+
+    def now() -> HostFacts:
+        facts = HostFacts(gpu_driver=gpu_driver(), engines=installed(settings.engines_dir))
+        facts.MergeFrom(fixed)
+        return facts
+
+    return now
+
+
+def _version() -> str:
+    return metadata.version("vllm-studio")

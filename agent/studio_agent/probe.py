@@ -1,0 +1,72 @@
+"""Asking an engine over HTTP: is it up, does it complete, what do its metrics say."""
+
+import json
+from http import HTTPStatus
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+PROBE_TIMEOUT_SECONDS = 5.0
+# A first completion may compile kernels.
+COMPLETION_TIMEOUT_SECONDS = 120.0
+LARGEST_METRICS_BYTES = 8 * 1024 * 1024
+
+
+class Prober:
+    """HTTP to engines on this host; an async context."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        # A connection for each question: engines come and go on the same port.
+        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True), trust_env=False)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def is_up(self, url: str) -> bool:
+        """Whether ``url`` answers 200."""
+        try:
+            async with self._get(url) as response:
+                return response.status == HTTPStatus.OK
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return False
+
+    async def completion_problem(self, url: str, body: dict[str, Any]) -> str:
+        """Ask for a completion: "" when it came, else what happened."""
+        timeout = aiohttp.ClientTimeout(total=COMPLETION_TIMEOUT_SECONDS)
+        try:
+            async with self._open().post(url, json=body, timeout=timeout) as response:
+                text = await response.text()
+                if response.status != HTTPStatus.OK:
+                    return f"a completion was answered with {response.status}: {text[:300]}"
+                return "" if json.loads(text).get("choices") else f"a completion came without choices: {text[:300]}"
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            return f"a completion failed: {type(error).__name__} {error}"
+
+    async def metrics_text(self, base_url: str) -> str | None:
+        """The engine's Prometheus page; None when it cannot be read."""
+        try:
+            async with self._get(f"{base_url}/metrics") as response:
+                if response.status != HTTPStatus.OK:
+                    return None
+                page = await response.content.read(LARGEST_METRICS_BYTES)
+                while not response.content.at_eof() and len(page) < LARGEST_METRICS_BYTES:
+                    page += await response.content.read(LARGEST_METRICS_BYTES - len(page))
+                return page.decode("utf-8", "replace")
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return None
+
+    def _get(self, url: str) -> "aiohttp.client._RequestContextManager":
+        return self._open().get(url, timeout=aiohttp.ClientTimeout(total=PROBE_TIMEOUT_SECONDS))
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise RuntimeError("the prober is used outside of its context")
+        return self._session

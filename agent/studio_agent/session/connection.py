@@ -1,0 +1,71 @@
+"""``keep_connected``: dial, converse, wait, dial again, for as long as the agent lives."""
+
+import asyncio
+import random
+
+import grpc
+import structlog
+from studio.v1.agent_service_pb2_grpc import AgentServiceStub
+from studio_runtime.channel import open_channel
+from studio_runtime.errors import StudioError, from_rpc_error
+from studio_runtime.settings import Address
+
+from studio_agent import metrics
+from studio_agent.latest import Latest
+from studio_agent.link import Link
+from studio_agent.session.conversation import Conversation
+from studio_agent.session.reconnect import Backoff
+
+log = structlog.get_logger()
+
+# How a server says how long to stay away.
+PUSHBACK = "grpc-retry-pushback-ms"
+
+
+async def keep_connected(coordinator: Address, conversation: Conversation, current: Latest[Link | None]) -> None:
+    """Keep a session open; ``current`` holds it while it is. Returns only by cancellation."""
+    backoff, loop = Backoff(random.uniform), asyncio.get_running_loop()
+    while True:
+        began, asked = loop.time(), 0.0
+        try:
+            await _once(coordinator, conversation, current)
+        except* (StudioError, grpc.aio.AioRpcError) as group:
+            error = _first(group)
+            held = loop.time() - began
+            if isinstance(error, grpc.aio.AioRpcError):
+                asked = _asked_seconds(error)
+                error = from_rpc_error(error, f"the coordinator at {coordinator}")
+            log.warning("session_lost", coordinator=str(coordinator), held_seconds=round(held, 1), error=str(error))
+        await asyncio.sleep(backoff.next_wait(loop.time() - began, asked))
+
+
+async def _once(coordinator: Address, conversation: Conversation, current: Latest[Link | None]) -> None:
+    # A channel for each try: a kept one would wait out its own back-off first.
+    async with open_channel(coordinator) as channel:
+        call = AgentServiceStub(channel).Connect()
+        try:
+            welcome = await conversation.open(call)
+            metrics.CONNECTED.set(1)
+            log.info("session_open", coordinator=str(coordinator), epoch=welcome.session_epoch, host=welcome.host_name)
+            current.set(Link(channel, welcome))
+            await conversation.go_on(call, welcome)
+        finally:
+            metrics.CONNECTED.set(0)
+            current.set(None)
+            call.cancel()
+
+
+def _first(group: BaseExceptionGroup[Exception]) -> Exception:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error if isinstance(error, Exception) else SystemError(error)
+
+
+def _asked_seconds(error: grpc.aio.AioRpcError) -> float:
+    if error.code() != grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return 0.0
+    for key, value in error.trailing_metadata() or ():
+        if key == PUSHBACK and str(value).isdigit():
+            return int(value) / 1000.0
+    return 1.0

@@ -1,0 +1,119 @@
+"""What the agent is told when it starts, and where it keeps things."""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from studio_runtime.process import write_atomically
+from studio_runtime.settings import Address
+
+from studio_agent.plan.restarts import RestartPolicy
+
+
+@dataclass(frozen=True)
+class StateFolder:
+    """The agent's folder on disk; one live agent owns it."""
+
+    root: Path
+
+    @property
+    def ledger(self) -> Path:
+        """What was accepted and started."""
+        return self.root / "ledger.json"
+
+    @property
+    def events(self) -> Path:
+        """Events that are not acknowledged yet."""
+        return self.root / "events.jsonl"
+
+    @property
+    def cache(self) -> Path:
+        """Compile caches and model files of the engines."""
+        return self.root / "cache"
+
+    @property
+    def replicas(self) -> Path:
+        """One folder for each replica."""
+        return self.root / "replicas"
+
+    def replica(self, replica_id: str) -> Path:
+        """The folder of one replica: its log and its launch note."""
+        return self.replicas / replica_id
+
+    def log(self, replica_id: str) -> Path:
+        """Where the engines of a replica write, one after the other."""
+        return self.replica(replica_id) / "engine.log"
+
+    def launch_note(self, replica_id: str) -> Path:
+        """The record of the newest start, a second copy of what the ledger says."""
+        return self.replica(replica_id) / "launch.json"
+
+    def host_id(self) -> str:
+        """This host's identity where the connection proves none: made once, kept for ever."""
+        path = self.root / "host-id"
+        if path.exists():
+            return path.read_text(encoding="ascii").strip()
+        made = secrets.token_hex(8)
+        write_atomically(path, made.encode())
+        return made
+
+
+@dataclass(frozen=True)
+class PortRange:
+    """Ports for engines, both ends included."""
+
+    first: int
+    last: int
+
+    @classmethod
+    def parse(cls, text: str) -> "PortRange":
+        """Read ``FIRST-LAST``; raises ValueError with what is wrong."""
+        first, _, last = text.partition("-")
+        if not (first.isdigit() and last.isdigit()) or not 1024 <= int(first) <= int(last) <= 65535:  # noqa: PLR2004 - TCP
+            raise ValueError(f"{text!r} is not a range of ports: expected FIRST-LAST between 1024 and 65535")
+        return cls(int(first), int(last))
+
+
+@dataclass(frozen=True)
+class StartLimits:
+    """Two limits instead of one: big models take long, but they show progress."""
+
+    no_progress_seconds: float = 600.0
+    total_seconds: float = 3600.0
+
+
+@dataclass(frozen=True)
+class StopLimits:
+    """How long the steps of a stop may take where the assignment says nothing."""
+
+    drain_seconds: float = 30.0
+    grace_seconds: float = 15.0
+    # From SIGKILL until what still lives is called unkillable.
+    kill_seconds: float = 10.0
+
+
+@dataclass(frozen=True)
+class AgentSettings:
+    """Everything that ``studio-agent run`` was told."""
+
+    state: StateFolder
+    engines_dir: Path
+    host_name: str
+    engine_address: str = "127.0.0.1"
+    engine_ports: PortRange = PortRange(20_000, 29_999)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    # From SIGTERM to SIGKILL, whatever the assignment says; None: as it says.
+    stop_grace_seconds: float | None = None
+    start: StartLimits = StartLimits()
+    stop: StopLimits = StopLimits()
+    restarts: RestartPolicy = field(default_factory=RestartPolicy)
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Where a running agent connects and shows itself."""
+
+    coordinator: Address
+    metrics: Address | None = None
+    ready_file: Path | None = None

@@ -1,0 +1,100 @@
+"""From an assigned replica to a started engine: program, model, port, command, note, process."""
+
+import hashlib
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf.message import DecodeError
+from studio.v1.assignment_pb2 import AssignedReplica
+from studio.v1.replica_pb2 import StartProgress
+from studio_runtime.process import write_atomically
+
+from studio_agent.engines import driver_for
+from studio_agent.engines.base import Driver, LaunchContext
+from studio_agent.environments import ensure_program
+from studio_agent.environments.model_source import resolve_model
+from studio_agent.ledger import decode_record, encode_record
+from studio_agent.logfiles import prepare_log
+from studio_agent.plan.record import Engine, ReplicaRecord
+from studio_agent.settings import StateFolder
+from studio_agent.supervise.equipment import Equipment
+from studio_agent.supervise.ports import choose_port
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is known once everything an engine needs is on this host."""
+
+    driver: Driver
+    program: tuple[str, ...]
+    model_path: str
+
+
+@dataclass(frozen=True)
+class Order:
+    """An engine that is fully described and not started."""
+
+    engine: Engine
+    argv: tuple[str, ...]
+    env: dict[str, str]
+
+
+async def prepare(equipment: Equipment, assigned: AssignedReplica, report: Callable[[StartProgress], None]) -> Prepared:
+    """Bring the engine's program and the model to this host. Raises StudioError."""
+    recipe, settings = assigned.recipe, equipment.settings
+    driver = driver_for(recipe.engine.name)
+    program = await ensure_program(recipe.engine, driver, settings.engines_dir, report)
+    model_path = await resolve_model(recipe.model, settings.state.cache, report)
+    return Prepared(driver, program, model_path)
+
+
+def describe(equipment: Equipment, record: ReplicaRecord, prepared: Prepared) -> Order:
+    """Choose a port and build the command. Raises StudioError or OSError."""
+    settings, assigned = equipment.settings, record.assigned
+    others = {r.engine.port for r in equipment.ledger.records.values() if r.engine is not None}
+    port = choose_port(settings.engine_address, settings.engine_ports, others | set(record.taken_ports))
+    spec = prepared.driver.launch_spec(
+        assigned.recipe,
+        LaunchContext(
+            program=prepared.program,
+            host=settings.engine_address,
+            port=port,
+            model_path=prepared.model_path,
+            model_names=tuple(assigned.model_names),
+            gpu_uuids=tuple(assigned.gpu_uuids),
+            gpu_memory_bytes=assigned.gpu_memory_bytes,
+            cache_dir=settings.state.cache,
+            process_label=record.replica_id,
+        ),
+    )
+    token = f"{record.replica_id}.{record.generation}.{secrets.token_hex(6)}"
+    log_path = settings.state.log(record.replica_id)
+    engine = Engine(
+        token=token,
+        port=port,
+        boot_id=equipment.boot_id,
+        log_path=str(log_path),
+        log_offset=prepare_log(log_path),
+        argv_digest=hashlib.sha256("\0".join(spec.argv).encode()).hexdigest(),
+        cgroup=equipment.launcher.cgroup_for(token),
+        started_at=equipment.now(),
+    )
+    return Order(engine, spec.argv, spec.env)
+
+
+def write_note(state: StateFolder, record: ReplicaRecord) -> None:
+    """Leave a second copy of the record beside the engine's log, for the day the ledger is unreadable. Raises OSError."""
+    write_atomically(state.launch_note(record.replica_id), json.dumps(encode_record(record)).encode())
+
+
+def read_note(state: StateFolder, token: str) -> ReplicaRecord | None:
+    """The record of the start that ``token`` belongs to; None when there is no such note, or it is damaged."""
+    replica_id = token.rsplit(".", 2)[0]
+    try:
+        record = decode_record(json.loads(Path(state.launch_note(replica_id)).read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError, DecodeError):
+        return None
+    return record if record.engine is not None and record.engine.token == token else None

@@ -1,0 +1,29 @@
+"""What supervision works with on this host."""
+
+import time
+from dataclasses import dataclass
+
+from studio_agent.latest import Latest
+from studio_agent.launch import Launcher
+from studio_agent.ledger import Ledger
+from studio_agent.probe import Prober
+from studio_agent.settings import AgentSettings
+from studio_agent.supervise.event_log import EventLog
+
+
+@dataclass(frozen=True)
+class Equipment:
+    """The host's parts, each with one task."""
+
+    settings: AgentSettings
+    ledger: Ledger
+    launcher: Launcher
+    prober: Prober
+    events: EventLog
+    boot_id: str
+    # Bumped by every change of the ledger or a new event: whoever persists or reports waits for it.
+    changes: Latest[None]
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()

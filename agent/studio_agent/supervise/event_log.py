@@ -1,0 +1,59 @@
+"""Events, each with a sentence for people; also logged, so that both tell the same story."""
+
+from collections.abc import Callable
+
+import structlog
+from google.protobuf.timestamp_pb2 import Timestamp
+from studio.v1.event_pb2 import Event
+
+from studio_agent.event_queue import EventQueue
+from studio_agent.plan.record import ReplicaRecord
+
+Severity = Event.Severity
+log = structlog.get_logger()
+
+
+class EventLog:
+    """Puts events into the durable queue."""
+
+    def __init__(self, queue: EventQueue, host_name: str, changed: Callable[[], None]) -> None:
+        self.queue = queue
+        self._host_name = host_name
+        self._changed = changed
+
+    def say(
+        self,
+        kind: str,
+        message: str,
+        record: ReplicaRecord | None = None,
+        *,
+        severity: "Severity.ValueType" = Event.SEVERITY_INFO,
+        reason: str = "",
+        **attributes: str,
+    ) -> None:
+        """Record that something happened: ``kind`` is noun and verb, ``message`` a sentence."""
+        event = Event(
+            severity=severity,
+            kind=kind,
+            host=self._host_name,
+            reason=reason,
+            message=message,
+            attributes=attributes,
+            actor="agent",
+        )
+        event.at.GetCurrentTime()
+        if record is not None:
+            event.replica = record.replica_id
+            event.deployment = record.assigned.deployment
+            event.attributes["generation"] = str(record.generation)
+        self.queue.put(event)
+        level = log.warning if severity in (Event.SEVERITY_WARNING, Event.SEVERITY_ERROR) else log.info
+        level(kind.replace(".", "_"), replica=event.replica, reason=reason, message=message, **attributes)
+        self._changed()
+
+
+def timestamp(seconds: float) -> Timestamp:
+    """Seconds since the epoch as the contract has them."""
+    stamp = Timestamp()
+    stamp.FromNanoseconds(int(seconds * 1e9))
+    return stamp

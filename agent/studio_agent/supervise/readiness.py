@@ -1,0 +1,111 @@
+"""From a started engine to one that answered a completion.
+
+The engine's log says how far it is; its HTTP side says whether it is up; a real completion of one token says that it serves. Two
+limits bound the wait: a time without any progress, and a total. The port must be the engine's own: a stranger who took it
+meanwhile may answer as well.
+"""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from studio.v1.replica_pb2 import Failure, StartProgress
+
+from studio_agent.engines.base import Driver
+from studio_agent.errors import EngineFailedError
+from studio_agent.launch import listeners
+from studio_agent.logfiles import LineFollower
+from studio_agent.plan.record import ReplicaRecord
+from studio_agent.plan.restarts import PORT_IN_USE
+from studio_agent.settings import StartLimits
+from studio_agent.supervise.equipment import Equipment
+from studio_agent.supervise.event_log import timestamp
+from studio_agent.supervise.observation import base_url
+
+POLL_SECONDS = 0.1
+# The port is seen taken by a stranger this often before it counts: an engine may be between bind and fork.
+FOREIGN_SIGHTINGS = 3
+
+
+class Clock:
+    """The two limits of one start, in seconds of the loop's clock."""
+
+    def __init__(self, limits: StartLimits) -> None:
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._began = self._progressed = self._loop.time()
+
+    def progressed(self) -> None:
+        """The engine came a step further."""
+        self._progressed = self._loop.time()
+
+    def check(self, doing: str) -> None:
+        """Raise EngineFailedError when a limit is over; ``doing`` is the last that was seen."""
+        now, limits = self._loop.time(), self._limits
+        if now - self._began > limits.total_seconds:
+            raise _timed_out("start_timeout", f"it was not ready after {limits.total_seconds:.0f} s", doing)
+        if now - self._progressed > limits.no_progress_seconds:
+            raise _timed_out("start_stalled", f"it made no progress for {limits.no_progress_seconds:.0f} s", doing)
+
+
+async def until_ready(
+    equipment: Equipment, record: ReplicaRecord, driver: Driver, report: Callable[[StartProgress], None]
+) -> None:
+    """Return when the engine answered a completion. Raises EngineFailedError; that the engine ends is for others to see."""
+    engine = record.engine
+    if engine is None:
+        raise RuntimeError(f"{record.replica_id} has no engine to wait for")
+    url = base_url(equipment.settings.engine_address, engine.port)
+    path, body = driver.canary(next(iter(record.assigned.model_names), record.replica_id))
+    follower = LineFollower(Path(engine.log_path), engine.log_offset)
+    clock, doing, foreign = Clock(equipment.settings.start), "nothing in its log", 0
+    while True:
+        for line in follower.new_lines():
+            if (progress := driver.progress(line)) is not None:
+                clock.progressed()
+                doing = progress.detail or StartProgress.Phase.Name(progress.phase)
+                report(progress)
+        clock.check(doing)
+        if await equipment.prober.is_up(url + driver.ready_path):
+            members = await equipment.launcher.members(engine)
+            if await asyncio.to_thread(listeners.is_foreign, engine.port, [identity.pid for identity in members]):
+                foreign += 1
+                if foreign >= FOREIGN_SIGHTINGS:
+                    raise _port_taken(engine.port)
+            else:
+                problem = await equipment.prober.completion_problem(url + path, body)
+                if not problem:
+                    return
+                doing = problem
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def with_phase_since(progress: StartProgress, before: StartProgress | None, now: float) -> StartProgress:
+    """The progress, with the time at which its phase began."""
+    stamped = StartProgress()
+    stamped.CopyFrom(progress)
+    same = before is not None and before.phase == progress.phase
+    stamped.phase_since.CopyFrom(before.phase_since if before is not None and same else timestamp(now))
+    return stamped
+
+
+def _timed_out(reason: str, what: str, doing: str) -> EngineFailedError:
+    return EngineFailedError(
+        Failure(
+            reason=reason,
+            message=f"the engine was stopped because {what}; last seen: {doing}",
+            hint="Read its log: `studio logs`. A big model on a slow disk may need longer limits on this host.",
+            retryable=True,
+        )
+    )
+
+
+def _port_taken(port: int) -> EngineFailedError:
+    return EngineFailedError(
+        Failure(
+            reason=PORT_IN_USE,
+            message=f"port {port} was taken by another process before the engine could have it",
+            hint="Nothing to do: the next try takes another port.",
+            retryable=True,
+        )
+    )

@@ -1,0 +1,102 @@
+"""Drain, SIGTERM, kill, and proof that nothing is left."""
+
+import asyncio
+from collections.abc import Callable
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from studio_agent.engines import driver_for
+from studio_agent.engines.base import Driver
+from studio_agent.engines.errors import UnknownEngineError
+from studio_agent.plan.record import Engine, ReplicaRecord
+from studio_agent.supervise import ports
+from studio_agent.supervise.equipment import Equipment
+from studio_agent.supervise.observation import base_url
+
+DRAIN_POLL_SECONDS = 0.2
+# The gauge must say so twice: a request may be between two processes of the engine.
+IDLE_SIGHTINGS = 2
+GONE_POLL_SECONDS = 0.05
+UNKILLABLE_POLL_SECONDS = 5.0
+
+
+async def drain(equipment: Equipment, record: ReplicaRecord, engine: Engine) -> str:
+    """Wait until no request runs, the engine ended, or the deadline is over; returns which, as a clause."""
+    deadline = equipment.settings.stop.drain_seconds
+    if record.assigned.HasField("drain_deadline"):
+        deadline = record.assigned.drain_deadline.ToNanoseconds() / 1e9
+    try:
+        driver = driver_for(record.assigned.recipe.engine.name)
+    except UnknownEngineError:
+        return "its engine has no driver to drain it with"
+    url = base_url(equipment.settings.engine_address, engine.port)
+    idle = asyncio.ensure_future(_until_idle(equipment, driver, url))
+    ended = asyncio.ensure_future(equipment.launcher.exited(engine))
+    try:
+        done, _ = await asyncio.wait((idle, ended), timeout=deadline, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        idle.cancel()
+        ended.cancel()
+    if ended in done:
+        return "the engine ended while it was drained"
+    if idle in done:
+        return "no request is running"
+    return f"the drain deadline of {deadline:.0f} s ended with requests running"
+
+
+async def stop(equipment: Equipment, record: ReplicaRecord, engine: Engine) -> None:
+    """SIGTERM, and return when the leader has ended or its grace is over."""
+    if not engine.pid:
+        return
+    equipment.launcher.terminate(engine)
+    grace = equipment.settings.stop.grace_seconds
+    if equipment.settings.stop_grace_seconds is not None:
+        grace = equipment.settings.stop_grace_seconds
+    elif record.assigned.HasField("stop_grace"):
+        grace = record.assigned.stop_grace.ToNanoseconds() / 1e9
+    try:
+        async with asyncio.timeout(grace):
+            await equipment.launcher.exited(engine)
+    except TimeoutError:
+        return
+
+
+async def clear(equipment: Equipment, engine: Engine, unkillable: Callable[[list[int]], None]) -> bool:
+    """Kill what is left of the tree and return when nothing is; whether anything had been left.
+
+    What does not die within the limit is handed to ``unkillable`` once, and waited for: the kernel may yet let it go.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + equipment.settings.stop.kill_seconds
+    pause, told, found = GONE_POLL_SECONDS, False, False
+    while members := await equipment.launcher.members(engine):
+        found = True
+        await equipment.launcher.kill(engine)
+        if not told and loop.time() > deadline:
+            unkillable([identity.pid for identity in members])
+            told, pause = True, UNKILLABLE_POLL_SECONDS
+        await asyncio.sleep(pause)
+    if engine.pid:
+        # Reaps the leader where it is a child of this agent.
+        await equipment.launcher.exited(engine)
+    await equipment.launcher.release(engine)
+    return found
+
+
+async def port_is_free(equipment: Equipment, engine: Engine) -> bool:
+    """Whether the port of an engine that is gone can be listened on again."""
+    return await asyncio.to_thread(ports.is_free, equipment.settings.engine_address, engine.port)
+
+
+async def _until_idle(equipment: Equipment, driver: Driver, url: str) -> None:
+    sightings = 0
+    while sightings < IDLE_SIGHTINGS:
+        text = await equipment.prober.metrics_text(url)
+        at = Timestamp()
+        at.GetCurrentTime()
+        figures = driver.figures(text, at) if text is not None else None
+        # An engine that does not say how many requests it runs is not known to be idle.
+        idle = figures is not None and figures.HasField("running") and figures.running + figures.waiting == 0
+        sightings = sightings + 1 if idle else 0
+        if sightings < IDLE_SIGHTINGS:
+            await asyncio.sleep(DRAIN_POLL_SECONDS)
