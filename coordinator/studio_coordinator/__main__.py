@@ -10,15 +10,10 @@ from studio_runtime.metrics import serve_metrics
 from studio_runtime.process import announce_ready, lock_folder, run_until_stopped
 from studio_runtime.tracing import configure_tracing, flush_tracing
 
+from studio_coordinator.coordinator import running_coordinator
 from studio_coordinator.embedded_postgres import exec_postgres, prepare
-from studio_coordinator.gateways import GatewayRegistry
 from studio_coordinator.identity import Identity
-from studio_coordinator.leadership import Leadership
-from studio_coordinator.loop import LeaderLoop
 from studio_coordinator.plan.snapshot import Timers
-from studio_coordinator.rpc.server import start_server
-from studio_coordinator.rpc.state import AdminState
-from studio_coordinator.sessions import SessionRegistry
 from studio_coordinator.settings import ServeSettings, parser, serve_settings
 from studio_coordinator.store.database import Database
 from studio_coordinator.version import VERSION
@@ -37,29 +32,12 @@ async def serve(settings: ServeSettings) -> None:
             lease=3 * settings.heartbeat_seconds + 10,
             lost_after=settings.lost_after_seconds,
         )
-        leadership = Leadership(database, identity.coordinator_id, str(settings.listen), settings.lease_ttl_seconds)
-        loop = LeaderLoop(database, leadership, SessionRegistry(), GatewayRegistry(), identity.pepper, timers)
-        state = AdminState(
-            database,
-            leadership,
-            loop.sessions,
-            loop.gateways,
-            loop.desired_changed,
-            loop.events_stored,
-            identity.pepper,
-        )
-        server = await start_server(settings.listen, state, timers)
-        metrics = serve_metrics(settings.metrics)
-        log.info("coordinator_started", address=str(server.address), schema=schema, version=VERSION)
-        announce_ready(settings.ready_file, address=str(server.address), metrics=str(metrics), schema=schema)
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(leadership.keep())
-                tasks.create_task(loop.run())
-                tasks.create_task(loop.store_agent_events())
-                tasks.create_task(loop.keep_alive_times())
-        finally:
-            await server.stop()
+        ttl = settings.lease_ttl_seconds
+        async with running_coordinator(database, identity, settings.listen, timers, ttl) as server:
+            metrics = serve_metrics(settings.metrics)
+            log.info("coordinator_started", address=str(server.address), schema=schema, version=VERSION)
+            announce_ready(settings.ready_file, address=str(server.address), metrics=str(metrics), schema=schema)
+            await asyncio.Event().wait()
     finally:
         await database.close()
 

@@ -1,0 +1,47 @@
+"""The coordinator put together: one database, one server, one loop, and the tasks that keep them going."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from studio_runtime.settings import Address
+
+from studio_coordinator.gateways import GatewayRegistry
+from studio_coordinator.identity import Identity
+from studio_coordinator.leadership import Leadership
+from studio_coordinator.loop import LeaderLoop
+from studio_coordinator.plan.snapshot import Timers
+from studio_coordinator.rpc.server import RunningServer, start_server
+from studio_coordinator.rpc.state import AdminState
+from studio_coordinator.sessions import SessionRegistry
+from studio_coordinator.store.database import Database
+
+
+@asynccontextmanager
+async def running_coordinator(
+    database: Database, identity: Identity, listen: Address, timers: Timers, lease_ttl_seconds: float
+) -> AsyncIterator[RunningServer]:
+    """Serve and plan while the block runs. What ends one of the tasks ends the block with it."""
+    leadership = Leadership(database, identity.coordinator_id, str(listen), lease_ttl_seconds)
+    loop = LeaderLoop(database, leadership, SessionRegistry(), GatewayRegistry(), identity.pepper, timers)
+    state = AdminState(
+        database=database,
+        leadership=leadership,
+        sessions=loop.sessions,
+        gateways=loop.gateways,
+        desired=loop.desired_changed,
+        events_stored=loop.events_stored,
+        pepper=identity.pepper,
+    )
+    server = await start_server(listen, state, timers)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            running = [
+                tasks.create_task(task)
+                for task in (leadership.keep(), loop.run(), loop.store_agent_events(), loop.keep_alive_times())
+            ]
+            yield server
+            for task in running:
+                task.cancel()
+    finally:
+        await server.stop()
