@@ -72,8 +72,13 @@ class ChildProcess:
     def has_ended(self) -> bool:
         """Whether the child is gone; collects its exit status. Never waits."""
         if not self._reaped:
-            pid, _status = os.waitpid(self.pid, os.WNOHANG)
-            self._reaped = pid != 0
+            try:
+                pid, _status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:
+                # Somebody else in this process has collected it.
+                self._reaped = True
+            else:
+                self._reaped = pid != 0
         return self._reaped
 
     async def ended(self, within_seconds: float) -> bool:

@@ -202,7 +202,7 @@ class Nvml:
         pcie = _fields(handle, [FIELD_PCIE_SENT_BYTES, FIELD_PCIE_RECEIVED_BYTES])
         kib = _fields(handle, [(FIELD_NVLINK_SENT_KIB, ALL_LINKS), (FIELD_NVLINK_RECEIVED_KIB, ALL_LINKS)])
         nvlink = [None if value is None else value * 1024 for value in kib]
-        if None in nvlink:  # NVLink 5 counts bytes
+        if nvlink == [None, None]:  # NVLink 5 counts bytes
             nvlink = _fields(handle, [(FIELD_NVLINK_SENT_BYTES, ALL_LINKS), (FIELD_NVLINK_RECEIVED_BYTES, ALL_LINKS)])
         return LinkCounters(device.facts.uuid, *pcie, *nvlink)
 

@@ -78,7 +78,15 @@ class GpuPicture:
         return shown
 
     def recheck(self, uuid: str, now: float) -> GpuHealth:
-        """Judge a whole GPU anew by what can be read now; raises KeyError when no such GPU is known."""
+        """Judge the GPU anew, or the one that a MIG instance is part of, by what can be read now.
+
+        A verdict on a GPU that this host no longer has is dropped. Raises KeyError when no such GPU is known.
+        """
+        gpu = self._gpus.get(uuid)
+        uuid = gpu.parent_uuid or uuid if gpu else uuid
+        if uuid not in self._conditions:
+            del self.health[uuid]
+            return GpuHealth()
         verdict = recheck(self._conditions[uuid])
         self._set_health(uuid, verdict, now)
         return verdict

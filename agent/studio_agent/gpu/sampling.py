@@ -58,7 +58,7 @@ class Sampling:
         )
 
     def _list_devices(self) -> None:
-        """Take in new devices and let go of MIG instances that were removed; a whole GPU that is gone is lost."""
+        """Take in new devices and drop MIG instances that were removed; a whole GPU that is gone is lost, with its own."""
         listed = {device.facts.uuid: device for device in self._nvml.devices()}
         for uuid, device in listed.items():
             known = self._sampled.get(uuid)
@@ -70,9 +70,10 @@ class Sampling:
             elif known.device.partitioned != device.partitioned or (known.condition and known.condition.lost):
                 known.device, known.condition = device, None
         for uuid, known in list(self._sampled.items()):
-            if uuid in listed:
+            parent = known.device.facts.parent_uuid
+            if uuid in listed or (parent and parent not in listed):
                 continue
-            if known.device.facts.parent_uuid:
+            if parent:
                 del self._sampled[uuid]
             else:
                 known.condition = _lost(known, "it is no longer listed")

@@ -78,7 +78,8 @@ class FakeNvml:
         slot = int(self._values["count"])
         uuid = uuid or f"GPU-{slot:08d}-0000-0000-0000-000000000000"
         given = {name.replace("_", "."): value for name, value in values.items()}
-        of_this_one = {"uuid": uuid, "pci": f"00000000:{slot + 1:02X}:00.0"}
+        # A PCI domain that no host has.
+        of_this_one = {"uuid": uuid, "pci": f"00007FFF:{slot + 1:02X}:00.0"}
         gpu = GPU | of_this_one | given
         self.set_all({"count": slot + 1} | {f"gpu.{slot}.{name}": value for name, value in gpu.items()})
         return uuid

@@ -67,6 +67,13 @@ def test_a_quarantine_from_the_last_run_stays_until_a_recheck():
         picture.recheck("GPU-unknown", NOW)
 
 
+def test_the_verdict_on_a_gpu_that_was_taken_out_is_dropped_by_a_recheck():
+    picture = GpuPicture({"GPU-old": GpuHealth(QUARANTINED, "XID 79", kept=True)})
+    picture.take(a_frame(a_gpu("GPU-new")), NOW)
+    picture.recheck("GPU-old", NOW)
+    assert set(picture.health) == {"GPU-new"}
+
+
 def test_an_xid_is_told_once_with_whose_fault_it_is():
     picture = GpuPicture({})
     xids = (Xid("GPU-a", 31, NOW - 1), Xid("GPU-a", 94, NOW))
@@ -88,7 +95,11 @@ def test_a_partitioned_gpu_is_replaced_by_its_instances_which_share_its_health()
     picture.take(a_frame(whole, part, conditions=[condition]), NOW)
     assert [(gpu.uuid, gpu.health) for gpu in picture.gpus()] == [("MIG-1", QUARANTINED)]
     assert set(picture.figures(stale=False)) == {"GPU-a", "MIG-1"}
-    picture.take(a_frame(whole, conditions=[condition]), NOW)
+    mended = Condition("GPU-a", partitioned=True, recovery_action=RecoveryAction.NONE)
+    picture.take(a_frame(whole, part, conditions=[mended]), NOW)
+    assert picture.recheck("MIG-1", NOW).health == HEALTHY
+    assert [(gpu.uuid, gpu.health) for gpu in picture.gpus()] == [("MIG-1", HEALTHY)]
+    picture.take(a_frame(whole, conditions=[mended]), NOW)
     assert picture.gpus() == []
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import uvloop
 from fakes.nvml import GIB, FakeNvml
 from studio.v1.event_pb2 import Event
 from studio_agent.gpu.health import HEALTHY, QUARANTINED, GpuHealth
@@ -88,7 +89,7 @@ async def test_every_value_arrives_in_the_contracts_units(nvml: FakeNvml):
         links = sampler.links()[gpu.uuid]
         assert sampler.driver_version == "580.95.05"
     assert (gpu.model, gpu.memory_bytes, gpu.compute_capability) == ("Stand-in 24G", 24 * GIB, "8.9")
-    assert (gpu.pci_bus_id, gpu.numa_node, list(gpu.nvlink_peers)) == ("00000000:01:00.0", -1, [other.uuid])
+    assert (gpu.pci_bus_id, gpu.numa_node, list(gpu.nvlink_peers)) == ("00007FFF:01:00.0", -1, [other.uuid])
     assert (figures.utilization_share, figures.power_watts, figures.power_limit_watts) == (0.73, 250.5, 300)
     assert (figures.memory_used_bytes, figures.memory_reserved_bytes) == (GIB, GIB // 4)
     assert (figures.energy_millijoules, figures.temperature_celsius) == (123_456_789_012, 66)
@@ -269,7 +270,16 @@ async def test_an_xid_reaches_the_agent_with_the_recovery_action_that_came_with_
         assert kept[second] == GpuHealth(QUARANTINED, sampler.gpus()[1].health_reason, kept=True)
 
 
+def test_a_killed_child_is_replaced_on_the_loop_that_the_agent_runs_on(nvml: FakeNvml):
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(a_killed_child_is_replaced(nvml))
+
+
 async def test_a_killed_child_is_replaced(nvml: FakeNvml):
+    await a_killed_child_is_replaced(nvml)
+
+
+async def a_killed_child_is_replaced(nvml: FakeNvml) -> None:
     nvml.add_gpu()
     async with sampling(nvml) as sampler:
         first = child_pid()
@@ -292,6 +302,11 @@ async def test_work_goes_to_the_instances_of_a_partitioned_gpu(nvml: FakeNvml):
         assert (figures["MIG-1"].memory_used_bytes, len(figures["MIG-1"].processes)) == (1, 1)
         assert not figures["MIG-1"].HasField("power_watts")
         assert figures[whole].power_watts == 50
+        nvml.set("gpu.0.lost", 1)
+        await until_event(sampler, "gpu.quarantined")
+        await until(lambda: sampler.figures()["MIG-1"].stale)
+        assert [(gpu.uuid, gpu.health) for gpu in sampler.gpus()] == [("MIG-1", QUARANTINED)]
+        nvml.unset("gpu.0.lost")
         nvml.unset("gpu.0.mig.2.uuid")
         await until(lambda: sampler.gpus() == [])
 
