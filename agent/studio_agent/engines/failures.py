@@ -20,7 +20,7 @@ CAUSE_LINE_CHARACTERS = 500
 
 @dataclass(frozen=True)
 class FailureRule:
-    """One row: what it is called, how it shows, what to say.
+    """One row: what it is called, how it shows in a line without its prefix, what to say.
 
     ``message`` may use the groups of ``pattern``. ``before`` and ``after``: the match counts only before the first, or after the
     last, line that holds that text. A ``wrapper`` is tried after all others.
@@ -43,15 +43,16 @@ def classify(lines: Sequence[str], exit_code: int | None, rules: Sequence[Failur
         candidates = [row for row in rules if row.wrapper == wrappers]
         for index in range(first_error, len(lines)):
             for row in candidates:
-                found = row.pattern.search(lines[index])
+                text = _text(lines[index])
+                found = row.pattern.search(text)
                 if found and _in_place(row, lines, index):
-                    cause = _root_cause(lines[first_error:]) if wrappers else _text(lines[index])
+                    cause = _root_cause(lines[first_error:]) if wrappers else text
                     return _failure(row, found, cause, exit_code)
     failure = Failure(
         reason="exited",
         message=f"The engine {how_it_ended(exit_code)}, and nobody had asked it to.",
         hint="Read its log: `studio logs`." if lines else "It wrote no log.",
-        cause_line=_root_cause(lines[first_error:]),
+        cause_line=_root_cause(lines[first_error:])[:CAUSE_LINE_CHARACTERS],
         retryable=True,
     )
     if exit_code is not None:
@@ -84,7 +85,7 @@ def _failure(row: FailureRule, found: re.Match[str], cause: str, exit_code: int 
         reason=row.reason,
         message=row.message.format_map(found.groupdict()),
         hint=row.hint,
-        cause_line=cause,
+        cause_line=cause[:CAUSE_LINE_CHARACTERS],
         retryable=row.retryable,
     )
     if exit_code is not None:
@@ -105,6 +106,6 @@ def _is_error(line: str) -> bool:
 
 
 def _text(line: str) -> str:
-    """``line`` without the log's prefix, cut to a length fit for a message."""
+    """``line`` as it shows on a terminal, without the log's prefix."""
     shown = line.rstrip().rpartition("\r")[2]
-    return PREFIX.sub("", shown, count=1).strip()[:CAUSE_LINE_CHARACTERS]
+    return PREFIX.sub("", shown, count=1).strip()

@@ -39,6 +39,7 @@ VLLM_FAILURES = (
         "The GPU's memory ran out while graphs were captured: {size} more were needed.",
         "Lower resources.gpu.memory or args.max_num_seqs, or set args.enforce_eager.",
         after="Capturing CUDA graphs",
+        before="Graph capturing finished",
     ),
     _rule(
         "memory_oom",
@@ -113,7 +114,8 @@ VLLM_FAILURES = (
     ),
     _rule(
         "hf_missing",
-        r"RepositoryNotFoundError|is not a valid model identifier|Can't load the configuration|Invalid repository ID",
+        r"RepositoryNotFoundError|does not appear to have a file named"
+        r"|is not a valid model identifier|Can't load the configuration|Invalid repository ID",
         "There is no such model, or it lacks its configuration.",
         "Check model.source: hf://OWNER/NAME, or path:// and a directory with config.json.",
     ),
@@ -131,7 +133,7 @@ VLLM_FAILURES = (
     ),
     _rule(
         "trust_remote",
-        r"trust_remote_code=True",
+        r"(?:argument|option|setting) `?trust_remote_code=True",
         "The model brings its own code, which was not allowed to run.",
         "Read that code; if you trust it, set args.trust_remote_code: true.",
     ),
@@ -176,9 +178,16 @@ VLLM_FAILURES = (
     ),
     _rule(
         "environment_broken",
-        r"(?:ModuleNotFoundError|ImportError): (?P<said>.+)",
+        r"^(?:ModuleNotFoundError|ImportError): (?P<said>.+)",
         "The engine's environment is broken: {said}",
         "Remove the environment under the engines folder; it is installed anew.",
+    ),
+    _rule(
+        "config_invalid",
+        r"^Value error, (?P<said>.+?)(?: \[type=.*)?$",
+        "The engine refused its configuration: {said}",
+        "Mend the recipe's args or extra_args.",
+        wrapper=True,
     ),
     _rule(
         "start_timeout",
