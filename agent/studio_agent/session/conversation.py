@@ -80,6 +80,8 @@ class Conversation:
     async def go_on(self, call: Call, welcome: Welcome) -> None:
         """Converse until the connection ends. Raises SessionLostError, AioRpcError, or a group of them."""
         self._events.ack(welcome.event_sequence_acked)
+        # Brings the acknowledgement to disk.
+        self._changes.set(None)
         outbox = Outbox(self._observe, self._events, welcome.event_sequence_acked)
         async with asyncio.TaskGroup() as group:
             pulls = LogPulls(self._state, outbox, group)
@@ -99,7 +101,6 @@ class Conversation:
                 await self._take_assignment(message.assignment, outbox)
             case "event_ack":
                 self._events.ack(message.event_ack.sequence)
-                # Brings the acknowledgement to disk.
                 self._changes.set(None)
             case "log_request":
                 pulls.take(message.log_request)

@@ -20,6 +20,7 @@ from studio_runtime.errors import StudioError
 from studio_agent import metrics
 from studio_agent.engines import driver_for
 from studio_agent.engines.base import Driver
+from studio_agent.environments.errors import EnvironmentFailedError
 from studio_agent.errors import EngineFailedError
 from studio_agent.logfiles import lines_since
 from studio_agent.plan.lifecycle import LEAVING, TRANSITIONS, advance
@@ -293,4 +294,5 @@ class ReplicaSupervision:
 
 
 def _as_failure(error: StudioError) -> Failure:
-    return Failure(reason=error.reason, message=error.message, hint=error.hint, retryable=error.retryable)
+    reason = error.failure_reason if isinstance(error, EnvironmentFailedError) else error.reason
+    return Failure(reason=reason, message=error.message, hint=error.hint, retryable=error.retryable)

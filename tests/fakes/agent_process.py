@@ -1,0 +1,110 @@
+"""The real agent as a process, for tests that kill it."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Self
+
+from google.protobuf.duration_pb2 import Duration
+from studio.v1.assignment_pb2 import AssignedReplica
+from studio.v1.recipe_pb2 import DemoArgs, EngineArgs, EngineChoice, Recipe
+
+
+class AgentProcess:
+    """``async with AgentProcess(folder, address) as agent``: ended, with its engines, when the block is left."""
+
+    def __init__(self, folder: Path, coordinator: str, *extra: str) -> None:
+        self.folder = folder
+        self.state = folder / "agent"
+        self._coordinator = coordinator
+        self._extra = extra
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.terminate()
+        code, output = await self.command("stop-engines", "--state-dir", str(self.state), "--grace", "2")
+        assert code == 0, output
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    async def start(self) -> None:
+        """Start it and wait until it supervises its host."""
+        ready = self.folder / "ready.json"
+        ready.unlink(missing_ok=True)
+        with (self.folder / "agent.log").open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._argv("run", *self._run_arguments(ready)), stdout=log, stderr=log, start_new_session=True
+            )
+        async with asyncio.timeout(30):
+            while not ready.exists():
+                assert self._process.returncode is None, self.output()
+                await asyncio.sleep(0.02)
+        assert json.loads(ready.read_text())["pid"] == self.pid
+
+    async def kill(self) -> None:
+        """End it as a crash would."""
+        await self._end(signal.SIGKILL)
+
+    async def terminate(self) -> int:
+        """Ask it to end; returns its exit code."""
+        return await self._end(signal.SIGTERM)
+
+    async def command(self, *arguments: str) -> tuple[int, str]:
+        """Run the program with other arguments; returns its exit code and what it printed."""
+        process = await asyncio.create_subprocess_exec(
+            *self._argv(*arguments), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        output, _ = await process.communicate()
+        assert process.returncode is not None
+        return process.returncode, output.decode()
+
+    def run_arguments(self) -> list[str]:
+        return ["run", *self._run_arguments(self.folder / "second.json")]
+
+    def output(self) -> str:
+        return (self.folder / "agent.log").read_text()
+
+    def _run_arguments(self, ready: Path) -> list[str]:
+        folders = ["--state-dir", str(self.state), "--engines-dir", str(self.folder / "engines")]
+        return ["--coordinator", self._coordinator, *folders, "--ready-file", str(ready), *self._extra]
+
+    def _argv(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "studio_agent", *arguments]
+
+    async def _end(self, number: signal.Signals) -> int:
+        process = self._process
+        assert process is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
+        async with asyncio.timeout(30):
+            return await process.wait()
+
+
+def a_demo_replica(replica_id: str = "demo-1", generation: int = 1, **demo: object) -> AssignedReplica:
+    """A replica of the demo engine, with its misbehaviour."""
+    return AssignedReplica(
+        replica_id=replica_id,
+        deployment=replica_id.rpartition("-")[0],
+        generation=generation,
+        recipe_name="demo",
+        recipe_revision=1,
+        recipe=Recipe(
+            name="demo",
+            engine=EngineChoice(name="demo"),
+            args=EngineArgs(demo=DemoArgs(**demo)),  # type: ignore[arg-type] - the fields are the test's to name
+        ),
+        model_names=["demo"],
+        drain_deadline=Duration(seconds=10),
+        stop_grace=Duration(seconds=5),
+    )
