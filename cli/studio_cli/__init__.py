@@ -11,6 +11,7 @@ commands/     one file per noun: what is typed; each is a few lines
 views/  (pure) proto messages to tables, stories and words
 output        table, wide, JSON, YAML; once or watched
 waiting       progress while replicas start or stop
+report        the lines of that progress
 up/           the whole system on this machine
 ============= ======================================================================================
 """

@@ -2,9 +2,40 @@
 
 import typer
 
-from studio_cli.commands import system
+from studio_cli.commands import (
+    apply,
+    delete,
+    deployments,
+    describe,
+    events,
+    hosts,
+    keys,
+    logs,
+    providers,
+    ps,
+    recipes,
+    status,
+    system,
+    usage,
+)
 
-COMMANDS = (system,)
+# In the order of the help.
+COMMANDS = (
+    system,
+    apply,
+    ps,
+    describe,
+    logs,
+    events,
+    deployments,
+    delete,
+    recipes,
+    hosts,
+    keys,
+    providers,
+    usage,
+    status,
+)
 
 
 def make_app() -> typer.Typer:

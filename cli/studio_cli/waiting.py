@@ -12,12 +12,19 @@ from studio_runtime.errors import NotFoundError, StudioError, UnavailableError
 
 from studio_cli import wording
 from studio_cli.coordinator import Coordinator
-from studio_cli.views.starting import Standing, Verdict, judge
+from studio_cli.report import Report
+from studio_cli.views.starting import Standing, Verdict, describe_ready, judge
 
 POLL_SECONDS = 0.5
 
 # Called with how far each replica is whenever that was asked.
 Show = Callable[[tuple[str, ...]], None]
+
+
+class NotServingError(StudioError):
+    """A deployment does not come up."""
+
+    reason = "not_serving"
 
 
 class NotSettledError(StudioError):
@@ -37,6 +44,21 @@ async def look(coordinator: Coordinator, name: str) -> tuple[Deployment, list[Re
         coordinator.admin.ListReplicas, ListReplicasRequest(deployment=name), f"list the replicas of {name}"
     )
     return found.deployments[0], list(replicas.replicas)
+
+
+async def until_serving(coordinator: Coordinator, name: str, report: Report, timeout_seconds: float) -> None:
+    """Wait for ``name`` as a step of ``report``. Raises NotServingError where it fails, NotSettledError where it takes too long."""
+    with report.step(name) as step:
+        standing = await until_settled(coordinator, name, lambda lines: step.update("; ".join(lines)), timeout_seconds)
+        if standing.verdict is Verdict.FAILED and standing.failure is not None:
+            step.done(f"failed: {standing.failure.reason}")
+            raise NotServingError(
+                f"{name}: {standing.failure.reason}: {standing.failure.message}", standing.failure.hint
+            )
+        if standing.verdict is Verdict.STOPPED:
+            step.done(f"is stopped: studio start {name}")
+        else:
+            step.done(describe_ready(standing, wording.seconds(step.seconds)), timed=False)
 
 
 async def until_settled(coordinator: Coordinator, name: str, show: Show, timeout_seconds: float) -> Standing:

@@ -10,26 +10,28 @@ from rich.console import Console
 from studio_runtime.process import run_until_stopped
 from studio_runtime.settings import DEFAULT_COORDINATOR_PORT, DEFAULT_GATEWAY_PORT, Home
 
-from studio_cli.examples import examples
+from studio_cli.command import epilog
+from studio_cli.report import Report
 from studio_cli.up.bring_up import up as bring_up
 from studio_cli.up.detach import detach
 from studio_cli.up.down import down as bring_down
 from studio_cli.up.options import UpOptions
-from studio_cli.up.report import Report
 from studio_cli.up.roles import roles_of
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
     app.command(
-        epilog=examples(
-            "studio up",
-            "studio up --engine vllm --model Qwen/Qwen3-0.6B",
-            "studio up --engine vllm --model /srv/models/mine --engine-path /opt/vllm/bin/vllm --name chat",
-            "STUDIO_HOME=~/second studio up --gateway-port 4001 --coordinator-port 7071 --detach",
+        epilog=epilog(
+            (
+                "studio up",
+                "studio up --engine vllm --model Qwen/Qwen3-0.6B",
+                "studio up --engine vllm --model /srv/models/mine --engine-path /opt/vllm/bin/vllm --name chat",
+                "STUDIO_HOME=~/second studio up --gateway-port 4001 --coordinator-port 7071 --detach",
+            )
         )
     )(up)
-    app.command(epilog=examples("studio down"))(down)
+    app.command(epilog=epilog(("studio down",)))(down)
 
 
 def up(
@@ -51,7 +53,9 @@ def up(
     ] = False,
     background: Annotated[bool, typer.Option("--background", hidden=True)] = False,
 ) -> None:
-    """Run the whole system on this machine: PostgreSQL, coordinator, agent and gateway, with a first model.
+    """Run the whole system on this machine.
+
+    That is PostgreSQL, coordinator, agent and gateway, with a first model.
 
     Everything it keeps is in $STUDIO_HOME (~/.vllm-studio). Ctrl-C stops everything, engines included; the next start finds its
     state again. With STUDIO_DATABASE_URL set, that database is used instead of the embedded one.
@@ -77,6 +81,9 @@ def up(
 
 
 def down() -> None:
-    """Stop the system that runs on this $STUDIO_HOME, engines included; also what a killed one left behind."""
+    """Stop the system that runs on this machine.
+
+    It is the one of $STUDIO_HOME, engines included, and also what a killed one left behind.
+    """
     home = Home.from_environment()
     run_until_stopped(lambda: bring_down(home, Report(Console())))

@@ -20,7 +20,6 @@ local_key       the API key of this machine
 first_recipe    what is served first (pure)
 serve_first     … and waiting until it is ready
 up_file         up.json
-report          the lines that people see
 bring_up        the order of it all
 detach, down    the same in the background, and its end
 =============== =================================================================================

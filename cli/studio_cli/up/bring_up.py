@@ -12,13 +12,13 @@ from studio_runtime.settings import Home
 
 from studio_cli import wording
 from studio_cli.coordinator import Coordinator, connect
+from studio_cli.report import Report
 from studio_cli.up.keeper import Keeper
 from studio_cli.up.leftovers import end_leftovers
 from studio_cli.up.local_key import local_key
 from studio_cli.up.lock import locked
 from studio_cli.up.options import UpOptions
 from studio_cli.up.preflight import check_options, check_ports
-from studio_cli.up.report import Report
 from studio_cli.up.roles import Role
 from studio_cli.up.serve_first import serve_first
 from studio_cli.up.served import until_served

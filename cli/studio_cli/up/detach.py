@@ -9,10 +9,10 @@ from studio_runtime.errors import StudioError
 from studio_runtime.settings import Home
 
 from studio_cli.errors import error_of
+from studio_cli.report import Report
 from studio_cli.up import up_file
 from studio_cli.up.child import Child, describe_exit, open_log
 from studio_cli.up.options import UpOptions, arguments_of
-from studio_cli.up.report import Report
 from studio_cli.up.welcome import welcome
 
 POLL_SECONDS = 0.1

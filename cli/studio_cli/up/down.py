@@ -9,10 +9,10 @@ from studio_runtime.errors import SafetyError, StudioError
 from studio_runtime.process import ProcessIdentity, lock_folder
 from studio_runtime.settings import Home
 
+from studio_cli.report import Report
 from studio_cli.up.child import Child, open_log
 from studio_cli.up.leftovers import end_leftovers, roster_of
 from studio_cli.up.lock import locked
-from studio_cli.up.report import Report
 from studio_cli.up.roster import send, until_gone
 
 # Longer than all graces of a shutdown together.

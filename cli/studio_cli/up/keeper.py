@@ -19,9 +19,9 @@ from typing import Any
 from studio_runtime.errors import StudioError
 
 from studio_cli import wording
+from studio_cli.report import Report
 from studio_cli.up.child import Child, describe_exit, open_log
 from studio_cli.up.pace import Pace
-from studio_cli.up.report import Report
 from studio_cli.up.roles import Role
 
 POLL_SECONDS = 0.05

@@ -4,7 +4,7 @@ import signal
 
 from studio_runtime.settings import Home
 
-from studio_cli.up.report import Report
+from studio_cli.report import Report
 from studio_cli.up.roster import Roster, send, until_gone
 
 PATIENCE_SECONDS = 10.0

@@ -1,26 +1,17 @@
 """The first recipe put in force, and everything that is to serve waited for."""
 
 import uuid
-from collections.abc import Sequence
 
 from studio.v1.admin_service_pb2 import ApplyRequest, GetRecipeRequest, ListDeploymentsRequest
 from studio.v1.deployment_pb2 import Deployment
 from studio.v1.recipe_pb2 import Recipe
 from studio_runtime.errors import NotFoundError, StudioError
 
-from studio_cli import wording
 from studio_cli.coordinator import Coordinator
+from studio_cli.report import Report
 from studio_cli.up.first_recipe import first_name, is_as_asked, manifest
 from studio_cli.up.options import UpOptions
-from studio_cli.up.report import Report
-from studio_cli.views.starting import Standing, Verdict
-from studio_cli.waiting import until_settled
-
-
-class NotServingError(StudioError):
-    """A deployment does not come up."""
-
-    reason = "not_serving"
+from studio_cli.waiting import until_serving
 
 
 async def serve_first(
@@ -47,40 +38,24 @@ async def serve_first(
             report.line(f"  {deployment.name} is stopped: studio start {deployment.name}")
             continue
         try:
-            await await_one(coordinator, deployment.name, options, gpu_count, report)
+            await until_serving(coordinator, deployment.name, report, options.timeout_seconds)
         except StudioError as error:
             problems.append(f"{deployment.name}: {error.message}")
             report.warning(f"{error.message}\n  {error.hint}\n  studio describe {deployment.name}")
         else:
             serving.append(deployment.name)
+            if words := await remark(coordinator, deployment, gpu_count):
+                report.line(words)
     return serving, "; ".join(problems)
 
 
-async def await_one(coordinator: Coordinator, name: str, options: UpOptions, gpu_count: int, report: Report) -> None:
-    """Wait for one deployment, with its progress shown. Raises NotServingError or NotSettledError."""
-    with report.step(name) as step:
-        standing = await until_settled(coordinator, name, lambda lines: step.update(lines[0]), options.timeout_seconds)
-        if standing.verdict is Verdict.FAILED and standing.failure is not None:
-            failure = standing.failure
-            step.done(f"failed: {failure.reason}")
-            raise NotServingError(f"{failure.reason}: {failure.message}", failure.hint)
-        step.done(ready_words(standing, step.seconds) + await remark(coordinator, name, gpu_count), timed=False)
-
-
-def ready_words(standing: Standing, seconds: float) -> str:
-    """``ready on lab-1 in 0.8 s``."""
-    places: Sequence[str] = sorted(set(standing.hosts) - {""})
-    return f"ready{' on ' + ', '.join(places) if places else ''} in {wording.seconds(seconds)}"
-
-
-async def remark(coordinator: Coordinator, name: str, gpu_count: int) -> str:
-    """Be honest about a stand-in."""
-    deployment = next(iter(await list_deployments(coordinator, name)), None)
-    recipe = await get_recipe(coordinator, deployment.spec.recipe) if deployment else None
+async def remark(coordinator: Coordinator, deployment: Deployment, gpu_count: int) -> str:
+    """Be honest about a stand-in; empty where there is nothing to say."""
+    recipe = await get_recipe(coordinator, deployment.spec.recipe)
     if recipe is None or recipe.engine.name != "demo":
         return ""
     why = "" if gpu_count else ": no GPU here"
-    return f"   (stand-in engine{why}; try --engine vllm --model …)"
+    return f"  {deployment.name} is a stand-in engine{why}; try --engine vllm --model …"
 
 
 async def already_so(coordinator: Coordinator, options: UpOptions) -> bool:

@@ -4,9 +4,9 @@ import asyncio
 import signal
 from collections.abc import Sequence
 
+from studio_cli.report import Report
 from studio_cli.up.child import Child, open_log
 from studio_cli.up.keeper import Keeper
-from studio_cli.up.report import Report
 from studio_cli.up.roles import Role
 
 KILLED_SECONDS = 10.0

@@ -7,11 +7,11 @@ from typing import Any
 
 from studio_runtime.settings import Home
 
+from studio_cli.report import Report
 from studio_cli.up import up_file
 from studio_cli.up.keeper import Keeper
 from studio_cli.up.leftovers import roster_of
 from studio_cli.up.options import UpOptions
-from studio_cli.up.report import Report
 from studio_cli.up.roles import Role
 from studio_cli.up.up_file import Outcome
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from studio_runtime.settings import Home
 
-from studio_cli.up.report import Report
+from studio_cli.report import Report
 
 
 def curl_line(gateway_url: str, api_key: str, model: str) -> str:

@@ -59,6 +59,12 @@ def judge(deployment: Deployment, replicas: Sequence[Replica], now: datetime) ->
     return Standing(Verdict.WAITING, lines or (deployment.state_reason or "waiting to be placed",))
 
 
+def describe_ready(standing: Standing, took: str) -> str:
+    """``ready on lab-1 in 0.8 s``."""
+    places = sorted(set(standing.hosts) - {""})
+    return f"ready{' on ' + ', '.join(places) if places else ''} in {took}"
+
+
 def is_current(replica: Replica, deployment: Deployment) -> bool:
     """Whether ``replica`` is of the revision that is wanted now, and meant to stay."""
     revision = deployment.target_revision

@@ -1,6 +1,7 @@
-"""The lines that people see while the system comes up and goes down: a spinner on a terminal, plain lines elsewhere."""
+"""The lines that people see while something takes its time: a spinner on a terminal, plain lines elsewhere."""
 
 import asyncio
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,6 +65,16 @@ class Report:
     def __init__(self, console: Console) -> None:
         self._console = console
 
+    @classmethod
+    def on_standard_output(cls) -> "Report":
+        """For people on a terminal, or a log."""
+        return cls(Console())
+
+    @classmethod
+    def on_standard_error(cls) -> "Report":
+        """Where standard output is for a script."""
+        return cls(Console(stderr=True))
+
     @contextmanager
     def step(self, name: str) -> Iterator[Step]:
         """Show a step; a tick with its outcome and time when the block ends well, a cross when it does not."""
@@ -95,3 +106,8 @@ class Report:
         line.append(f"{step.name:<{NAME_WIDTH}}  {text}", style="default")
         line.append(took, style="dim")
         self._console.print(line, soft_wrap=True, highlight=False)
+
+
+def on_terminal() -> bool:
+    """Whether a person watches what is written."""
+    return sys.stdout.isatty()
