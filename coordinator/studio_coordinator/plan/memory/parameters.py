@@ -9,6 +9,7 @@ from studio_coordinator.plan.memory.parts import Source
 from studio_coordinator.plan.memory.quantization import WeightWidth
 
 _TOWER_ERROR = 0.3
+_GATED_TOWERS = frozenset({"pixtral", "qwen2_5_vl"})
 
 
 def formula_weights(architecture: Architecture, width: WeightWidth, config: Config) -> WeightFacts:
@@ -118,5 +119,10 @@ def _tower_parameters(config: Config, hidden: int) -> int:
         width = integer(tower, "hidden_size", "embed_dim", "width", "d_model") or 1024
         depth = integer(tower, "num_hidden_layers", "depth", "layers", "encoder_layers") or 24
         inner = integer(tower, "intermediate_size", "encoder_ffn_dim") or 4 * width
-        total += depth * (4 * width * width + 2 * width * inner) + width * hidden
+        matrices = 3 if tower.get("model_type") in _GATED_TOWERS else 2
+        projector = width * hidden
+        if merge := integer(config, "spatial_merge_size"):
+            # Neighbouring patches are merged, then projected twice.
+            projector = merge**2 * width * width + width * hidden + hidden * hidden
+        total += depth * (4 * width * width + matrices * width * inner) + projector
     return total
