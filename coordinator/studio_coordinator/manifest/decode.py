@@ -195,7 +195,7 @@ class Decoder:
 
 def fields_by_word(message: Message) -> dict[str, FieldDescriptor]:
     """Fields by the words they may be written with: their names, and those of sizes also without ``_bytes``."""
-    fields: dict[str, FieldDescriptor] = dict(message.DESCRIPTOR.fields_by_name)
+    fields: dict[str, Any] = dict(message.DESCRIPTOR.fields_by_name.items())
     return {name.removesuffix(BYTES_SUFFIX): field for name, field in fields.items()} | fields
 
 

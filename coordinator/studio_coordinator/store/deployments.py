@@ -157,8 +157,9 @@ async def delete_deployment(
 
 async def purge_deployment(conn: AsyncConnection, name: str) -> None:
     """Remove a deployment that is marked for deletion, with its names and its history; it must have no replica any more."""
-    await conn.execute(delete(DEPLOYMENTS).where(DEPLOYMENTS.c.name == name, DEPLOYMENTS.c.deleting))
-    await release_names(conn, DEPLOYMENT, name)
+    purged = delete(DEPLOYMENTS).where(DEPLOYMENTS.c.name == name, DEPLOYMENTS.c.deleting)
+    if (await conn.execute(purged)).rowcount:
+        await release_names(conn, DEPLOYMENT, name)
 
 
 async def traceparents(conn: AsyncConnection) -> dict[str, str]:

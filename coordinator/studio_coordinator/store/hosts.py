@@ -8,15 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import count
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     ForeignKey,
     Integer,
     String,
     Table,
+    cast,
     column,
     delete,
     func,
@@ -162,8 +165,13 @@ async def set_states(conn: AsyncConnection, states: Sequence[HostState]) -> int:
         column("last_seen", Instant),
         name="given",
     ).data([(s.host_id, s.session_epoch, s.state, s.reason, s.last_seen) for s in states])
-    newest_session = HOSTS.c.session_epoch == func.coalesce(given.c.session_epoch, HOSTS.c.session_epoch)
-    changed = {name: func.coalesce(given.c[name], HOSTS.c[name]) for name in ("state", "state_reason", "last_seen")}
+
+    def given_or_kept(name: str) -> ColumnElement[Any]:
+        # A column of nothing but NULLs has no type of its own.
+        return func.coalesce(cast(given.c[name], HOSTS.c[name].type), HOSTS.c[name])
+
+    newest_session = HOSTS.c.session_epoch == given_or_kept("session_epoch")
+    changed = {name: given_or_kept(name) for name in ("state", "state_reason", "last_seen")}
     written = update(HOSTS).where(HOSTS.c.id == given.c.host_id, newest_session).values(changed)
     return (await conn.execute(written)).rowcount
 

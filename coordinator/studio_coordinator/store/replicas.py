@@ -79,13 +79,6 @@ async def delete_replica(conn: AsyncConnection, replica_id: str) -> None:
     await conn.execute(delete(REPLICAS).where(REPLICAS.c.id == replica_id))
 
 
-async def next_replica_number(conn: AsyncConnection, deployment: str) -> int:
-    """The smallest number from 1 that no replica of the deployment has."""
-    ids = (await conn.execute(select(REPLICAS.c.id).where(REPLICAS.c.deployment == deployment))).scalars()
-    used = {_number(replica_id, deployment) for replica_id in ids}
-    return next(number for number in range(1, len(used) + 2) if number not in used)
-
-
 def _number(replica_id: str, deployment: str) -> int:
     """``chat-2`` of ``chat`` is 2."""
     return int(replica_id.removeprefix(f"{deployment}-"))
