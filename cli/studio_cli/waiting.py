@@ -47,7 +47,7 @@ async def look(coordinator: Coordinator, name: str) -> tuple[Deployment, list[Re
 
 
 async def until_serving(coordinator: Coordinator, name: str, report: Report, timeout_seconds: float) -> None:
-    """Wait for ``name`` as a step of ``report``. Raises NotServingError where it fails, NotSettledError where it takes too long."""
+    """Wait for ``name`` as a step of ``report``. Raises NotServingError, or NotSettledError where it takes too long."""
     with report.step(name) as step:
         standing = await until_settled(coordinator, name, lambda lines: step.update("; ".join(lines)), timeout_seconds)
         if standing.verdict is Verdict.FAILED and standing.failure is not None:

@@ -1,4 +1,6 @@
-"""Messages as plain data for JSON and YAML: names as in the contract, enum values without their prefix, integers as numbers.
+"""Messages as plain data for JSON and YAML: names and order as in the contract, integers as numbers.
+
+Enum values lose their prefix (``READY``), and what is a number or ``auto`` is written so, without the message around it.
 
 What is optional and absent stays absent, for it is unknown; everything else is always there, so that scripts need no defaults.
 """
@@ -17,6 +19,7 @@ SIXTY_FOUR_BITS = {
     FieldDescriptor.TYPE_FIXED64,
     FieldDescriptor.TYPE_SFIXED64,
 }
+OR_AUTO = {"studio.v1.IntOrAuto", "studio.v1.BytesOrAuto"}
 
 
 def plain(message: Message, *, defaults: bool = True) -> dict[str, Any]:
@@ -31,7 +34,7 @@ def mend(data: dict[str, Any], descriptor: Any) -> dict[str, Any]:
     """Change what proto's own JSON form makes of enums (prefixed names) and of 64-bit integers (text)."""
     if descriptor.full_name.startswith("google.protobuf."):
         return data
-    return {name: mend_field(value, descriptor.fields_by_name[name]) for name, value in data.items()}
+    return {field.name: mend_field(data[field.name], field) for field in descriptor.fields if field.name in data}
 
 
 def mend_field(value: Any, field: FieldDescriptor) -> Any:
@@ -50,6 +53,8 @@ def mend_value(value: Any, field: FieldDescriptor) -> Any:
         return value.removeprefix(prefix_of(field.enum_type))
     if field.type in SIXTY_FOUR_BITS and isinstance(value, str):
         return int(value)
+    if field.message_type is not None and field.message_type.full_name in OR_AUTO:
+        return "auto" if value.get("auto") else int(value.get("value", value.get("bytes", 0)))
     if field.message_type is not None and isinstance(value, dict):
         return mend(value, field.message_type)
     return value
