@@ -1,0 +1,201 @@
+"""What a request's body asks for, and the few edits that it may get ★.
+
+A body goes to the engine as it came, but for three fields: the model's name where the engine knows another one,
+``stream_options.include_usage`` where the client did not ask for usage, and nothing else. So the edits are cuts in the text: the
+places of the top-level fields are kept while the JSON is read, once.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from email.message import Message
+from types import MappingProxyType
+from typing import Any
+
+from studio_gateway.openai_errors import invalid_body
+
+SPACE = re.compile(r"[ \t\n\r]*")
+DECODER = json.JSONDecoder()
+# The paths whose streams carry usage only when asked.
+USAGE_ON_REQUEST = frozenset(("/v1/chat/completions", "/v1/completions"))
+LONGEST_MODEL_NAME = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A top-level field: its value, and where in the text the value stands."""
+
+    value: Any
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Call:
+    """One body, read. ``model`` is empty where the body does not say."""
+
+    body: bytes
+    model: str = ""
+    stream: bool = False
+    # A gateway's own event of usage has to be taken out of the stream again.
+    adds_usage: bool = False
+    # The JSON's top-level fields by name; empty for other kinds of body.
+    fields: Mapping[str, Field] = field(default_factory=dict)
+    # The text that the places of ``fields`` count in; for a form, its bytes as latin-1.
+    text: str = ""
+    encoding: str = "utf-8"
+
+    def for_engine(self, engine_model: str) -> bytes:
+        """The body with the edits that it needs."""
+        edits: list[tuple[int, int, str]] = []
+        if self.model and engine_model != self.model:
+            place = self.fields["model"]
+            name = json.dumps(engine_model) if self.encoding == "utf-8" else engine_model.encode().decode("latin-1")
+            edits.append((place.start, place.end, name))
+        if self.adds_usage:
+            edits.append(self._usage_edit())
+        if not edits:
+            return self.body
+        text = self.text
+        for start, end, replacement in sorted(edits, reverse=True):
+            text = text[:start] + replacement + text[end:]
+        return text.encode(self.encoding)
+
+    def _usage_edit(self) -> tuple[int, int, str]:
+        given = self.fields.get("stream_options")
+        if given is None:
+            behind_brace = self.text.index("{") + 1
+            return behind_brace, behind_brace, '"stream_options":{"include_usage":true},'
+        # Without include_usage this option had no effect; with it, every event would change.
+        kept = {name: value for name, value in (given.value or {}).items() if name != "continuous_usage_stats"}
+        return given.start, given.end, json.dumps(kept | {"include_usage": True})
+
+    def values(self) -> dict[str, Any]:
+        """The JSON's top-level fields as plain values."""
+        return {name: field.value for name, field in self.fields.items()}
+
+
+def read_call(path: str, content_type: str, body: bytes) -> Call:
+    """Read a request's ``body``; raises ApiError where it contradicts its own type."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        return _read_form(content_type, body)
+    # Many clients leave out the type, or name a wrong one; what looks like an object is read as one.
+    if kind == "application/json" or kind.endswith("+json") or body.lstrip()[:1] == b"{":
+        return _read_json(path, body)
+    return Call(body)
+
+
+def _read_json(path: str, body: bytes) -> Call:
+    if not body.strip():
+        return Call(body)
+    try:
+        text = body.decode("utf-8")
+        fields = _top_level(text)
+    except UnicodeDecodeError as error:
+        raise invalid_body("The body is not UTF-8.") from error
+    except RecursionError as error:
+        raise invalid_body("The JSON in the body is nested too deeply.") from error
+    except ValueError as error:
+        raise invalid_body(f"We could not parse the JSON body of your request: {error}.") from error
+    model = fields["model"].value if "model" in fields else ""
+    if not isinstance(model, str) or len(model) > LONGEST_MODEL_NAME:
+        raise invalid_body("'model' has to be a string that names a model.", "model")
+    stream = "stream" in fields and fields["stream"].value is True
+    options = fields["stream_options"].value if "stream_options" in fields else None
+    adds_usage = (
+        stream
+        and path in USAGE_ON_REQUEST
+        and (options is None or (isinstance(options, dict) and not options.get("include_usage")))
+    )
+    return Call(body, model, stream, adds_usage, MappingProxyType(fields), text)
+
+
+def _top_level(text: str) -> dict[str, Field]:
+    """The fields of the JSON object in ``text``; raises ValueError or RecursionError."""
+    at = _skip(text, 0)
+    if text[at : at + 1] != "{":
+        raise ValueError("it is not an object")
+    fields: dict[str, Field] = {}
+    at = _skip(text, at + 1)
+    closed = text[at : at + 1] == "}"
+    while not closed:
+        name, at = DECODER.raw_decode(text, at)
+        if not isinstance(name, str):
+            raise ValueError(f"a field's name is missing at character {at}")  # noqa: TRY004 - the JSON is wrong, no type is
+        if name in fields and name in ("model", "stream", "stream_options"):
+            # The gateway and the engine might read two different ones.
+            raise ValueError(f"the field {name!r} occurs twice")
+        at = _expect(text, at, ":")
+        value, end = DECODER.raw_decode(text, at)
+        fields[name] = Field(value, at, end)
+        at = _skip(text, end)
+        closed = text[at : at + 1] == "}"
+        if not closed:
+            at = _expect(text, at, ",")
+    if _skip(text, at + 1) != len(text):
+        raise ValueError("there is text after the object")
+    return fields
+
+
+def _skip(text: str, at: int) -> int:
+    found = SPACE.match(text, at)
+    return found.end() if found else at
+
+
+def _expect(text: str, at: int, mark: str) -> int:
+    at = _skip(text, at)
+    if text[at : at + 1] != mark:
+        raise ValueError(f"expected {mark!r} at character {at}")
+    return _skip(text, at + 1)
+
+
+def _read_form(content_type: str, body: bytes) -> Call:
+    """Find the form field ``model``: a boundary never occurs inside of a part, so cutting at it cannot cut a file."""
+    found = re.search(r'boundary=(?:"([^"]{1,70})"|([^\s;]{1,70}))', content_type, re.IGNORECASE)
+    if found is None:
+        raise invalid_body("The multipart body has no boundary in its content type.")
+    delimiter = b"\r\n--" + (found.group(1) or found.group(2)).encode("latin-1", "replace")
+    # The first delimiter has no line before it; positions count in the body itself.
+    at = 0 if body.startswith(delimiter[2:]) else body.find(delimiter) + 2
+    if at == 1:
+        raise invalid_body("The multipart body does not contain its boundary.")
+    place: Field | None = None
+    at += len(delimiter) - 2
+    while body[at : at + 2] != b"--":
+        head_end = body.find(b"\r\n\r\n", at)
+        end = body.find(delimiter, max(head_end + 2, at))
+        if head_end < 0 or end < 0:
+            raise invalid_body("The multipart body ends inside of a part.")
+        if _names_model(body[at:head_end]):
+            if place is not None:
+                raise invalid_body("The form field 'model' occurs twice.", "model")
+            place = _form_value(body, head_end + 4, end)
+        at = end + len(delimiter)
+    if place is None:
+        return Call(body)
+    return Call(
+        body, place.value, fields=MappingProxyType({"model": place}), text=body.decode("latin-1"), encoding="latin-1"
+    )
+
+
+def _form_value(body: bytes, start: int, end: int) -> Field:
+    try:
+        name = body[start:end].decode("utf-8") if end - start <= LONGEST_MODEL_NAME else ""
+    except UnicodeDecodeError:
+        name = ""
+    if not name:
+        raise invalid_body("The form field 'model' has to name a model.", "model")
+    return Field(name, start, end)
+
+
+def _names_model(head: bytes) -> bool:
+    """Whether a part's headers say that it is the field ``model``; a file's name cannot pretend to be."""
+    for line in head.split(b"\r\n"):
+        name, _, value = line.decode("latin-1").partition(":")
+        if name.strip().lower() == "content-disposition":
+            disposition = Message()
+            disposition["content-disposition"] = value.strip()
+            return disposition.get_param("name", header="content-disposition") == "model"
+    return False

@@ -1,0 +1,294 @@
+"""Models of other providers, through LiteLLM as a library; the only file that knows it.
+
+LiteLLM takes 2 s and 140 MiB to import, so it is imported in a thread when the first provider's model appears, or is asked for.
+It is given named parameters only: a client chooses neither addresses nor keys nor callbacks. Why the library and not its proxy:
+``docs/decisions/0002-litellm-as-a-library.md``.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import structlog
+from studio.v1.route_pb2 import ProviderRoute
+from studio_runtime.logging import SECRET
+
+from studio_gateway.account import Account
+from studio_gateway.call import Call
+from studio_gateway.exchange import EVENTS, Exchange
+from studio_gateway.limits import Limits
+from studio_gateway.openai_errors import (
+    SERVER,
+    ApiError,
+    internal_error,
+    invalid_body,
+    upstream_error,
+    upstream_timeout,
+)
+from studio_gateway.sse import EventStream
+from studio_gateway.table import Model
+
+log = structlog.get_logger()
+
+# Before the import: no price list from the network, no .env file of whatever folder this is.
+ENVIRONMENT = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MODE": "PRODUCTION"}
+# A provider that refuses the operator's key is not refusing the client's.
+PROVIDER_REFUSES_KEY = (401, 403)
+NOT_IMPLEMENTED = 501
+FIRST_ERROR_STATUS = 400
+LAST_ERROR_STATUS = 599
+BAD_GATEWAY = 502
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A path: LiteLLM's function for it, and the fields of the body that it may be given."""
+
+    function: str
+    parameters: frozenset[str]
+    # Whether the events of its streams are named, and end without [DONE].
+    named_events: bool = False
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+OPERATIONS = {
+    "/v1/chat/completions": Operation(
+        "acompletion",
+        _words(
+            "messages stream stream_options temperature top_p n stop max_tokens max_completion_tokens presence_penalty"
+            " frequency_penalty logit_bias logprobs top_logprobs user response_format seed tools tool_choice functions"
+            " function_call parallel_tool_calls reasoning_effort verbosity modalities audio prediction thinking"
+            " service_tier safety_identifier prompt_cache_key web_search_options"
+        ),
+    ),
+    "/v1/completions": Operation(
+        "atext_completion",
+        _words(
+            "prompt stream stream_options temperature top_p n stop max_tokens presence_penalty frequency_penalty logit_bias"
+            " logprobs user seed suffix echo best_of"
+        ),
+    ),
+    "/v1/embeddings": Operation("aembedding", _words("input dimensions encoding_format user")),
+    "/v1/responses": Operation(
+        "aresponses",
+        _words(
+            "input include instructions max_output_tokens prompt metadata parallel_tool_calls reasoning stream temperature text"
+            " tool_choice tools top_p truncation user service_tier safety_identifier"
+        ),
+        named_events=True,
+    ),
+    "/v1/messages": Operation(
+        "anthropic_messages",
+        _words(
+            "messages max_tokens metadata stop_sequences stream system temperature thinking tool_choice tools top_k top_p"
+        ),
+        named_events=True,
+    ),
+}
+
+
+class LiteLlmLane:
+    """Answers from other providers. ``run`` has to run beside it: it imports LiteLLM when ``want`` was called."""
+
+    def __init__(self, limits: Limits, *, enabled: bool) -> None:
+        self._limits = limits
+        self._enabled = enabled
+        self._wanted = asyncio.Event()
+        self._loaded: asyncio.Future[ModuleType | None] = asyncio.get_running_loop().create_future()
+
+    def want(self) -> None:
+        """Have LiteLLM imported, soon."""
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Import LiteLLM once it is wanted."""
+        if not self._enabled:
+            self._loaded.set_result(None)
+            return
+        await self._wanted.wait()
+        try:
+            litellm = await asyncio.to_thread(_import_litellm)
+        except ImportError as error:
+            log.warning("litellm_missing", error=str(error))
+            self._loaded.set_result(None)
+        else:
+            log.info("litellm_loaded")
+            self._loaded.set_result(litellm)
+
+    async def serve(self, exchange: Exchange, call: Call, model: Model, account: Account) -> None:
+        """Answer ``exchange`` from the provider of ``model``. Raises ApiError."""
+        provider = model.provider
+        operation = OPERATIONS.get(exchange.path)
+        if provider is None or operation is None or exchange.method != "POST":
+            raise ApiError(
+                NOT_IMPLEMENTED,
+                "unsupported_by_provider",
+                f"{exchange.method} {exchange.path[:200]} is not offered for the model {model.name!r} of another provider;"
+                f" offered: {', '.join(OPERATIONS)}.",
+            )
+        account.provider = provider.provider_model.partition("/")[0]
+        arguments = _arguments(operation, call, provider, self._limits)
+        self.want()
+        litellm = await asyncio.shield(self._loaded)
+        if litellm is None:
+            raise _lane_missing() if self._enabled else _lane_off()
+        try:
+            async with asyncio.timeout(self._limits.first_byte_seconds):
+                result = await getattr(litellm, operation.function)(**arguments)
+            if hasattr(result, "__aiter__"):
+                await self._relay_stream(exchange, call, operation, result, account)
+            else:
+                await _relay_whole(exchange, result, account)
+        except TimeoutError as error:
+            raise upstream_timeout(self._limits.first_byte_seconds) from error
+        except ApiError:
+            raise
+        except Exception as error:
+            # The classes of LiteLLM and of the SDKs below it have only their status in common.
+            raise _translated(error, arguments, exchange) from error
+
+    async def _relay_stream(
+        self, exchange: Exchange, call: Call, operation: Operation, chunks: Any, account: Account
+    ) -> None:
+        stream = EventStream(strip_usage=call.adds_usage)
+        account.usage, account.stream, account.finish = stream.usage, True, "complete"
+        account.status = 200
+        iterator = aiter(chunks)
+        try:
+            while (event := await self._next_event(iterator)) is not None:
+                if not exchange.is_started:
+                    await exchange.begin(200, (EVENTS, (b"cache-control", b"no-cache")), events=True)
+                if passed := stream.feed(event):
+                    account.first_byte_of_stream()
+                    await exchange.send(passed)
+        finally:
+            account.finish = stream.finish or account.finish
+            # Closing the iterator is what closes the connection to the provider.
+            if closing := getattr(chunks, "aclose", None):
+                await closing()
+        if not exchange.is_started:
+            raise upstream_error("sent an empty stream")
+        await exchange.end(stream.finished() + (b"" if operation.named_events else b"data: [DONE]\n\n"))
+
+    async def _next_event(self, iterator: AsyncIterator[Any]) -> bytes | None:
+        try:
+            async with asyncio.timeout(self._limits.idle_seconds):
+                return _event_of(await anext(iterator))
+        except StopAsyncIteration:
+            return None
+
+
+async def _relay_whole(exchange: Exchange, result: Any, account: Account) -> None:
+    body = _json_of(result).encode()
+    account.status, account.finish = 200, account.usage.take_answer(body) or "complete"
+    await exchange.answer(200, body)
+
+
+def _import_litellm() -> ModuleType:
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import litellm  # noqa: PLC0415 - 2 s and 140 MiB that most gateways never need
+
+    litellm.telemetry = False
+    litellm.suppress_debug_info = True
+    litellm.turn_off_message_logging = True
+    # Prices and limits of its own would only contradict the coordinator's.
+    litellm.num_retries = 0
+    module: ModuleType = litellm
+    return module
+
+
+def _arguments(operation: Operation, call: Call, provider: ProviderRoute, limits: Limits) -> dict[str, Any]:
+    """What LiteLLM's function is called with. Raises ApiError."""
+    given = call.values()
+    given.pop("model", None)
+    if unknown := sorted(given.keys() - operation.parameters):
+        raise invalid_body(
+            f"Unrecognised fields for a model of another provider: {', '.join(unknown)[:400]}.", unknown[0]
+        )
+    if call.adds_usage:
+        given["stream_options"] = (given.get("stream_options") or {}) | {"include_usage": True}
+    given |= {"model": provider.provider_model, "timeout": limits.first_byte_seconds, "max_retries": 0}
+    if provider.api_base:
+        given["api_base"] = provider.api_base
+    if provider.api_key_env:
+        key = os.environ.get(provider.api_key_env)
+        if not key:
+            raise ApiError(
+                503,
+                "provider_key_missing",
+                f"The gateway's environment has no {provider.api_key_env}, which holds the key for {provider.model!r}."
+                " The operator sets it and restarts the gateway.",
+                kind=SERVER,
+                finish="unavailable",
+            )
+        given["api_key"] = key
+    return given
+
+
+def _json_of(value: Any) -> str:
+    if hasattr(value, "model_dump_json"):
+        text: str = value.model_dump_json(exclude_unset=True)
+        return text
+    return json.dumps(value)
+
+
+def _event_of(chunk: Any) -> bytes:
+    """One event of the client's stream; LiteLLM gives objects, dicts, or events that are bytes already."""
+    if isinstance(chunk, bytes):
+        return chunk
+    kind = chunk.get("type") if isinstance(chunk, dict) else getattr(chunk, "type", None)
+    name = f"event: {getattr(kind, 'value', kind)}\n" if kind else ""
+    return f"{name}data: {_json_of(chunk)}\n\n".encode()
+
+
+def _translated(error: Exception, arguments: dict[str, Any], exchange: Exchange) -> ApiError:
+    """The client's form of what LiteLLM raised: the provider's status and words, without the operator's key."""
+    status = getattr(error, "status_code", None)
+    if not isinstance(status, int) or not FIRST_ERROR_STATUS <= status <= LAST_ERROR_STATUS:
+        log.error("provider_lane_failed", request=exchange.id, exc_info=error)
+        return internal_error(exchange.id)
+    log.warning("provider_refused", request=exchange.id, status=status, error=type(error).__name__)
+    if status in PROVIDER_REFUSES_KEY:
+        return ApiError(
+            BAD_GATEWAY,
+            "provider_refused_key",
+            "The provider refuses the gateway's own key; the operator has to see to it.",
+            kind=SERVER,
+            finish="upstream_error",
+        )
+    text = str(getattr(error, "message", error))
+    if key := arguments.get("api_key"):
+        text = text.replace(key, "…")
+    if base := arguments.get("api_base"):
+        text = text.replace(base, "…")
+    code = getattr(error, "code", None)
+    return ApiError(
+        status,
+        code if isinstance(code, str) else "provider_error",
+        SECRET.sub(r"\1…", text)[:1000],
+        kind=SERVER if status >= 500 else "invalid_request_error",  # noqa: PLR2004 - where server errors begin
+        finish="upstream_error",
+    )
+
+
+def _lane_off() -> ApiError:
+    return ApiError(
+        NOT_IMPLEMENTED, "provider_lane_off", "This gateway was started without models of other providers.", kind=SERVER
+    )
+
+
+def _lane_missing() -> ApiError:
+    return ApiError(
+        NOT_IMPLEMENTED,
+        "litellm_missing",
+        "Models of other providers need LiteLLM: install 'vllm-studio[litellm]' where the gateway runs and restart it.",
+        kind=SERVER,
+    )

@@ -1,0 +1,147 @@
+"""Refusals in the shape and with the codes that OpenAI's clients know ★.
+
+``{"error": {"message", "type", "param", "code"}}``, to which ``"type": "error"`` is added for Anthropic's clients: theirs is
+the same object with that one field more. In a stream that has begun, the same JSON is one last event.
+"""
+
+import json
+from collections.abc import Iterable
+
+MAX_NAMES = 20
+# Seconds after which a client may ask again.
+STARTING_RETRY_SECONDS = 5
+UNAVAILABLE_RETRY_SECONDS = 10
+
+INVALID = "invalid_request_error"
+SERVER = "server_error"
+
+
+class ApiError(Exception):
+    """A request is refused or has failed; carries everything that the client is told."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        kind: str = INVALID,
+        param: str | None = None,
+        retry_after_seconds: int | None = None,
+        finish: str = "refused",
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.kind = kind
+        self.param = param
+        self.retry_after_seconds = retry_after_seconds
+        # How the usage record names this end.
+        self.finish = finish
+
+    def body(self, *, anthropic: bool = False) -> bytes:
+        """The JSON document."""
+        error = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
+        return json.dumps({"type": "error", "error": error} if anthropic else {"error": error}).encode()
+
+    def event(self, *, anthropic: bool = False) -> bytes:
+        """The same as the last event of a stream."""
+        name = b"event: error\n" if anthropic else b""
+        return name + b"data: " + self.body(anthropic=anthropic) + b"\n\n"
+
+
+def invalid_api_key(detail: str = "") -> ApiError:
+    """401, the same for a key that is unknown and one whose secret is wrong."""
+    message = detail or "Incorrect API key provided. Ask the operator for one, or make one with `studio keys create`."
+    return ApiError(401, "invalid_api_key", message)
+
+
+def missing_api_key() -> ApiError:
+    """401 without any key."""
+    return ApiError(
+        401, "invalid_api_key", "No API key provided. Send it as 'Authorization: Bearer sk-…' or 'x-api-key'."
+    )
+
+
+def model_not_found(model: str, usable: Iterable[str]) -> ApiError:
+    """404 with the names that this key may use."""
+    names = sorted(usable)
+    shown = ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")
+    hint = f"This key may use: {shown}." if names else "No model is served to this key at present."
+    return ApiError(404, "model_not_found", f"The model {model[:200]!r} does not exist. {hint}", param="model")
+
+
+def not_found(method: str, path: str) -> ApiError:
+    """404 for a path that the gateway does not have."""
+    return ApiError(404, "unknown_url", f"Unknown request URL: {method} {path[:200]}. The API is under /v1/.")
+
+
+def method_not_allowed(method: str, path: str) -> ApiError:
+    """405 for a path that is only read."""
+    return ApiError(405, "method_not_allowed", f"{method} is not allowed on {path[:200]}; use GET.")
+
+
+def missing_model() -> ApiError:
+    """400 where nothing says which model is meant."""
+    message = "You must provide a model: 'model' in the JSON body or form, or the header 'x-studio-model'."
+    return ApiError(400, "missing_model", message, param="model")
+
+
+def invalid_body(message: str, param: str | None = None) -> ApiError:
+    """400 for a body that cannot be understood."""
+    return ApiError(400, "invalid_body", message, param=param)
+
+
+def body_too_large(limit_bytes: int) -> ApiError:
+    """413."""
+    return ApiError(413, "request_too_large", f"The request body is larger than {limit_bytes // 1024**2} MiB.")
+
+
+def body_timeout(seconds: float) -> ApiError:
+    """408 for a client that stopped sending."""
+    return ApiError(
+        408, "request_timeout", f"No part of the request body arrived for {seconds:.0f} s.", finish="timeout"
+    )
+
+
+def not_ready() -> ApiError:
+    """503 of a gateway that has never had its tables: nobody is told that a key is wrong."""
+    message = "The gateway has not yet received its routes and keys from the coordinator."
+    return ApiError(503, "gateway_not_ready", message, kind=SERVER, retry_after_seconds=2, finish="unavailable")
+
+
+def model_unavailable(model: str, reason: str, *, starting: bool) -> ApiError:
+    """503 for a model that is known and that nothing serves at present."""
+    return ApiError(
+        503,
+        "model_starting" if starting else "model_unavailable",
+        f"The model {model!r} cannot answer now: {reason or 'no replica is ready'}.".replace("..", "."),
+        kind=SERVER,
+        param="model",
+        retry_after_seconds=STARTING_RETRY_SECONDS if starting else UNAVAILABLE_RETRY_SECONDS,
+        finish="unavailable",
+    )
+
+
+def upstream_error(detail: str) -> ApiError:
+    """502: the engine could not be reached, or broke off. Says nothing about where it is."""
+    return ApiError(502, "upstream_error", f"The model's engine {detail}.", kind=SERVER, finish="upstream_error")
+
+
+def upstream_timeout(seconds: float) -> ApiError:
+    """504."""
+    message = f"The model's engine sent nothing for {seconds:.0f} s."
+    return ApiError(504, "upstream_timeout", message, kind=SERVER, finish="timeout")
+
+
+def shutting_down() -> ApiError:
+    """503 for what is still running when the time to finish is over."""
+    message = "The gateway is being restarted; send the request again."
+    return ApiError(503, "shutting_down", message, kind=SERVER, retry_after_seconds=1, finish="shutting_down")
+
+
+def internal_error(request_id: str) -> ApiError:
+    """500; the log has the rest under the request's id."""
+    message = f"The gateway failed on this request; its log has the reason under {request_id}."
+    return ApiError(500, "internal_error", message, kind=SERVER, finish="gateway_error")
