@@ -12,6 +12,8 @@ from typing import Self
 from google.protobuf.duration_pb2 import Duration
 from studio.v1.assignment_pb2 import AssignedReplica
 from studio.v1.recipe_pb2 import DemoArgs, EngineArgs, EngineChoice, Recipe
+from studio_agent.launch.proc_scan import pids, token_of
+from studio_runtime.process import ProcessIdentity
 
 
 class AgentProcess:
@@ -68,6 +70,11 @@ class AgentProcess:
         output, _ = await process.communicate()
         assert process.returncode is not None
         return process.returncode, output.decode()
+
+    def engine_processes(self) -> list[int]:
+        """Every live process of an engine that agents on this folder started."""
+        host_id = (self.state / "host-id").read_text()
+        return [pid for pid in pids() if token_of(pid, host_id) and ProcessIdentity.of(pid)]
 
     def run_arguments(self) -> list[str]:
         return ["run", *self._run_arguments(self.folder / "second.json")]

@@ -10,9 +10,11 @@ from studio.v1.agent_service_pb2 import (
     AgentEvent,
     AssignmentAck,
     AssignmentNack,
+    CommandResult,
     ConnectRequest,
     ConnectResponse,
     EventAck,
+    EventBatch,
     Heartbeat,
     HeartbeatAck,
     Hello,
@@ -52,6 +54,7 @@ class FakeCoordinator(AgentServiceServicer):
         self.log: dict[str, bytearray] = {}
         self.log_ends: dict[str, str] = {}
         self.telemetry: list[ReportTelemetryRequest] = []
+        self.results: list[CommandResult] = []
         self.port = 0
         self.connected = False
         self._outgoing: asyncio.Queue[ConnectResponse] = asyncio.Queue()
@@ -109,18 +112,26 @@ class FakeCoordinator(AgentServiceServicer):
                     await self._heard.wait()
                 return result
         except TimeoutError:
-            raise AssertionError(f"waited {timeout} s in vain; observed {self.observed}; events {self.kinds()}") from None
+            raise AssertionError(
+                f"waited {timeout} s in vain; observed {self.observed}; events {self.kinds()}"
+            ) from None
 
-    async def until_state(self, replica_id: str, state: "State.ValueType", timeout: float = 30.0) -> ReplicaObservation:
-        """Wait until the replica is in ``state``."""
+    async def until_replica(
+        self, replica_id: str, condition: Callable[[ReplicaObservation], bool], timeout: float = 30.0
+    ) -> ReplicaObservation:
+        """Wait until the replica is observed so."""
 
         def seen() -> ReplicaObservation | None:
             replica = self.observed.get(replica_id)
-            return replica if replica is not None and replica.state == state else None
+            return replica if replica is not None and condition(replica) else None
 
         found = await self.until(seen, timeout)
         assert isinstance(found, ReplicaObservation)
         return found
+
+    async def until_state(self, replica_id: str, state: "State.ValueType", timeout: float = 30.0) -> ReplicaObservation:
+        """Wait until the replica is in ``state``."""
+        return await self.until_replica(replica_id, lambda replica: replica.state == state, timeout)
 
     async def until_gone(self, replica_id: str, timeout: float = 30.0) -> None:
         await self.until(lambda: replica_id not in self.observed, timeout)
@@ -142,7 +153,7 @@ class FakeCoordinator(AgentServiceServicer):
     # The service
 
     async def Connect(  # noqa: N802 - the contract's name
-        self, request_iterator: AsyncIterator[ConnectRequest], context: grpc.aio.ServicerContext[Any, Any]
+        self, request_iterator: AsyncIterator[ConnectRequest], _context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[ConnectResponse]:
         first = await anext(aiter(request_iterator))
         await self._note(first)
@@ -158,7 +169,7 @@ class FakeCoordinator(AgentServiceServicer):
             reader.cancel()
 
     async def ReportTelemetry(  # noqa: N802 - the contract's name
-        self, request_iterator: AsyncIterator[ReportTelemetryRequest], context: grpc.aio.ServicerContext[Any, Any]
+        self, request_iterator: AsyncIterator[ReportTelemetryRequest], _context: grpc.aio.ServicerContext[Any, Any]
     ) -> ReportTelemetryResponse:
         async for sample in request_iterator:
             async with self._heard:
@@ -194,22 +205,27 @@ class FakeCoordinator(AgentServiceServicer):
                 self.hellos.append(request.hello)
                 self._observe(request.hello.replicas)
             case "heartbeat":
-                self.heartbeats.append(request.heartbeat)
-                if self.answers_heartbeats:
-                    ack = HeartbeatAck(sequence=request.heartbeat.sequence)
-                    self._outgoing.put_nowait(ConnectResponse(heartbeat_ack=ack))
-            case "assignment_ack":
-                self.answers.append(request.assignment_ack)
-            case "assignment_nack":
-                self.answers.append(request.assignment_nack)
+                self._take_heartbeat(request.heartbeat)
+            case "assignment_ack" | "assignment_nack" as kind:
+                self.answers.append(getattr(request, kind))
             case "observation":
                 self._observe(request.observation.replicas)
             case "events":
-                self.events.update({event.sequence: event for event in request.events.events})
-                if self.ack_events:
-                    self._outgoing.put_nowait(ConnectResponse(event_ack=EventAck(sequence=max(self.events))))
+                self._take_events(request.events)
+            case "command_result":
+                self.results.append(request.command_result)
             case "log_chunk":
                 self._take_log(request.log_chunk)
+
+    def _take_heartbeat(self, heartbeat: Heartbeat) -> None:
+        self.heartbeats.append(heartbeat)
+        if self.answers_heartbeats:
+            self._outgoing.put_nowait(ConnectResponse(heartbeat_ack=HeartbeatAck(sequence=heartbeat.sequence)))
+
+    def _take_events(self, batch: EventBatch) -> None:
+        self.events.update({event.sequence: event for event in batch.events})
+        if self.ack_events:
+            self._outgoing.put_nowait(ConnectResponse(event_ack=EventAck(sequence=max(self.events))))
 
     def _observe(self, replicas: Any) -> None:
         for replica in replicas:

@@ -129,7 +129,7 @@ class Supervisor:
             passes += 1
             self.pulse.set(Pulse(passes, lag))
             self._measure(lag)
-            if self._winding_down and not self._ledger.records:
+            if self._winding_down and self._is_wound_down():
                 return
             due = next_due(self._ledger.records, now)
             pause = self._tick_seconds if due is None else min(self._tick_seconds, max(0.0, due - now))
@@ -140,6 +140,9 @@ class Supervisor:
                 lag = 0.0
             except TimeoutError:
                 lag = max(0.0, loop.time() - deadline)
+
+    def _is_wound_down(self) -> bool:
+        return all(record.state == State.STATE_STOPPED for record in self._ledger.records.values())
 
     def _apply(self, group: asyncio.TaskGroup, action: Action) -> None:
         match action:
