@@ -19,9 +19,9 @@ def first_name(options: UpOptions) -> str:
 
 
 def sanitised(text: str) -> str:
-    """``text`` as a name: lower-case letters, digits, dots and dashes."""
-    name = re.sub(r"[^a-z0-9.-]+", "-", text.lower()).strip("-.")
-    return name[:LONGEST_NAME].rstrip("-.") or "model"
+    """``text`` as a name: letters, digits, dots, dashes and underscores."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")
+    return name[:LONGEST_NAME].rstrip("-._") or "model"
 
 
 def manifest(options: UpOptions, gpu_count: int) -> str:

@@ -1,6 +1,7 @@
 """What is checked before anything is started, so that nothing has to be undone."""
 
 import errno
+import re
 import shutil
 import socket
 from collections.abc import Mapping
@@ -14,6 +15,9 @@ from studio_runtime.settings import Address
 from studio_cli.up.options import UpOptions
 
 KNOWN_ENGINES = ("demo", "vllm", "sglang", "tabbyapi", "llamacpp")
+
+# As the coordinator has it; asked here so that nothing has to be started to find out.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
 class PortTakenError(StudioError):
@@ -36,6 +40,11 @@ def check_options(options: UpOptions) -> None:
         )
     if options.gateway_port == options.coordinator_port:
         raise InvalidError(f"gateway and coordinator cannot both have port {options.gateway_port}")
+    if options.name and not NAME.fullmatch(options.name):
+        raise InvalidError(
+            f"{options.name!r} cannot be a name",
+            "A name has at most 63 letters, digits, dots, dashes and underscores, and begins with a letter or digit.",
+        )
     if options.model_directory is not None:
         check_model(options.model_directory)
     if options.engine_path and not Path(options.engine_path).expanduser().is_file():
