@@ -40,6 +40,8 @@ async def running_coordinator(
                 tasks.create_task(task)
                 for task in (leadership.keep(), loop.run(), loop.store_agent_events(), loop.keep_alive_times())
             ]
+            # Whoever is told that it serves may write at once.
+            await leadership.decided.wait()
             yield server
             for task in running:
                 task.cancel()

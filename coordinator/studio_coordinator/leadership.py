@@ -33,6 +33,8 @@ class Leadership:
 
     def __post_init__(self) -> None:
         self.changed = Wakeup()
+        # Set once it is known who leads, this process or another.
+        self.decided = asyncio.Event()
         self.leader_address = ""
         self._term = 0
         self._renewed_at = 0.0
@@ -78,6 +80,7 @@ class Leadership:
 
     def _take(self, lease: lease_rows.Lease, started: float) -> None:
         self.leader_address = lease.address
+        self.decided.set()
         if not lease.held:
             if self._term:
                 raise LostLeadershipError(f"the coordinator at {lease.address} leads now, at term {lease.epoch}")

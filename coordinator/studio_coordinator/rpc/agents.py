@@ -11,6 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from studio.v1.agent_service_pb2 import (
     ConnectRequest,
     ConnectResponse,
+    EventBatch,
     Hello,
     ReportTelemetryRequest,
     ReportTelemetryResponse,
@@ -36,6 +37,8 @@ ADMITTED = 50
 WAITING = 1000
 MOST_REPLICAS = 1024
 MOST_GPUS = 256
+MOST_EVENTS = 1000
+LONGEST_MESSAGE = 8192
 TELEMETRY_SECONDS = 1
 
 
@@ -166,7 +169,7 @@ class AgentService(AgentServiceServicer):
             nack = request.assignment_nack
             log.warning("assignment_refused", host=session.host_name, generation=nack.generation, reason=nack.reason)
         elif kind == "events":
-            self._sessions.take_events(session, request.events)
+            self._sessions.take_events(session, _checked_events(request.events))
         elif kind == "log_chunk":
             session.take_log(request.log_chunk)
         elif kind == "hello":
@@ -186,6 +189,18 @@ def _check_hello(hello: Hello) -> None:
         raise InvalidError(f"{len(hello.gpus)} GPUs and {len(hello.replicas)} replicas on one host are out of range")
     if hello.applied_generation < 0 or hello.highest_term < 0:
         raise InvalidError("a generation or a term is negative")
+
+
+def _checked_events(batch: EventBatch) -> EventBatch:
+    """The batch as it may be stored: bounded, and with a time where the agent gave none."""
+    if len(batch.events) > MOST_EVENTS:
+        raise InvalidError(f"a batch of {len(batch.events)} events, at most {MOST_EVENTS}")
+    for item in batch.events:
+        if len(item.event.message) > LONGEST_MESSAGE:
+            item.event.message = item.event.message[:LONGEST_MESSAGE] + "…"
+        if not item.event.HasField("at"):
+            item.event.at.GetCurrentTime()
+    return batch
 
 
 def _check_figures(figures: ReportTelemetryRequest) -> None:

@@ -1,0 +1,53 @@
+"""A gateway on the wire: takes tables and acknowledges them, when the test wants it to."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc
+from studio.v1.route_pb2 import AccessTable, RouteTable
+from studio.v1.route_service_pb2 import GatewayHello, TableAck, WatchRoutesRequest
+from studio.v1.route_service_pb2_grpc import RouteServiceStub
+
+
+class FakeGateway:
+    def __init__(self, channel: grpc.aio.Channel, gateway_id: str) -> None:
+        self._call = RouteServiceStub(channel).WatchRoutes()
+        self._id = gateway_id
+        self.routes = RouteTable()
+        self.access = AccessTable()
+        # False: tables are taken but not acknowledged.
+        self.acknowledges = True
+
+    async def run(self) -> None:
+        await self._call.write(WatchRoutesRequest(hello=GatewayHello(gateway_id=self._id, protocol=1)))
+        async for message in self._call:
+            if message.WhichOneof("message") == "routes":
+                self.routes = message.routes
+            else:
+                self.access = message.access
+            if self.acknowledges:
+                await self.acknowledge()
+
+    async def acknowledge(self) -> None:
+        self.acknowledges = True
+        ack = TableAck(route_version=self.routes.version, access_version=self.access.version)
+        await self._call.write(WatchRoutesRequest(ack=ack))
+
+    def endpoints(self, model: str) -> list[str]:
+        return [end.replica_id for route in self.routes.routes if route.model == model for end in route.endpoints]
+
+    def hang_up(self) -> None:
+        self._call.cancel()
+
+
+@asynccontextmanager
+async def watching(channel: grpc.aio.Channel, gateway_id: str = "g1") -> AsyncIterator[FakeGateway]:
+    gateway = FakeGateway(channel, gateway_id)
+    task = asyncio.create_task(gateway.run())
+    try:
+        yield gateway
+    finally:
+        gateway.hang_up()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
