@@ -9,6 +9,7 @@ from itertools import count
 
 import asyncpg
 import pytest
+from sqlalchemy import text
 from studio_coordinator.embedded_postgres import DATABASE, Embedded, running
 from studio_coordinator.store.database import Database
 
@@ -50,6 +51,14 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     opened = Database(database_url)
     yield opened
     await opened.close()
+
+
+async def until_one_waits_for_a_lock(database: Database) -> None:
+    """Return once some session of the server waits for a lock that another holds."""
+    async with database.transaction() as conn:
+        # Unlike pg_stat_activity, this view is not frozen for the length of a transaction.
+        while not (await conn.execute(text("SELECT count(*) FROM pg_locks WHERE NOT granted"))).scalar_one():
+            await conn.execute(text("SELECT pg_sleep(0.01)"))
 
 
 def url_of(postgres: Embedded, name: str) -> str:

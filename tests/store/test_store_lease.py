@@ -1,8 +1,8 @@
 import asyncio
 
 import pytest
+from fakes.postgres import until_one_waits_for_a_lock
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 from studio_coordinator.store import lease
 from studio_coordinator.store.database import Database
 from studio_coordinator.store.lease import Lease, LostLeaseError
@@ -79,11 +79,9 @@ async def test_nobody_takes_over_while_a_guarded_transaction_runs(database: Data
     await ask(database, "a")
     async with database.transaction() as conn:
         await lease.check(conn, 1)
-        await conn.execute(text("SELECT 1"))
         # Even when the lease runs out meanwhile, whoever takes over waits for what the old leader is committing.
         taking_over = asyncio.create_task(ask_for_expired(database, "b"))
-        async with database.transaction() as other:
-            await until_one_waits_for_a_lock(other)
+        await until_one_waits_for_a_lock(database)
         assert not taking_over.done()
     assert (await taking_over).holder == "b"
 
@@ -92,11 +90,3 @@ async def ask_for_expired(database: Database, holder: str) -> Lease:
     async with database.transaction() as conn:
         await conn.execute(text("UPDATE leader_lease SET expires_at = clock_timestamp() - interval '1 second'"))
         return await lease.acquire_or_renew(conn, holder, "", 60)
-
-
-async def until_one_waits_for_a_lock(conn: AsyncConnection) -> None:
-    query = text(
-        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    )
-    while not (await conn.execute(query)).scalar_one():
-        await conn.execute(text("SELECT pg_sleep(0.01)"))

@@ -1,0 +1,80 @@
+import asyncio
+from datetime import timedelta
+
+import pytest
+from builders import NOW, a_usage_record
+from studio.v1.admin_service_pb2 import UsageTotal
+from studio.v1.route_pb2 import UsageRecord
+from studio_coordinator.store import usage
+from studio_coordinator.store.database import Database
+from studio_runtime.errors import InvalidError
+
+
+async def record(database: Database, *records: UsageRecord) -> int:
+    async with database.transaction() as conn:
+        return await usage.record(conn, "g1", records)
+
+
+async def totals(database: Database, *group_by: str, seconds: float = 0) -> list[UsageTotal]:
+    async with database.transaction() as conn:
+        return await usage.totals(conn, NOW + timedelta(seconds=seconds), group_by)
+
+
+async def test_a_record_counts_once(database: Database):
+    assert await record(database) == 0
+    assert await record(database, a_usage_record("r1"), a_usage_record("r2"), a_usage_record("r1")) == 2
+    assert await record(database, a_usage_record("r2"), a_usage_record("r3")) == 1
+    assert [total.requests for total in await totals(database)] == [3]
+
+
+async def test_the_same_records_at_once_count_once(database: Database):
+    records = [a_usage_record(f"r{n}") for n in range(50)]
+    stored = await asyncio.gather(*(record(database, *records) for _ in range(5)))
+    assert sum(stored) == 50
+
+
+async def test_a_batch_may_be_large(database: Database):
+    assert await record(database, *(a_usage_record(f"r{n}") for n in range(2_500))) == 2_500
+
+
+async def test_totals_by_model(database: Database):
+    await record(
+        database,
+        *(
+            a_usage_record(f"a{n}", prompt_tokens=10, completion_tokens=n, time_to_first_token_seconds=n)
+            for n in range(1, 102)
+        ),
+        a_usage_record("b1", model="embed", status=503),
+    )
+    chat, embed = await totals(database)
+    assert chat == UsageTotal(
+        model="chat",
+        requests=101,
+        prompt_tokens=1010,
+        completion_tokens=5151,
+        time_to_first_token_p50_seconds=51,
+        time_to_first_token_p95_seconds=96,
+    )
+    assert embed == UsageTotal(model="embed", requests=1, failed=1)
+
+
+async def test_totals_by_key_and_day_from_a_time_on(database: Database):
+    day = 86_400
+    await record(
+        database,
+        a_usage_record("early", at_seconds=-1),
+        a_usage_record("a", key_id="k1"),
+        a_usage_record("b", key_id="k2"),
+        a_usage_record("c", key_id="k2", at_seconds=day),
+    )
+    found = [
+        (total.key_id, total.day, total.requests, total.model) for total in await totals(database, "key", "day", "key")
+    ]
+    assert found == [("k1", "2026-01-02", 1, ""), ("k2", "2026-01-02", 1, ""), ("k2", "2026-01-03", 1, "")]
+    assert await totals(database, seconds=10 * day) == []
+
+
+async def test_an_unknown_group_is_refused(database: Database):
+    with pytest.raises(InvalidError, match="moon") as caught:
+        await totals(database, "model", "moon")
+    assert caught.value.hint == "Choose from model, key, day."
