@@ -17,7 +17,8 @@ class PipProgress:
     def line(self, line: str) -> None:
         """Take in one line of pip's output."""
         match line.split():
-            case ["Collecting", *_]:
+            # Pip says "processing" of a file that is on the host already.
+            case ["Collecting" | "Processing", *_]:
                 self._collected += 1
                 of_all = f" of {self._packages}" if self._packages else ""
                 self._say(f"{self._collected}{of_all} packages collected")
