@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from studio.v1.admin_service_pb2 import ListDeploymentsRequest, ListReplicasRequest
@@ -19,6 +19,13 @@ POLL_SECONDS = 0.5
 
 # Called with how far each replica is whenever that was asked.
 Show = Callable[[tuple[str, ...]], None]
+# Whether what the coordinator says is so: it may tell of the time before its agent came back.
+Believe = Callable[[Standing], Awaitable[bool]]
+
+
+async def believe_all(_standing: Standing) -> bool:
+    """What the coordinator says is so."""
+    return True
 
 
 class NotServingError(StudioError):
@@ -46,10 +53,14 @@ async def look(coordinator: Coordinator, name: str) -> tuple[Deployment, list[Re
     return found.deployments[0], list(replicas.replicas)
 
 
-async def until_serving(coordinator: Coordinator, name: str, report: Report, timeout_seconds: float) -> None:
+async def until_serving(
+    coordinator: Coordinator, name: str, report: Report, timeout_seconds: float, believe: Believe = believe_all
+) -> None:
     """Wait for ``name`` as a step of ``report``. Raises NotServingError, or NotSettledError where it takes too long."""
     with report.step(name) as step:
-        standing = await until_settled(coordinator, name, lambda lines: step.update("; ".join(lines)), timeout_seconds)
+        standing = await until_settled(
+            coordinator, name, lambda lines: step.update("; ".join(lines)), timeout_seconds, believe
+        )
         if standing.verdict is Verdict.FAILED and standing.failure is not None:
             step.done(f"failed: {standing.failure.reason}")
             raise NotServingError(
@@ -58,11 +69,13 @@ async def until_serving(coordinator: Coordinator, name: str, report: Report, tim
         if standing.verdict is Verdict.STOPPED:
             step.done(f"is stopped: studio start {name}")
         else:
-            step.done(describe_ready(standing, wording.seconds(step.seconds)), timed=False)
+            step.done(describe_ready(standing, step.seconds), timed=False)
 
 
-async def until_settled(coordinator: Coordinator, name: str, show: Show, timeout_seconds: float) -> Standing:
-    """Wait until ``name`` is ready, stopped or failed. Raises NotSettledError after ``timeout_seconds``."""
+async def until_settled(
+    coordinator: Coordinator, name: str, show: Show, timeout_seconds: float, believe: Believe = believe_all
+) -> Standing:
+    """Wait until ``name`` is ready and ``believe`` agrees, or stopped, or failed. Raises NotSettledError after the time."""
     deadline = time.monotonic() + timeout_seconds
     while True:
         try:
@@ -71,9 +84,9 @@ async def until_settled(coordinator: Coordinator, name: str, show: Show, timeout
             lines: tuple[str, ...] = (f"waiting for the coordinator: {error.message}",)
         else:
             standing = judge(deployment, replicas, datetime.now(UTC))
-            if standing.verdict is not Verdict.WAITING:
+            if standing.verdict is not Verdict.WAITING and await believe(standing):
                 return standing
-            lines = standing.lines
+            lines = standing.lines or ("said to be ready, and does not answer yet",)
         show(lines)
         await pause(deadline, f"{name} is not ready", timeout_seconds, lines)
 

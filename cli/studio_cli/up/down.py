@@ -71,17 +71,21 @@ async def clear_up(home: Home, report: Report) -> None:
     """Nobody has the folder: end what a killed supervisor left, engines too."""
     try:
         with locked(home):
-            ended = await end_leftovers(home, report)
-            was_up = home.up_file.exists()
-            home.up_file.unlink(missing_ok=True)
+            if not await end_leftovers(home, report) and not home.up_file.exists():
+                report.line(f"no `studio up` runs on {home.root}")
+            forget(home)
             if home.agent.is_dir():
                 await stop_engines(home, report)
     except SafetyError:
         # Somebody started one just now: that one is to stop.
         await down(home, report)
-        return
-    if not ended and not was_up:
-        report.line(f"no `studio up` runs on {home.root}")
+
+
+def forget(home: Home) -> None:
+    """Remove what says that something runs."""
+    home.up_file.unlink(missing_ok=True)
+    for ready_file in home.run.glob("*.json"):
+        ready_file.unlink(missing_ok=True)
 
 
 async def stop_engines(home: Home, report: Report) -> None:
@@ -92,4 +96,4 @@ async def stop_engines(home: Home, report: Report) -> None:
         step.update("stopping")
         if code := await child.wait():
             raise StudioError(f"engines could not be stopped: stop-engines ended with {code}", f"Its log is {log_file}")
-        step.done("none left")
+        step.done("stopped: none is left")

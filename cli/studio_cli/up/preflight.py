@@ -4,7 +4,7 @@ import errno
 import re
 import shutil
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -86,11 +86,16 @@ def check_ports(wanted: Mapping[str, Address]) -> None:
             ) from None
 
 
+def describe_program(argv: Sequence[str]) -> str:
+    """The program and its first words: enough to know it, too little to show what is secret in its arguments."""
+    return " ".join([Path(argv[0]).name, *argv[1:3]]) if argv else "no command line"
+
+
 def owner_of(port: int) -> str:
     """Who listens on ``port``, as far as this user may know."""
     with suppress(psutil.Error, OSError):
         for connection in psutil.net_connections("tcp"):
             local = connection.laddr
             if connection.status == psutil.CONN_LISTEN and connection.pid and local and local.port == port:
-                return f"pid {connection.pid} ({psutil.Process(connection.pid).name()})"
+                return f"pid {connection.pid} ({describe_program(psutil.Process(connection.pid).cmdline())})"
     return "a process of another user"

@@ -11,6 +11,7 @@ from studio_cli.coordinator import Coordinator
 from studio_cli.report import Report
 from studio_cli.up.first_recipe import first_name, is_as_asked, manifest
 from studio_cli.up.options import UpOptions
+from studio_cli.up.served import all_answer
 from studio_cli.waiting import until_serving
 
 
@@ -38,7 +39,7 @@ async def serve_first(
             report.line(f"  {deployment.name} is stopped: studio start {deployment.name}")
             continue
         try:
-            await until_serving(coordinator, deployment.name, report, options.timeout_seconds)
+            await until_serving(coordinator, deployment.name, report, options.timeout_seconds, all_answer)
         except StudioError as error:
             problems.append(f"{deployment.name}: {error.message}")
             report.warning(f"{error.message}\n  {error.hint}\n  studio describe {deployment.name}")

@@ -1,14 +1,39 @@
-"""Whether the gateway really serves: asked as an application would, with the key that is handed out."""
+"""Whether what is said to serve really does: the engines, which are on this machine, and the gateway.
+
+Right after a restart the coordinator still tells of the replicas that ran before, until its agent has reported. Engines are asked
+whether they are there, and the gateway as an application would, with the key that is handed out.
+"""
 
 import asyncio
 import http.client
 import json
 from collections.abc import Collection
+from urllib.parse import urlsplit
 
 from studio_runtime.settings import Address
 
+from studio_cli.views.starting import Standing
+
 POLL_SECONDS = 0.1
 REQUEST_SECONDS = 5.0
+CONNECT_SECONDS = 2.0
+
+
+async def all_answer(standing: Standing) -> bool:
+    """Whether every engine that is said to serve takes connections."""
+    return all([await takes_connections(endpoint) for endpoint in standing.endpoints])
+
+
+async def takes_connections(url: str) -> bool:
+    """Whether something listens at ``url``."""
+    parts = urlsplit(url)
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            _reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True
 
 
 async def until_served(gateway: Address, api_key: str, models: Collection[str], seconds: float) -> bool:

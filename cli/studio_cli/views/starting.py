@@ -21,6 +21,9 @@ from studio_cli import wording
 ESTIMATE_AFTER_SECONDS = 3.0
 ESTIMATE_FROM_SHARE = 0.05
 
+# Nothing to speak of.
+SOON_SECONDS = 0.1
+
 SERVING = (Replica.STATE_READY, Replica.STATE_SLEEPING)
 
 
@@ -41,6 +44,8 @@ class Standing:
     lines: tuple[str, ...] = ()
     failure: Failure | None = None
     hosts: tuple[str, ...] = ()
+    # Base URLs of the engines that serve.
+    endpoints: tuple[str, ...] = ()
 
 
 def judge(deployment: Deployment, replicas: Sequence[Replica], now: datetime) -> Standing:
@@ -50,7 +55,11 @@ def judge(deployment: Deployment, replicas: Sequence[Replica], now: datetime) ->
     current = [replica for replica in replicas if is_current(replica, deployment)]
     serving = [replica for replica in current if replica.state in SERVING]
     if len(serving) >= wanted(deployment):
-        return Standing(Verdict.READY, hosts=tuple(replica.host_name for replica in serving))
+        return Standing(
+            Verdict.READY,
+            hosts=tuple(replica.host_name for replica in serving),
+            endpoints=tuple(replica.base_url for replica in serving if replica.base_url),
+        )
     lost = [replica for replica in current if is_beyond_retry(replica)]
     if deployment.state == Deployment.STATE_FAILED or (lost and len(lost) == len(current)):
         return Standing(Verdict.FAILED, failure=cause_of(deployment, current))
@@ -59,10 +68,11 @@ def judge(deployment: Deployment, replicas: Sequence[Replica], now: datetime) ->
     return Standing(Verdict.WAITING, lines or (deployment.state_reason or "waiting to be placed",))
 
 
-def describe_ready(standing: Standing, took: str) -> str:
-    """``ready on lab-1 in 0.8 s``."""
+def describe_ready(standing: Standing, took_seconds: float) -> str:
+    """``ready on lab-1 in 0.8 s``; without the time where it was there already."""
     places = sorted(set(standing.hosts) - {""})
-    return f"ready{' on ' + ', '.join(places) if places else ''} in {took}"
+    took = f" in {wording.seconds(took_seconds)}" if took_seconds >= SOON_SECONDS else ""
+    return f"ready{' on ' + ', '.join(places) if places else ''}{took}"
 
 
 def is_current(replica: Replica, deployment: Deployment) -> bool:

@@ -32,7 +32,8 @@ def a_replica(state: Replica.State, **changes: object) -> Replica:
 def test_ready_when_enough_replicas_of_the_target_revision_serve():
     standing = judge(a_chat(), [a_replica(Replica.STATE_READY)], NOW)
     assert standing.verdict is Verdict.READY
-    assert describe_ready(standing, "0.8 s") == "ready on lab-1 in 0.8 s"
+    assert describe_ready(standing, 0.83) == "ready on lab-1 in 0.8 s"
+    assert describe_ready(standing, 0.01) == "ready on lab-1"
 
 
 def test_a_deployment_that_still_serves_the_old_revision_is_not_ready():
