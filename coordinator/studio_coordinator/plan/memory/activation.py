@@ -25,6 +25,7 @@ from studio_coordinator.plan.memory.settings import Question
 from studio_coordinator.plan.memory.sizes import GIB
 from studio_coordinator.plan.memory.weights import activation_bytes
 
+_TOWER_ERROR = 0.1
 _QUANTIZED_ACTIVATIONS = ("fp8", "compressed-tensors", "modelopt", "int8")
 
 
@@ -46,7 +47,10 @@ def activation_peak(facts: ModelFacts, question: Question, stage: Stage) -> Part
     note = f"{moment} of {question.max_num_seqs} sequences, {tokens} tokens"
     if question.rules.note:
         note = f"{note}; {question.rules.note}"
-    return Part("activation", peak, Source.FITTED, note, int(peak * question.rules.activation_error))
+    error = question.rules.activation_error
+    if facts.multimodal:
+        error, note = max(error, _TOWER_ERROR), f"{note}; the tower's own peak is not in it"
+    return Part("activation", peak, Source.FITTED, note, int(peak * error))
 
 
 def _forward(facts: ModelFacts, question: Question, width: float) -> float:
@@ -61,8 +65,9 @@ def _forward(facts: ModelFacts, question: Question, width: float) -> float:
 
 def _sampler(facts: ModelFacts, question: Question, width: float) -> float:
     rules = question.rules
-    logits = question.max_num_seqs * facts.vocabulary * (width + rules.sampler_bytes)
-    scratch = min(question.gpu.compute_units, question.max_num_seqs) * facts.vocabulary * rules.sampler_scratch_bytes
+    rows = min(question.max_num_seqs, question.max_num_batched_tokens)
+    logits = rows * facts.vocabulary * (width + rules.sampler_bytes)
+    scratch = min(question.gpu.compute_units, rows) * facts.vocabulary * rules.sampler_scratch_bytes
     return logits + scratch + question.max_num_batched_tokens * facts.hidden_size * width
 
 

@@ -25,14 +25,7 @@ def text_section(config: Config) -> dict[str, Any]:
             break
     defaults = CONFIG_DEFAULTS.get(str(section.get("model_type", "")), {})
     stated = {key: value for key, value in section.items() if value is not None or key not in defaults}
-    return _without_pattern_that_layer_types_replace(dict(defaults) | stated)
-
-
-def _without_pattern_that_layer_types_replace(text: dict[str, Any]) -> dict[str, Any]:
-    if text.get("layer_types"):
-        for key in ("sliding_window_pattern", "chunk_pattern", "full_attention_interval"):
-            text.pop(key, None)
-    return text
+    return dict(defaults) | stated
 
 
 def integer(text: Config, *names: str) -> int | None:

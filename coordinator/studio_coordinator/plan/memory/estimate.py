@@ -72,7 +72,7 @@ def estimate_vllm(
     facts: ModelFacts, settings: Settings, gpu: Gpu, calibration: Calibration = NOT_CALIBRATED, fits: Fits = FITS
 ) -> Estimate:
     """Estimate for vLLM. Raises IndivisibleError when the model cannot be split as asked."""
-    question = vllm_question(settings, gpu, fits)
+    question = vllm_question(facts, settings, gpu, fits)
     reason = why_not(facts, settings.tensor_parallel, settings.pipeline_parallel)
     if reason:
         raise IndivisibleError(reason, "Choose another tensor or pipeline parallel size.")

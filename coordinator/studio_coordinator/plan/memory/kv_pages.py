@@ -83,7 +83,9 @@ def cache_page(cache: Cache, facts: ModelFacts, question: Question) -> Page:
                 groups = ranks
             channels = (cache.conv_channels + groups * cache.group_channels) // ranks
             window = channels * (cache.conv_kernel - 1 + question.settings.speculative_tokens)
-            state_width = element_bytes(cache.state_type) or model if cache.state_type else model
+            state_width = element_bytes(cache.state_type) or model
+            if question.on_cpu and not cache.groups and not cache.state_type:
+                state_width = 4  # the CPU's delta-net kernels keep their state in float32
             return Page(Retention.STATE, 0, 0, int(window * model + cache.state_elements // ranks * state_width))
 
 

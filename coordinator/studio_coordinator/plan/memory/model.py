@@ -89,8 +89,9 @@ def _rope_elements(architecture: Architecture) -> int:
     sizes, text = architecture.dimensions, architecture.text
     rotary = integer(text, "qk_rope_head_dim") or int(sizes.head_dim * float(text.get("partial_rotary_factor") or 1))
     positions = sizes.max_positions
-    scaling = text.get("rope_scaling")
+    scaling = text.get("rope_scaling") or text.get("rope_parameters")
     if isinstance(scaling, dict):
+        scaling = scaling.get("full_attention", scaling)
         kind, factor = scaling.get("rope_type", scaling.get("type")), float(scaling.get("factor") or 1)
         if kind in {"linear", "dynamic"}:
             positions = int(positions * factor)

@@ -4,13 +4,15 @@ from dataclasses import dataclass
 
 from studio_coordinator.plan.memory.engine_rules import EngineRules, Version, parse_version, vllm_rules
 from studio_coordinator.plan.memory.errors import UnknownEngineError
+from studio_coordinator.plan.memory.facts import ModelFacts
 from studio_coordinator.plan.memory.fits import FITS, Fits
 from studio_coordinator.plan.memory.sizes import GIB
 
 # Streaming multiprocessors of a GPU of unknown model; only the sampler's scratch depends on it.
 _COMPUTE_UNITS = 132
-_CPU_BLOCK_TOKENS = 128
-_BLOCK_TOKENS = 16
+# Tokens of a block: what the default attention back-ends of MLA and of all others ask for.
+_BLOCK_TOKENS, _LATENT_BLOCK_TOKENS = 16, 64
+_CPU_BLOCK_TOKENS, _CPU_LATENT_BLOCK_TOKENS = 128, 16
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,14 @@ class Question:
     @property
     def in_flight_tokens(self) -> int:
         """Tokens scheduled and not yet settled, for which a sliding window keeps blocks."""
-        batches = self.settings.pipeline_parallel + 1 if self.rules.batches_in_flight else 1
+        batches = 1
+        if self.rules.batches_in_flight:
+            # One for each pipeline stage, and one more because the next is scheduled while one runs; not so on a CPU.
+            batches = self.settings.pipeline_parallel + (0 if self.on_cpu else 1)
         return batches * self.max_num_batched_tokens
 
 
-def vllm_question(settings: Settings, gpu: Gpu, fits: Fits = FITS) -> Question:
+def vllm_question(facts: ModelFacts, settings: Settings, gpu: Gpu, fits: Fits = FITS) -> Question:
     """The question to vLLM, with the defaults of its version, of this GPU's size and of the CPU build."""
     if settings.engine != "vllm":
         raise UnknownEngineError(settings.engine)
@@ -88,11 +93,17 @@ def vllm_question(settings: Settings, gpu: Gpu, fits: Fits = FITS) -> Question:
         rules=rules,
         max_num_seqs=settings.max_num_seqs or seqs,
         max_num_batched_tokens=settings.max_num_batched_tokens or tokens,
-        block_tokens=settings.block_tokens or (_CPU_BLOCK_TOKENS if on_cpu else _BLOCK_TOKENS),
+        block_tokens=settings.block_tokens or _default_block(facts, on_cpu=on_cpu),
         memory_fraction=settings.memory_fraction if settings.memory_fraction is not None else rules.utilization,
         on_cpu=on_cpu,
         fits=fits,
     )
+
+
+def _default_block(facts: ModelFacts, *, on_cpu: bool) -> int:
+    if on_cpu:
+        return _CPU_LATENT_BLOCK_TOKENS if facts.latent else _CPU_BLOCK_TOKENS
+    return _LATENT_BLOCK_TOKENS if facts.latent else _BLOCK_TOKENS
 
 
 def _default_batch(settings: Settings, gpu: Gpu, rules: EngineRules, *, on_cpu: bool) -> tuple[int, int]:
