@@ -4,8 +4,8 @@ One file of JSON lines: ``{"sequence": 7, "event": {…}}`` for an event, ``{"ac
 until acknowledgements have made most of it useless; then it is written anew. A line that was cut by a crash ends the file. When
 the queue is full the oldest event goes: what happens now matters more.
 
-A queue whose file was lost begins at 1 again while the coordinator may know higher numbers; the first acknowledgement it hears
-(in Welcome) then moves its numbers up instead of dropping events that nobody has stored.
+A queue whose file was lost begins at 1 again while the coordinator may know higher numbers; what it hears in its
+first Welcome then moves its numbers up instead of dropping events that nobody has stored.
 """
 
 import asyncio
@@ -57,11 +57,15 @@ class EventQueue:
         self._unwritten.append(_event_line(numbered))
         return self._last
 
-    def ack(self, sequence: int) -> None:
-        """The coordinator has stored everything up to ``sequence``."""
+    def agree(self, sequence: int) -> None:
+        """A session begins, and the coordinator says what it has stored."""
         if self._began_anew and sequence > 0:
             self._renumber(sequence)
         self._began_anew = False
+        self.ack(sequence)
+
+    def ack(self, sequence: int) -> None:
+        """The coordinator has stored everything up to ``sequence``."""
         # An acknowledgement of what was never sent comes from another history of this host.
         sequence = min(sequence, self._last)
         if sequence <= self._acked:

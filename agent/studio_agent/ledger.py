@@ -6,25 +6,18 @@ memory and are on disk when ``flush`` returns; a failed flush (a full disk) keep
 """
 
 import asyncio
-import base64
-import hashlib
-import json
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from google.protobuf.message import DecodeError, Message
-from studio.v1.assignment_pb2 import AssignedReplica, Assignment
-from studio.v1.replica_pb2 import Failure
+from studio.v1.assignment_pb2 import Assignment
 from studio_runtime.process import write_atomically
 
 from studio_agent.errors import LedgerUnreadableError
-from studio_agent.plan.record import Engine, ReplicaRecord
+from studio_agent.ledger_format import decode, encode
+from studio_agent.plan.record import ReplicaRecord
 from studio_agent.threads import to_the_end
-
-FORMAT = 1
 
 
 @dataclass
@@ -51,11 +44,12 @@ class Ledger:
         except FileNotFoundError:
             return cls(path)
         try:
-            return cls(path, **_decode(content))
+            known = decode(content)
         except LedgerUnreadableError:
             aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
             path.rename(aside)
             return cls(path, quarantined=str(aside))
+        return cls(path, known.assignment, known.highest_term, known.records)
 
     @property
     def applied_generation(self) -> int:
@@ -71,7 +65,7 @@ class Ledger:
         """Put an assignment in force once it is on disk. Raises OSError; the one before then stays in force."""
         async with self._writing:
             version = self._version
-            content = _encode(self, assignment, max(self.highest_term, assignment.term))
+            content = encode(assignment, max(self.highest_term, assignment.term), self.records.values())
             await to_the_end(write_atomically, self.path, content)
             self._flushed = version
         self.assignment = assignment
@@ -109,94 +103,10 @@ class Ledger:
         async with self._writing:
             if self._flushed >= wanted:
                 return
-            version, content = self._version, _encode(self, self.assignment, self.highest_term)
+            version, content = self._version, encode(self.assignment, self.highest_term, self.records.values())
             await to_the_end(write_atomically, self.path, content)
             self._flushed = version
 
     def _touch(self) -> None:
         self._version += 1
         self.changed()
-
-
-def _encode(ledger: Ledger, assignment: Assignment | None, highest_term: int) -> bytes:
-    body = {
-        "format": FORMAT,
-        "assignment": None if assignment is None else _packed(assignment),
-        "highest_term": highest_term,
-        "records": [encode_record(record) for record in ledger.records.values()],
-    }
-    text = json.dumps(body, indent=1).encode()
-    return hashlib.sha256(text).hexdigest().encode() + b"\n" + text
-
-
-def _decode(content: bytes) -> dict[str, Any]:
-    digest, _, text = content.partition(b"\n")
-    if hashlib.sha256(text).hexdigest().encode() != digest:
-        raise LedgerUnreadableError("the ledger's digest does not match its content")
-    body = json.loads(text)
-    if body["format"] != FORMAT:
-        raise LedgerUnreadableError(f"the ledger has format {body['format']}; this agent reads {FORMAT}")
-    try:
-        records = [decode_record(fields) for fields in body["records"]]
-        packed = body["assignment"]
-        assignment = None if packed is None else _unpacked(packed, Assignment())
-    except (DecodeError, KeyError, TypeError, ValueError) as error:
-        raise LedgerUnreadableError(f"the ledger cannot be understood: {error}") from error
-    return {
-        "assignment": assignment,
-        "highest_term": body["highest_term"],
-        "records": {record.replica_id: record for record in records},
-    }
-
-
-def encode_record(record: ReplicaRecord) -> dict[str, Any]:
-    """A record as plain data; progress is left out."""
-    return {
-        "replica_id": record.replica_id,
-        "generation": record.generation,
-        "assigned": _packed(record.assigned),
-        "state": record.state,
-        "reason": record.reason,
-        "since": record.since,
-        "engine": None if record.engine is None else asdict(record.engine),
-        "restarts": list(record.restarts),
-        "restart_count": record.restart_count,
-        "port_conflicts": record.port_conflicts,
-        "failure": None if record.failure is None else _packed(record.failure),
-        "retry_at": record.retry_at,
-        "retry_is_free": record.retry_is_free,
-        "gave_up": record.gave_up,
-        "holds_unknown": record.holds_unknown,
-    }
-
-
-def decode_record(fields: Mapping[str, Any]) -> ReplicaRecord:
-    """The record that ``encode_record`` made plain. Raises DecodeError, KeyError, TypeError or ValueError."""
-    return ReplicaRecord(
-        assigned=_unpacked(fields["assigned"], AssignedReplica()),
-        state=fields["state"],
-        reason=fields["reason"],
-        since=fields["since"],
-        engine=None if fields["engine"] is None else Engine(**fields["engine"]),
-        restarts=tuple(fields["restarts"]),
-        restart_count=fields["restart_count"],
-        port_conflicts=fields["port_conflicts"],
-        failure=None if fields["failure"] is None else _unpacked(fields["failure"], Failure()),
-        retry_at=fields["retry_at"],
-        retry_is_free=fields["retry_is_free"],
-        gave_up=fields["gave_up"],
-        holds_unknown=fields["holds_unknown"],
-    )
-
-
-def _packed(message: Message) -> str:
-    """Binary, because JSON would lose the fields of a newer coordinator."""
-    return base64.b64encode(message.SerializeToString(deterministic=True)).decode("ascii")
-
-
-M = Any
-
-
-def _unpacked(text: str, message: M) -> M:
-    message.ParseFromString(base64.b64decode(text, validate=True))
-    return message

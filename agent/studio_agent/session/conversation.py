@@ -79,7 +79,7 @@ class Conversation:
 
     async def go_on(self, call: Call, welcome: Welcome) -> None:
         """Converse until the connection ends. Raises SessionLostError, AioRpcError, or a group of them."""
-        self._events.ack(welcome.event_sequence_acked)
+        self._events.agree(welcome.event_sequence_acked)
         # Brings the acknowledgement to disk.
         self._changes.set(None)
         outbox = Outbox(self._observe, self._events, welcome.event_sequence_acked)

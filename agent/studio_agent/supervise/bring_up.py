@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from google.protobuf.message import DecodeError
 from studio.v1.assignment_pb2 import AssignedReplica
 from studio.v1.replica_pb2 import StartProgress
 from studio_runtime.process import write_atomically
@@ -16,7 +15,7 @@ from studio_agent.engines import driver_for
 from studio_agent.engines.base import Driver, LaunchContext
 from studio_agent.environments import ensure_program
 from studio_agent.environments.model_source import resolve_model
-from studio_agent.ledger import decode_record, encode_record
+from studio_agent.ledger_format import decode_record, encode_record
 from studio_agent.logfiles import prepare_log
 from studio_agent.plan.record import Engine, ReplicaRecord
 from studio_agent.settings import StateFolder
@@ -95,6 +94,6 @@ def read_note(state: StateFolder, token: str) -> ReplicaRecord | None:
     replica_id = token.rsplit(".", 2)[0]
     try:
         record = decode_record(json.loads(Path(state.launch_note(replica_id)).read_bytes()))
-    except (OSError, ValueError, KeyError, TypeError, DecodeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     return record if record.engine is not None and record.engine.token == token else None

@@ -1,0 +1,180 @@
+"""What to do next."""
+
+from dataclasses import replace
+
+from fakes.agent_records import NOW, a_failure, a_record, an_assignment, an_engine, assigned
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from studio.v1.assignment_pb2 import Assignment
+from studio_agent.plan.lifecycle import STARTING, advance
+from studio_agent.plan.reconcile import Action, Forget, Restart, Start, Stop, Wait, next_due, plan
+from studio_agent.plan.record import ReplicaRecord, State
+from studio_agent.plan.restarts import record_restart
+
+
+def kinds(actions: list[Action]) -> list[tuple[type, str]]:
+    return [
+        (type(a), a.assigned.replica_id if isinstance(a, Wait | Start | Restart) else a.replica_id) for a in actions
+    ]
+
+
+def records(*all_records: ReplicaRecord) -> dict[str, ReplicaRecord]:
+    return {record.replica_id: record for record in all_records}
+
+
+def test_an_unknown_assignment_starts_and_stops_nothing() -> None:
+    assert plan(None, records(a_record()), NOW) == []
+
+
+def test_what_is_assigned_starts_and_what_is_not_stops() -> None:
+    actions = plan(an_assignment(assigned("new-1")), records(a_record(assigned("old-1"))), NOW)
+    assert kinds(actions) == [(Stop, "old-1"), (Start, "new-1")]
+    assert all(action.reason for action in actions)
+
+
+def test_another_generation_waits_for_the_end_of_the_old_one() -> None:
+    desired = an_assignment(assigned("demo-1", 2))
+    assert kinds(plan(desired, records(a_record()), NOW)) == [(Stop, "demo-1")]
+    assert plan(desired, records(a_record(state=State.STATE_STOPPING)), NOW) == []
+    assert kinds(plan(desired, records(a_record(state=State.STATE_STOPPED)), NOW)) == [(Start, "demo-1")]
+
+
+def test_a_stopped_replica_is_shown_for_a_moment() -> None:
+    stopped = records(a_record(state=State.STATE_STOPPED))
+    assert plan(an_assignment(), stopped, NOW + 1) == []
+    assert kinds(plan(an_assignment(), stopped, NOW + 2)) == [(Forget, "demo-1")]
+    assert next_due(stopped, NOW + 1) == NOW + 2
+
+
+def test_a_failed_replica_waits_for_its_time_and_for_its_leftovers() -> None:
+    desired = an_assignment(assigned())
+    failed = a_record(state=State.STATE_FAILED, failure=a_failure(), retry_at=NOW + 4)
+    assert plan(desired, records(failed), NOW + 3) == []
+    assert kinds(plan(desired, records(failed), NOW + 4)) == [(Restart, "demo-1")]
+    assert plan(desired, records(replace(failed, engine=an_engine())), NOW + 4) == []
+    assert plan(desired, records(replace(failed, retry_at=None, gave_up=True)), NOW + 4) == []
+    assert next_due(records(failed), NOW) == NOW + 4
+
+
+def test_starts_are_serialised_on_a_shared_gpu() -> None:
+    first, second = assigned("a-1", 1, "G", share=0.4), assigned("b-1", 1, "G", share=0.4)
+    actions = plan(an_assignment(first, second), {}, NOW)
+    assert kinds(actions) == [(Start, "a-1"), (Wait, "b-1")]
+    assert "a-1 has started" in actions[1].reason
+    assert kinds(plan(an_assignment(first, second), records(a_record(first)), NOW)) == [(Start, "b-1")]
+
+
+def test_a_gpu_that_is_not_shared_is_not_given_twice() -> None:
+    first, second = assigned("a-1", 1, "G"), assigned("b-1", 1, "G", share=0.5)
+    actions = plan(an_assignment(first, second), records(a_record(first)), NOW)
+    assert kinds(actions) == [(Wait, "b-1")]
+    assert "held by a-1" in actions[0].reason
+
+
+def test_a_gpu_is_free_only_when_its_last_engine_is_gone() -> None:
+    old, new = assigned("a-1", 1, "G"), assigned("b-1", 1, "G")
+    unkillable = a_record(old, State.STATE_STOPPING)
+    leftovers = a_record(old, State.STATE_FAILED, engine=an_engine(), failure=a_failure(), gave_up=True)
+    for record in (unkillable, leftovers):
+        actions = plan(an_assignment(new), records(record), NOW)
+        assert (Wait, "b-1") in kinds(actions)
+        assert not any(isinstance(action, Start) for action in actions)
+
+
+def test_nothing_starts_beside_an_engine_whose_gpus_are_not_known() -> None:
+    unknown = a_record(assigned("old-1", 0), holds_unknown=True)
+    actions = plan(an_assignment(assigned("new-1", 1, "G")), records(unknown), NOW)
+    assert kinds(actions) == [(Stop, "old-1"), (Wait, "new-1")]
+
+
+def test_waiting_is_said_once() -> None:
+    first, second = assigned("a-1", 1, "G"), assigned("b-1", 1, "G")
+    (wait,) = plan(an_assignment(first, second), records(a_record(first)), NOW)
+    assert isinstance(wait, Wait)
+    waiting = a_record(second, State.STATE_PENDING, reason=wait.reason)
+    assert plan(an_assignment(first, second), records(a_record(first), waiting), NOW) == []
+
+
+replicas = st.builds(
+    lambda number, generation, gpus, share: assigned(f"m-{number}", generation, *gpus, share=share),
+    st.integers(1, 4),
+    st.integers(1, 2),
+    st.lists(st.sampled_from(["G0", "G1", "G2"]), unique=True, max_size=2),
+    st.sampled_from([None, 0.5]),
+)
+documents = st.lists(replicas, max_size=4, unique_by=lambda replica: replica.replica_id).map(
+    lambda chosen: an_assignment(*chosen)
+)
+
+
+def carry_out(known: dict[str, ReplicaRecord], action: Action, now: float) -> None:
+    """What an obedient host would do with the action, up to where it takes time."""
+    match action:
+        case Wait(replica, reason):
+            known[replica.replica_id] = ReplicaRecord(replica, State.STATE_PENDING, reason, now)
+        case Start(replica, reason):
+            known[replica.replica_id] = ReplicaRecord(replica, State.STATE_PREPARING, reason, now)
+        case Restart(replica, reason):
+            restarted = record_restart(known[replica.replica_id], now)
+            known[replica.replica_id] = advance(restarted, State.STATE_PREPARING, reason, now)
+        case Stop(name, reason):
+            state = State.STATE_STOPPED if known[name].state == State.STATE_PENDING else State.STATE_STOPPING
+            if known[name].state == State.STATE_READY:
+                state = State.STATE_DRAINING
+            known[name] = advance(known[name], state, reason, now)
+        case Forget(name, _):
+            del known[name]
+
+
+def time_passes(known: dict[str, ReplicaRecord], now: float) -> None:
+    """Everything under way comes to its good end."""
+    for name, record in list(known.items()):
+        if record.state in STARTING:
+            engine = an_engine(token=f"{name}.{record.generation}.x")
+            if record.state == State.STATE_PREPARING:
+                record = advance(record, State.STATE_STARTING, "loads", now, engine=engine)  # noqa: PLW2901 - one step each
+            known[name] = advance(record, State.STATE_READY, "up", now)
+        elif record.state == State.STATE_DRAINING:
+            known[name] = advance(record, State.STATE_STOPPING, "drained", now)
+        elif record.state == State.STATE_STOPPING:
+            known[name] = advance(record, State.STATE_STOPPED, "gone", now, engine=None)
+
+
+def assert_gpus_are_held_rightly(known: dict[str, ReplicaRecord]) -> None:
+    holders: dict[str, list[ReplicaRecord]] = {}
+    for record in known.values():
+        if record.engine is not None or record.state in STARTING:
+            for uuid in record.assigned.gpu_uuids:
+                holders.setdefault(uuid, []).append(record)
+    for held in holders.values():
+        if len(held) > 1:
+            assert all(record.assigned.recipe.resources.gpu.HasField("share") for record in held)
+            assert sum(record.state in STARTING for record in held) <= 1
+
+
+@settings(max_examples=300)
+@given(st.lists(documents, min_size=1, max_size=4), st.data())
+def test_any_history_ends_in_a_fixed_point_and_no_gpu_is_ever_held_wrongly(
+    history: list[Assignment], data: st.DataObject
+) -> None:
+    known: dict[str, ReplicaRecord] = {}
+    now = NOW
+    for document in history:
+        for _ in range(data.draw(st.integers(0, 3))):
+            for action in plan(document, known, now):
+                carry_out(known, action, now)
+                assert_gpus_are_held_rightly(known)
+            if data.draw(st.booleans()):
+                time_passes(known, now)
+                now += 3
+    last = history[-1]
+    for _ in range(30):
+        for action in plan(last, known, now):
+            carry_out(known, action, now)
+            assert_gpus_are_held_rightly(known)
+        time_passes(known, now)
+        now += 3
+    assert plan(last, known, now) == []
+    assert set(known) == {replica.replica_id for replica in last.replicas}
+    for record in known.values():
+        assert record.state in (State.STATE_READY, State.STATE_PENDING)
