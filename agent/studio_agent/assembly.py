@@ -18,7 +18,7 @@ from studio_agent.event_queue import EventQueue
 from studio_agent.gpu.sampler import GpuSampler
 from studio_agent.host_figures import host_facts
 from studio_agent.latest import Latest
-from studio_agent.launch import ProcessLauncher
+from studio_agent.launch import EngineCgroups, ProcessLauncher
 from studio_agent.ledger import Ledger
 from studio_agent.link import Link
 from studio_agent.probe import Prober
@@ -94,12 +94,13 @@ async def _equipped(settings: AgentSettings) -> AsyncIterator[Equipment]:
     changes: Latest[None] = Latest(None)
     ledger = Ledger.load(settings.state.ledger)
     ledger.changed = lambda: changes.set(None)
+    host_id = settings.state.host_id()
     settings.state.cache.mkdir(parents=True, exist_ok=True)
     async with Prober() as prober:
         yield Equipment(
             settings=settings,
             ledger=ledger,
-            launcher=ProcessLauncher(settings.state.host_id()),
+            launcher=ProcessLauncher(host_id, EngineCgroups.prepare(host_id)),
             prober=prober,
             events=EventLog(EventQueue(settings.state.events), settings.host_name, lambda: changes.set(None)),
             boot_id=boot_id(),

@@ -12,6 +12,7 @@ of them; killing goes by all three. None of them is a name or a command text.
 """
 
 from studio_agent.launch.base import FoundEngine, Launcher, LaunchError
+from studio_agent.launch.cgroup import EngineCgroups
 from studio_agent.launch.process import ProcessLauncher
 
-__all__ = ["FoundEngine", "LaunchError", "Launcher", "ProcessLauncher"]
+__all__ = ["EngineCgroups", "FoundEngine", "LaunchError", "Launcher", "ProcessLauncher"]

@@ -22,7 +22,7 @@ class EngineCgroups:
 
     @classmethod
     def prepare(cls, host_id: str) -> "EngineCgroups":
-        """Find a place and make the host's folder there."""
+        """Find a place where the host's folder can be made; it is there only while an engine is."""
         mount = next((path for path in MOUNTS if (path / "cgroup.procs").exists()), None)
         if mount is None:
             return cls(None)
@@ -31,7 +31,10 @@ class EngineCgroups:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 with (folder / "cgroup.procs").open("a"):
-                    return cls(folder)
+                    pass
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+                return cls(folder)
             except OSError:
                 continue
         return cls(None)
@@ -50,7 +53,7 @@ class EngineCgroups:
 def create(path: str) -> None:
     """Make the folder of one engine. Raises OSError."""
     if path:
-        Path(path).mkdir(exist_ok=True)
+        Path(path).mkdir(parents=True, exist_ok=True)
 
 
 def processes(path: str) -> list[ProcessIdentity]:
@@ -73,7 +76,7 @@ def kill(path: str) -> None:
 
 
 def remove(path: str) -> None:
-    """Remove an engine's folder; it stays while a process is in it."""
+    """Remove an engine's folder, and its host's with the last one; a folder stays while a process is in it."""
     if not path:
         return
     for folder in sorted((p for p in Path(path).rglob("*") if p.is_dir()), reverse=True):
@@ -81,6 +84,7 @@ def remove(path: str) -> None:
             folder.rmdir()
     with contextlib.suppress(OSError):
         Path(path).rmdir()
+        Path(path).parent.rmdir()
 
 
 def _own_path() -> str:

@@ -25,9 +25,9 @@ ENTER = Path(__file__).with_name("enter.py")
 class ProcessLauncher:
     """Starts engines below this host's cgroup folder, each in a session of its own."""
 
-    def __init__(self, host_id: str) -> None:
+    def __init__(self, host_id: str, cgroups: cgroup.EngineCgroups) -> None:
         self._host_id = host_id
-        self._cgroups = cgroup.EngineCgroups.prepare(host_id)
+        self._cgroups = cgroups
         self._boot_id = boot_id()
         # An exit code can be asked for once, by the parent.
         self._children: dict[ProcessIdentity, subprocess.Popen[bytes]] = {}
@@ -136,6 +136,10 @@ class ProcessLauncher:
             identity = ProcessIdentity.of(pid) if token else None
             if identity is not None:
                 trees.setdefault(token, []).append(identity)
+        for token, members in trees.items():
+            if not members:
+                # It ended while nobody watched, or it never ran.
+                cgroup.remove(self._cgroups.path_for(token))
         return [
             FoundEngine(token, _leader(members), self._cgroups.path_for(token))
             for token, members in trees.items()
