@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 
 from studio.v1.route_pb2 import AccessTable, Endpoint, ProviderRoute, Route, RouteTable
 
-# The first word of ``Route.unavailable_reason`` when waiting is worth while.
-STARTING_WORDS = ("starting", "loading", "waking", "preparing", "placing")
+# How a ``Route.unavailable_reason`` ends that passes by itself: "no replica of chat is ready yet".
+STARTING_END = "yet"
 
 
 class UnsoundTableError(Exception):
@@ -54,7 +54,7 @@ class Model:
     @property
     def is_starting(self) -> bool:
         """Whether the reason for its absence passes by itself, soon."""
-        return self.unavailable_reason.lower().startswith(STARTING_WORDS)
+        return self.unavailable_reason.rstrip(".").endswith(STARTING_END)
 
 
 @dataclass(frozen=True)

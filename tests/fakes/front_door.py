@@ -1,0 +1,105 @@
+"""The real gateway on a real socket, its tables put in by the test instead of by a coordinator."""
+
+import asyncio
+import hmac
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+from prometheus_client import CollectorRegistry
+from studio.v1.route_pb2 import AccessTable, ApiKey, Endpoint, ProviderRoute, Route, RouteTable, UsageRecord
+from studio_gateway.account import Metrics
+from studio_gateway.app import Gateway
+from studio_gateway.forward import Forwarder
+from studio_gateway.in_force import InForce
+from studio_gateway.limits import Limits
+from studio_gateway.litellm_lane import LiteLlmLane
+from studio_gateway.server import listen, serve
+from studio_runtime.settings import Address
+
+PEPPER = b"pepper"
+KEY = "sk-abcdefghijkl-" + "s" * 43
+QUICK = Limits(connect_seconds=1, first_byte_seconds=5, idle_seconds=5, drain_seconds=5, body_idle_seconds=5)
+
+
+def an_api_key(key: str = KEY, **fields: Any) -> ApiKey:
+    fields.setdefault("tenant", "lab")
+    return ApiKey(id=key.split("-")[1], hash=hmac.digest(PEPPER, key.encode(), "sha256"), name="test", **fields)
+
+
+def an_access_table(*keys: ApiKey, version: int = 1) -> AccessTable:
+    return AccessTable(version=version, pepper=PEPPER, keys=keys or [an_api_key()])
+
+
+def a_route(model: str = "tiny", *urls: str, **fields: Any) -> Route:
+    endpoints = [
+        Endpoint(replica_id=f"{model}-{n}", base_url=url, weight=1, recipe_revision=3) for n, url in enumerate(urls)
+    ]
+    return Route(model=model, endpoints=endpoints, **fields)
+
+
+def a_route_table(
+    *routes: Route, version: int = 1, term: int = 1, providers: tuple[ProviderRoute, ...] = ()
+) -> RouteTable:
+    return RouteTable(version=version, term=term, routes=routes, provider_routes=providers)
+
+
+@dataclass
+class FrontDoor:
+    """A running gateway, and a client with the valid key."""
+
+    url: str
+    in_force: InForce
+    gateway: Gateway
+    client: aiohttp.ClientSession
+    serving: "asyncio.Task[None]"
+    registry: CollectorRegistry
+    records: list[UsageRecord] = field(default_factory=list)
+
+    async def record(self, number: int = 0) -> UsageRecord:
+        """The usage record of that number, once it is there."""
+        async with asyncio.timeout(10):
+            while len(self.records) <= number:
+                await asyncio.sleep(0.005)
+        return self.records[number]
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.registry.get_sample_value(f"studio_gateway_{name}", labels) or 0.0
+
+
+@asynccontextmanager
+async def front_door(
+    *routes: Route,
+    limits: Limits = QUICK,
+    access: AccessTable | None = None,
+    providers: tuple[ProviderRoute, ...] = (),
+    litellm: bool = False,
+) -> AsyncIterator[FrontDoor]:
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    in_force = InForce(metrics)
+    in_force.put_routes(a_route_table(*routes, providers=providers))
+    in_force.put_access(access or an_access_table())
+    sock = listen(Address("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{sock.getsockname()[1]}"
+    records: list[UsageRecord] = []
+    lane = LiteLlmLane(limits, enabled=litellm)
+    accepting = asyncio.Event()
+
+    async def when_accepting() -> None:
+        accepting.set()
+
+    async with Forwarder(in_force, metrics, limits) as forwarder:
+        gateway = Gateway(in_force, forwarder, lane, records.append, metrics, limits)
+        serving = asyncio.create_task(serve(gateway, sock, when_accepting))
+        loading = asyncio.create_task(lane.run())
+        try:
+            await accepting.wait()
+            async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {KEY}"}) as client:
+                yield FrontDoor(url, in_force, gateway, client, serving, registry, records)
+        finally:
+            for task in (serving, loading):
+                task.cancel()
+            await asyncio.gather(serving, loading, return_exceptions=True)
