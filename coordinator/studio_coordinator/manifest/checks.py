@@ -179,7 +179,7 @@ def _source(path: str, source: str) -> Iterator[Problem]:
 
 def _choice(path: str, value: str, choices: Iterable[str]) -> Iterator[Problem]:
     if value and value not in choices:
-        yield path, f"{value!r} is not known{did_you_mean(value, choices)}; choose one of {', '.join(choices)}"
+        yield path, f"{value!r} is not known: choose one of {', '.join(choices)}{did_you_mean(value, choices)}"
 
 
 def _share(path: str, share: float) -> Iterator[Problem]:

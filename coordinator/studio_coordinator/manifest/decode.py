@@ -79,12 +79,14 @@ class Decoder:
         for entry, inner in self._entries(node, path):
             if field.message_type is not None:
                 target[entry.key].CopyFrom(self._value(entry.value, inner))
+            elif is_null(entry.value):
+                target[entry.key] = ""
             elif (value := self._scalar(field, entry.value, inner)) is not None:
                 target[entry.key] = value
 
     def _list(self, target: Any, field: FieldDescriptor, node: Node, path: str) -> None:
         if not isinstance(node, Listing):
-            self._problem(path, node.line, f"expected a list, such as [{_shown(node)}], got {_kind(node)}")
+            self._problem(path, node.line, f"expected a list, such as [a, b], got {_kind(node)}")
             return
         for index, item in enumerate(node.items):
             inner = f"{path}[{index}]"
@@ -128,7 +130,7 @@ class Decoder:
             else:
                 message.value = read_int(text, 63)
         except ValueError as error:
-            self._problem(path, node.line, f"expected auto or {error}, got {_shown(node)}")
+            self._problem(path, node.line, f"expected auto or {error}, got {_kind(node)}")
 
     def _bytes_or_auto(self, message: BytesOrAuto, node: Node, path: str) -> None:
         try:
@@ -138,13 +140,13 @@ class Decoder:
             else:
                 message.bytes = units.read_bytes(text)
         except ValueError as error:
-            self._problem(path, node.line, f"expected auto or {error}, got {_shown(node)}")
+            self._problem(path, node.line, f"expected auto or {error}, got {_kind(node)}")
 
     def _duration(self, message: Duration, node: Node, path: str) -> None:
         try:
             message.CopyFrom(units.read_duration(_scalar_text(node)))
         except ValueError as error:
-            self._problem(path, node.line, f"expected {error}, got {_shown(node)}")
+            self._problem(path, node.line, f"expected {error}, got {_kind(node)}")
 
     def _value(self, node: Node, path: str) -> Value:
         """Any value: what it is depends on how it is written."""
@@ -256,7 +258,3 @@ def _kind(node: Node) -> str:
             return "a list"
         case Mapping():
             return "fields"
-
-
-def _shown(node: Node) -> str:
-    return node.text if isinstance(node, Scalar) else _kind(node)

@@ -28,9 +28,16 @@ def to_yaml(items: Iterable[Recipe | DeploymentSpec]) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes texts that ``parse`` would otherwise take for numbers, although YAML 1.1 does not."""
+    """Quotes texts that ``parse`` would otherwise take for numbers, although YAML 1.1 does not; keeps lines as lines."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        """The node of a text."""
+        # YAML takes these for line breaks as well, and folds them.
+        style = '"' if re.search("[\x85\u2028\u2029]", text) else "|" if "\n" in text else None
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
+_Dumper.add_representer(str, _Dumper.represent_text)
 _Dumper.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(rf"(?:{units.NUMBER.pattern})$"), list("+-.0123456789")
 )

@@ -36,6 +36,8 @@ def parse(text: str) -> Parsed:
         parsed.problems.append(ManifestProblem(document=error.document, message=error.message, line=error.line))
     if not (parsed.recipes or parsed.deployments or parsed.problems):
         parsed.problems.append(ManifestProblem(document=1, message="the manifest is empty", line=1))
+    # From top to bottom, as one mends them.
+    parsed.problems.sort(key=lambda problem: (problem.document, problem.line))
     return parsed
 
 
@@ -48,8 +50,8 @@ def _document(parsed: Parsed, document: int, node: Node, given: dict[tuple[str, 
         return
     kind, kind_line = _kind(node)
     if kind not in KINDS:
-        said = f"{kind!r} is not known{did_you_mean(kind, KINDS)}" if kind else "missing"
-        problem("kind", f"{said}; expected Recipe or Deployment", kind_line)
+        said = f"{kind!r} is not known" if kind else "missing"
+        problem("kind", f"{said}: expected Recipe or Deployment{did_you_mean(kind, KINDS)}", kind_line)
         return
     body = Mapping(node.line, [entry for entry in node.entries if entry.key != "kind"])
     decoder = Decoder()

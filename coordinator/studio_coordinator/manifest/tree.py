@@ -22,6 +22,9 @@ KNOWN_TAGS = {None, "!", *(YAML_TAG + name for name in ("str", "int", "float", "
 # Two escapes that stand for one character, with the complete escapes of backslashes before them.
 SURROGATE_PAIR = re.compile(r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB]\w{2})\\u([dD][c-fC-F]\w{2})", re.ASCII)
 
+# Plain characters that JSON allows and that YAML forbids or takes for line breaks.
+NOT_PRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+
 # The C parser reads a mebibyte in well under a second, the Python one takes several.
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -194,14 +197,15 @@ class _Builder:
 
 
 def _json_as_yaml(text: str) -> str:
-    """Where JSON is not YAML: it may be indented with tabs, and writes characters beyond U+FFFF as two escapes."""
+    """Where JSON is not YAML: its indentation, characters that it allows, and two escapes for one beyond U+FFFF."""
 
     def joined(found: re.Match[str]) -> str:
         pair = bytes.fromhex(found[2] + found[3])
         return found[1] + pair.decode("utf-16-be")
 
-    # Strings of JSON hold no plain tab, so that all of them are indentation.
-    return SURROGATE_PAIR.sub(joined, text.replace("\t", " "))
+    # Strings of JSON hold no plain tab, so that all of them are indentation; of the other characters all are in strings.
+    escaped = NOT_PRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text.replace("\t", " "))
+    return SURROGATE_PAIR.sub(joined, escaped)
 
 
 def _sentence(error: yaml.MarkedYAMLError) -> str:
