@@ -1,7 +1,7 @@
 """Tiny random models of several architectures, made on the spot: `ENGINE_PYTHON tiny_architectures.py TOKENIZER_DIR OUT_DIR`.
 
-Runs with the engine's own Python, where transformers and torch live. Each model gets a directory named after its kind; the tokenizer is
-copied from an existing tiny model.
+Runs with the engine's own Python, where transformers and torch live. Each model gets a directory named after its kind; the
+tokenizer is copied from an existing tiny model.
 """
 
 import shutil

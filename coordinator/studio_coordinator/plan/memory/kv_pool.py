@@ -87,7 +87,8 @@ class KvPool:
                 return ceil_div(min(page.span + self.question.in_flight_tokens, tokens), page.block_tokens)
             case Retention.STATE:
                 settings = self.question.settings
-                cached = settings.prefix_caching and self.question.rules.hybrid_prefix_caching
+                # Prefixes are cached only where there is attention beside the states.
+                cached = settings.prefix_caching and self.question.rules.hybrid_prefix_caching and len(self.groups) > 1
                 return 1 + settings.speculative_tokens + (1 if cached else 0)
 
 

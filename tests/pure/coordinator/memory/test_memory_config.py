@@ -1,0 +1,189 @@
+"""Reading config.json: every way to say a layer pattern, defaults that files leave out, and what is unknown."""
+
+from typing import Any
+
+import pytest
+from fakes.checkpoints import a_config
+from hypothesis import given
+from hypothesis import strategies as st
+from studio_coordinator.plan.memory.answer import estimate
+from studio_coordinator.plan.memory.config_text import text_section
+from studio_coordinator.plan.memory.facts import AttentionCache, LatentCache, StateCache
+from studio_coordinator.plan.memory.layer_pattern import LayerKind, layer_kinds
+from studio_coordinator.plan.memory.model import model_facts
+from studio_coordinator.plan.memory.parts import Source
+from studio_coordinator.plan.memory.settings import Gpu, Settings
+from studio_coordinator.plan.memory.sizes import GIB
+
+LETTERS = {
+    LayerKind.FULL: "F",
+    LayerKind.WINDOW: "W",
+    LayerKind.CHUNK: "C",
+    LayerKind.STATE: "S",
+    LayerKind.BOTH: "B",
+    LayerKind.NONE: "-",
+}
+
+PATTERNS = [
+    ({"model_type": "llama"}, "FFFFFF"),
+    ({"model_type": "mistral", "sliding_window": 4096}, "WWWWWW"),
+    ({"model_type": "mistral", "sliding_window": None}, "FFFFFF"),
+    ({"model_type": "qwen2", "sliding_window": 131072}, "FFFFFF"),
+    ({"model_type": "qwen2", "sliding_window": 4096, "use_sliding_window": True, "max_window_layers": 4}, "FFFFWW"),
+    ({"model_type": "gemma2"}, "WFWFWF"),
+    ({"model_type": "gemma3_text"}, "WWWWWF"),
+    ({"model_type": "cohere2"}, "WWWFWW"),
+    ({"model_type": "exaone4", "sliding_window": 4096, "sliding_window_pattern": "LLLG"}, "WWWFWW"),
+    ({"model_type": "gpt_oss"}, "WFWFWF"),
+    ({"model_type": "gpt_oss", "layer_types": ["full_attention", "sliding_attention"] * 3}, "FWFWFW"),
+    ({"model_type": "llama4_text"}, "CCCFCC"),
+    ({"model_type": "qwen3_next"}, "SSSFSS"),
+    ({"model_type": "jamba", "attn_layer_period": 3, "attn_layer_offset": 1}, "SFSSFS"),
+    ({"model_type": "bamba", "attn_layer_indices": [2]}, "SSFSSS"),
+    ({"model_type": "lfm2", "full_attn_idxs": [1, 4]}, "SFSSFS"),
+    ({"model_type": "nemotron_h", "hybrid_override_pattern": "M-M*-M"}, "S-SF-S"),
+    ({"model_type": "kimi_linear", "linear_attn_config": {"full_attn_layers": [4]}}, "SSSFSS"),
+    ({"model_type": "minimax", "attn_type_list": [0, 0, 1, 0, 0, 1]}, "SSFSSF"),
+    ({"model_type": "falcon_h1"}, "BBBBBB"),
+    ({"model_type": "mamba2"}, "SSSSSS"),
+    ({"model_type": "zamba2", "layers_block_type": ["mamba", "hybrid"] * 3}, "SBSBSB"),
+]
+
+
+@pytest.mark.parametrize(("config", "letters"), PATTERNS, ids=[str(config) for config, _ in PATTERNS])
+def test_layer_pattern(config: dict[str, Any], letters: str):
+    kinds, unknown = layer_kinds(text_section(config), 6)
+    assert "".join(LETTERS[kind] for kind in kinds) == letters
+    assert unknown == ()
+
+
+def test_a_layer_type_that_is_not_known_counts_as_full_attention_and_is_named():
+    facts = model_facts(a_config(layer_types=["full_attention", "quantum_attention"] * 2))
+    assert all(isinstance(layer[0], AttentionCache) for layer in facts.caches)
+    assert facts.unknown == ("layer type 'quantum_attention', counted as full attention",)
+
+
+def test_the_section_of_a_multimodal_file_is_found_and_its_defaults_filled_in():
+    config = {
+        "architectures": ["Gemma3ForConditionalGeneration"],
+        "model_type": "gemma3",
+        "torch_dtype": "bfloat16",
+        "text_config": {"model_type": "gemma3_text", "hidden_size": 2560, "num_hidden_layers": 34},
+        "vision_config": {"hidden_size": 1152, "num_hidden_layers": 27, "intermediate_size": 4304},
+    }
+    facts = model_facts(config)
+    assert (facts.vocabulary, facts.attention_heads, facts.multimodal) == (262_208, 8, True)
+    assert facts.caches[0] == (AttentionCache(4, 256, 256, window=4096),)
+    assert facts.weights.head_bytes == 0
+    assert facts.weights.tower_bytes > 0
+
+
+def test_latent_attention_keeps_one_vector():
+    facts = model_facts(a_config(model_type="deepseek_v3", num_key_value_heads=8, index_head_dim=128))
+    assert facts.latent
+    assert facts.caches[0] == (LatentCache(576, 128),)
+
+
+def test_shared_caches_are_counted_once():
+    facts = model_facts(a_config(model_type="gemma3n_text", num_kv_shared_layers=2))
+    assert [len(layer) for layer in facts.caches] == [1, 1, 0, 0]
+
+
+def test_state_shapes_of_each_family():
+    def state(**keys: Any):
+        (cache,) = model_facts(a_config(**keys)).caches[0]
+        assert isinstance(cache, StateCache)
+        return cache
+
+    delta = state(model_type="qwen3_next", mamba_ssm_dtype="float32")
+    assert (delta.conv_channels, delta.state_elements, delta.state_type) == (8192, 32 * 128 * 128, "float32")
+    mamba2 = state(
+        model_type="bamba",
+        attn_layer_indices=[3],
+        mamba_n_heads=128,
+        mamba_d_head=64,
+        mamba_d_state=128,
+        mamba_n_groups=1,
+    )
+    assert (mamba2.conv_channels, mamba2.groups, mamba2.group_channels) == (8192, 1, 256)
+    assert mamba2.state_elements == 128 * 64 * 128
+    mamba1 = state(model_type="jamba", attn_layer_period=4, attn_layer_offset=3, mamba_d_state=16, mamba_expand=2)
+    assert (mamba1.conv_channels, mamba1.state_elements) == (512, 512 * 16)
+    short = state(model_type="lfm2", full_attn_idxs=[3], conv_L_cache=3)
+    assert (short.conv_channels, short.conv_kernel, short.state_elements) == (256, 3, 0)
+    kimi = {"full_attn_layers": [4], "num_heads": 4, "head_dim": 32, "short_conv_kernel_size": 4}
+    assert state(model_type="kimi_linear", linear_attn_config=kimi).state_elements == 4 * 32 * 32
+
+
+def test_a_hybrid_of_an_unknown_family_has_a_bounded_state():
+    facts = model_facts(a_config(layer_types=["mamba", "full_attention"] * 2))
+    assert any("fixed state" in line for line in facts.unknown)
+    assert isinstance(facts.caches[0][0], StateCache)
+
+
+@given(
+    keys=st.dictionaries(
+        st.sampled_from(
+            [
+                "num_hidden_layers",
+                "hidden_size",
+                "num_attention_heads",
+                "num_key_value_heads",
+                "vocab_size",
+                "model_type",
+            ]
+        ),
+        st.none(),
+    ),
+    weight_bytes=st.integers(0, 1 << 40),
+)
+def test_whatever_is_missing_nothing_is_counted_as_zero(keys: dict[str, Any], weight_bytes: int):
+    config = {key: value for key, value in a_config().items() if key not in keys}
+    facts = model_facts(config, weight_bytes=weight_bytes)
+    answer = estimate(facts, Settings(max_model_len=1024), Gpu(80 * GIB))
+    assert answer.kv_token_bytes > 0
+    assert answer.weights.bytes > 0
+    assert answer.activation.bytes > 0
+
+
+def test_an_empty_config_is_bounded_from_the_weights_alone():
+    facts = model_facts({}, weight_bytes=16 * GIB)
+    answer = estimate(facts, Settings(max_model_len=1024), Gpu(80 * GIB))
+    # A real model of this size keeps 131,072 bytes a token with GQA, 524,288 without.
+    assert answer.kv_token_bytes >= 524_288
+    assert answer.weights.bytes >= 16 * GIB
+    assert len(facts.unknown) >= 3
+
+
+def test_the_bound_is_above_what_the_whole_config_gives():
+    config = a_config()
+    known = model_facts(config)
+    del config["num_attention_heads"], config["num_key_value_heads"]
+    bounded = model_facts(config)
+    settings, gpu = Settings(max_model_len=1024), Gpu(80 * GIB)
+    assert estimate(bounded, settings, gpu).kv_token_bytes >= estimate(known, settings, gpu).kv_token_bytes
+    assert bounded.unknown
+
+
+def test_an_unknown_quantization_is_a_bound():
+    facts = model_facts(a_config(quantization_config={"quant_method": "esoteric"}))
+    assert facts.weights.source is Source.BOUND
+    assert facts.weights.bytes == model_facts(a_config()).weights.bytes
+
+
+@pytest.mark.parametrize(
+    ("quantization", "ratio"),
+    [
+        ({"quant_method": "gptq", "bits": 4, "group_size": 128}, 0.52 / 2),
+        ({"quant_method": "awq", "bits": 4, "group_size": 128}, 0.52 / 2),
+        ({"quant_method": "fp8"}, 0.5),
+        ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, 0.5625 / 2),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, 0.5625 / 2),
+        ({"quant_method": "compressed-tensors", "config_groups": {"g": {"weights": {"num_bits": 8}}}}, 0.5),
+    ],
+)
+def test_quantized_layers_shrink_and_embeddings_do_not(quantization: dict[str, Any], ratio: float):
+    plain, quantized = model_facts(a_config()), model_facts(a_config(quantization_config=quantization))
+    assert quantized.weights.embedding_bytes == plain.weights.embedding_bytes
+    shrunk = sum(layer.bytes for layer in quantized.weights.layers) / sum(layer.bytes for layer in plain.weights.layers)
+    assert shrunk == pytest.approx(ratio, rel=0.02)
