@@ -49,6 +49,7 @@ def _run(parsed: argparse.Namespace) -> None:
         engine_address=parsed.engine_address,
         engine_ports=parsed.engine_ports,
         labels=dict(parsed.label),
+        launcher=parsed.launcher,
     )
     running = RunSettings(parsed.coordinator, parsed.metrics, parsed.ready_file)
     run_until_stopped(lambda: run(settings, running))
@@ -60,7 +61,11 @@ def _stop_engines(parsed: argparse.Namespace) -> None:
 
     state = StateFolder(parsed.state_dir)
     settings = AgentSettings(
-        state, engines_dir=state.root, host_name=socket.gethostname(), stop_grace_seconds=parsed.grace
+        state,
+        engines_dir=state.root,
+        host_name=socket.gethostname(),
+        launcher=parsed.launcher,
+        stop_grace_seconds=parsed.grace,
     )
     asyncio.run(stop_engines(settings))
 
@@ -77,6 +82,12 @@ def _parser() -> argparse.ArgumentParser:
     stop = commands.add_parser("stop-engines", help="stop every engine that an agent on this state folder started")
     for command in (run, stop):
         command.add_argument("--state-dir", type=_folder, required=True, help="the agent's own folder")
+        command.add_argument(
+            "--launcher",
+            default="process",
+            choices=("process", "systemd"),
+            help="what starts engines: this process, or systemd's studio-engine@.service (default: %(default)s)",
+        )
         command.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     run.add_argument("--coordinator", type=_address, required=True, metavar="HOST:PORT")
     run.add_argument("--engines-dir", type=_folder, required=True, help="where engine environments are installed")

@@ -18,7 +18,7 @@ from studio_agent.event_queue import EventQueue
 from studio_agent.gpu.sampler import GpuSampler
 from studio_agent.host_figures import host_facts
 from studio_agent.latest import Latest
-from studio_agent.launch import EngineCgroups, ProcessLauncher
+from studio_agent.launch import EngineCgroups, Launcher, ProcessLauncher, SystemdLauncher
 from studio_agent.ledger import Ledger
 from studio_agent.link import Link
 from studio_agent.probe import Prober
@@ -100,12 +100,18 @@ async def _equipped(settings: AgentSettings) -> AsyncIterator[Equipment]:
         yield Equipment(
             settings=settings,
             ledger=ledger,
-            launcher=ProcessLauncher(host_id, EngineCgroups.prepare(host_id)),
+            launcher=_launcher(settings, host_id),
             prober=prober,
             events=EventLog(EventQueue(settings.state.events), settings.host_name, lambda: changes.set(None)),
             boot_id=boot_id(),
             changes=changes,
         )
+
+
+def _launcher(settings: AgentSettings, host_id: str) -> Launcher:
+    if settings.launcher == "systemd":
+        return SystemdLauncher.prepare(host_id, settings.state.cache)
+    return ProcessLauncher(host_id, EngineCgroups.prepare(host_id))
 
 
 class _owned:  # noqa: N801 - reads as what it is: with _owned(folder)

@@ -4,11 +4,15 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from studio_runtime.process import write_atomically
 from studio_runtime.settings import Address
 
 from studio_agent.plan.restarts import RestartPolicy
+
+# What starts engines: this agent itself, or systemd as another user.
+LauncherName = Literal["process", "systemd"]
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,7 @@ class AgentSettings:
     engine_address: str = "127.0.0.1"
     engine_ports: PortRange = PortRange(20_000, 29_999)
     labels: Mapping[str, str] = field(default_factory=dict)
+    launcher: LauncherName = "process"
     # From SIGTERM to SIGKILL, whatever the assignment says; None: as it says.
     stop_grace_seconds: float | None = None
     start: StartLimits = StartLimits()

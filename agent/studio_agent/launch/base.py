@@ -42,7 +42,7 @@ class Launcher(Protocol):
     async def exited(self, engine: Engine) -> int | None:
         """Wait for the end of the engine's leader: its exit code (negative: a signal), None where it cannot be known."""
 
-    def terminate(self, engine: Engine) -> None:
+    async def terminate(self, engine: Engine) -> None:
         """Ask the engine's leader to stop (SIGTERM)."""
 
     async def members(self, engine: Engine) -> list[ProcessIdentity]:

@@ -65,7 +65,7 @@ class ProcessLauncher:
         child = self._children.pop(identity, None)
         return None if child is None else child.wait()
 
-    def terminate(self, engine: Engine) -> None:
+    async def terminate(self, engine: Engine) -> None:
         """Ask the engine's leader to stop (SIGTERM)."""
         if (identity := self._identity(engine)) is not None:
             pidfd.send(identity, signal.SIGTERM)
@@ -106,6 +106,7 @@ class ProcessLauncher:
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:
+            cgroup.remove(engine.cgroup)
             raise LaunchError(f"cannot start {argv[0]}: {error}") from error
         finally:
             if log is not None:

@@ -23,6 +23,7 @@ from studio_agent.supervise.adoption import adopt
 from studio_agent.supervise.equipment import Equipment
 from studio_agent.supervise.observation import observe
 from studio_agent.supervise.replica import ReplicaSupervision
+from studio_agent.supervise.watchdog import Watchdog
 
 TICK_SECONDS = 1.0
 WRITE_AGAIN_SECONDS = 1.0
@@ -51,6 +52,7 @@ class Supervisor:
         self._supervised: dict[str, ReplicaSupervision] = {}
         self._ready = asyncio.Event()
         self._tick_seconds = TICK_SECONDS
+        self._watchdog = Watchdog()
         self.pulse = Latest(Pulse())
 
     async def run(self) -> None:
@@ -128,6 +130,7 @@ class Supervisor:
                 self._apply(group, action)
             passes += 1
             self.pulse.set(Pulse(passes, lag))
+            self._watchdog.beat(loop.time())
             self._measure(lag)
             if self._winding_down and self._is_wound_down():
                 return

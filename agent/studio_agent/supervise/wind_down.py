@@ -48,7 +48,7 @@ async def stop(equipment: Equipment, record: ReplicaRecord, engine: Engine) -> N
     """SIGTERM, and return when the leader has ended or its grace is over."""
     if not engine.pid:
         return
-    equipment.launcher.terminate(engine)
+    await equipment.launcher.terminate(engine)
     grace = equipment.settings.stop.grace_seconds
     if equipment.settings.stop_grace_seconds is not None:
         grace = equipment.settings.stop_grace_seconds

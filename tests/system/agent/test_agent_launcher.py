@@ -120,7 +120,7 @@ async def test_the_exit_code_is_known(launcher: ProcessLauncher, tmp_path: Path,
 
 async def test_sigterm_reaches_the_leader(launcher: ProcessLauncher, tmp_path: Path) -> None:
     engine = await started(launcher, tmp_path, SLEEPS)
-    launcher.terminate(engine)
+    await launcher.terminate(engine)
     assert await launcher.exited(engine) == -signal.SIGTERM
     await ended_whole(launcher, engine)
 
@@ -145,7 +145,7 @@ async def test_leftovers_are_found_after_their_leader_died(launcher: ProcessLaun
 
 async def test_what_ignores_sigterm_is_killed(launcher: ProcessLauncher, tmp_path: Path) -> None:
     engine = await started(launcher, tmp_path, IGNORES_SIGTERM)
-    launcher.terminate(engine)
+    await launcher.terminate(engine)
     assert launcher.is_running(engine)
     await ended_whole(launcher, engine)
 
@@ -161,7 +161,7 @@ async def test_a_pid_that_is_another_process_now_is_never_touched(launcher: Proc
             assert not launcher.is_running(engine)
             assert await launcher.exited(engine) is None
             assert await launcher.members(engine) == []
-            launcher.terminate(engine)
+            await launcher.terminate(engine)
             await launcher.kill(engine)
         assert stranger.poll() is None
     finally:
