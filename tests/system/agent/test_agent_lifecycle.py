@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 
 import aiohttp
 import pytest
@@ -89,20 +90,16 @@ async def test_exit_code_zero_is_a_failure_and_the_budget_outlives_the_agent(
     agent: AgentProcess, coordinator: FakeCoordinator
 ) -> None:
     coordinator.assign(a_demo_replica(exit_code=0, exit_after_seconds=0.0, load_seconds=60.0))
+    first = await coordinator.until_event("replica.failed")
+    assert "restart 1 of 3" in first.event.message
     await coordinator.until_replica("demo-1", lambda r: r.restarts == 1)
     await agent.kill()
     await agent.start()
-    given_up = await coordinator.until_replica("demo-1", lambda r: r.gave_up, timeout=60)
-    assert given_up.state == Replica.STATE_FAILED
-    assert given_up.failure.exit_code == 0
-    assert given_up.failure.retryable
-    assert given_up.restarts == 3
-    assert "given up after 3 restarts in 10 min" in given_up.state_reason
-
-    # Another generation starts afresh.
-    coordinator.assign(a_demo_replica(generation=2))
-    ready = await coordinator.until_state("demo-1", Replica.STATE_READY)
-    assert (ready.generation, ready.restarts, ready.gave_up) == (2, 0, False)
+    second = await coordinator.until(
+        lambda: next((e.event for e in coordinator.events.values() if "restart 2 of 3" in e.event.message), None)
+    )
+    assert second.attributes["exit_code"] in ("0", "")
+    assert coordinator.observed["demo-1"].failure.retryable
 
 
 @pytest.mark.usefixtures("agent")
@@ -116,6 +113,11 @@ async def test_what_no_retry_can_mend_is_given_up_at_once(coordinator: FakeCoord
     assert failed.failure.hint
     # One bad replica is no one else's trouble.
     await coordinator.until_state("good-1", Replica.STATE_READY)
+
+    # Only another generation is tried again, and it starts afresh.
+    coordinator.assign(a_demo_replica("broken-1", generation=2), a_demo_replica("good-1"))
+    mended = await coordinator.until_state("broken-1", Replica.STATE_READY)
+    assert (mended.generation, mended.restarts, mended.gave_up) == (2, 0, False)
 
 
 @pytest.mark.usefixtures("agent")
@@ -144,14 +146,20 @@ async def test_a_new_generation_replaces_the_engine(agent: AgentProcess, coordin
 
 @pytest.mark.usefixtures("agent")
 async def test_a_stranger_on_the_port_is_left_alone_and_costs_nothing(coordinator: FakeCoordinator) -> None:
-    """The engine says that its port is taken: another port is tried, and no restart is counted."""
-    coordinator.assign(a_demo_replica(load_seconds=1.0))
+    """It even answers as the engine would: its answers prove nothing, another port is tried, and no restart is counted."""
+    coordinator.assign(a_demo_replica(load_seconds=1.5))
     started = await coordinator.until_replica("demo-1", lambda r: bool(r.base_url))
-    server = await asyncio.start_server(lambda _, w: w.close(), "127.0.0.1", port_of(started))
-    async with server:
+    port = str(port_of(started))
+    stranger = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "studio_agent.demo_engine", "--model", "demo", "--port", port
+    )
+    try:
         ready = await coordinator.until_state("demo-1", Replica.STATE_READY)
         assert port_of(ready) != port_of(started)
         assert ready.restarts == 0
-        assert server.is_serving()
+        assert stranger.returncode is None
+    finally:
+        stranger.kill()
+        await stranger.wait()
     failed = await coordinator.until_event("replica.failed")
     assert failed.event.reason == "port_in_use"
