@@ -40,6 +40,7 @@ ENVIRONMENT = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MODE": "PRODUCTI
 PROVIDER_REFUSES_KEY = (401, 403)
 NOT_IMPLEMENTED = 501
 FIRST_ERROR_STATUS = 400
+FIRST_SERVER_ERROR = 500
 LAST_ERROR_STATUS = 599
 BAD_GATEWAY = 502
 
@@ -255,7 +256,10 @@ def _translated(error: Exception, arguments: dict[str, Any], exchange: Exchange)
     if not isinstance(status, int) or not FIRST_ERROR_STATUS <= status <= LAST_ERROR_STATUS:
         log.error("provider_lane_failed", request=exchange.id, exc_info=error)
         return internal_error(exchange.id)
-    log.warning("provider_refused", request=exchange.id, status=status, error=type(error).__name__)
+    text = str(getattr(error, "message", error))
+    for own in (arguments.get("api_key"), arguments.get("api_base")):
+        text = text.replace(own, "…") if own else text
+    log.warning("provider_refused", request=exchange.id, status=status, kind=type(error).__name__, reason=text[:1000])
     if status in PROVIDER_REFUSES_KEY:
         return ApiError(
             BAD_GATEWAY,
@@ -264,17 +268,15 @@ def _translated(error: Exception, arguments: dict[str, Any], exchange: Exchange)
             kind=SERVER,
             finish="upstream_error",
         )
-    text = str(getattr(error, "message", error))
-    if key := arguments.get("api_key"):
-        text = text.replace(key, "…")
-    if base := arguments.get("api_base"):
-        text = text.replace(base, "…")
+    if status >= FIRST_SERVER_ERROR:
+        # What LiteLLM says of these is about itself as often as about the provider.
+        message = f"The provider of this model failed with status {status}."
+        return ApiError(status, "provider_error", message, kind=SERVER, finish="upstream_error")
     code = getattr(error, "code", None)
     return ApiError(
         status,
         code if isinstance(code, str) else "provider_error",
         SECRET.sub(r"\1…", text)[:1000],
-        kind=SERVER if status >= 500 else "invalid_request_error",  # noqa: PLR2004 - where server errors begin
         finish="upstream_error",
     )
 

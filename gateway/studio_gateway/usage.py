@@ -27,11 +27,19 @@ class Usage:
 
     def take(self, usage: dict[str, Any]) -> None:
         """Read one ``usage`` object; names that it does not have keep their count."""
-        self.prompt = _count(usage, "prompt_tokens", "input_tokens", default=self.prompt)
-        self.completion = _count(usage, "completion_tokens", "output_tokens", default=self.completion)
+        prompt = _count(usage, "prompt_tokens", "input_tokens")
+        cached = _count(usage, "cache_read_input_tokens")
+        if cached is not None:
+            # Anthropic counts what the cache had beside the rest of the prompt, not within it.
+            beside = cached + (_count(usage, "cache_creation_input_tokens") or 0)
+            prompt = prompt if prompt is None else prompt + beside
         details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
-        cached = _count(usage, "cache_read_input_tokens", default=self.cached)
-        self.cached = _count(details, "cached_tokens", default=cached) if isinstance(details, dict) else cached
+        if isinstance(details, dict):
+            cached = _count(details, "cached_tokens")
+        completion = _count(usage, "completion_tokens", "output_tokens")
+        self.prompt = self.prompt if prompt is None else prompt
+        self.cached = self.cached if cached is None else cached
+        self.completion = self.completion if completion is None else completion
 
     def take_document(self, document: Any) -> None:
         """Read the ``usage`` of one answer or one event of a stream, wherever it stands."""
@@ -82,9 +90,10 @@ def finish_of(document: Any) -> str:
     return reason if isinstance(reason, str) else ""
 
 
-def _count(holder: dict[str, Any], *names: str, default: int) -> int:
+def _count(holder: dict[str, Any], *names: str) -> int | None:
+    """The first of ``names`` that holds a count; None where none does."""
     for name in names:
         value = holder.get(name)
         if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
             return value
-    return default
+    return None

@@ -141,9 +141,8 @@ class Upstream:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
-        for task, writer in list(self._connections.items()):
+        for writer in list(self._connections.values()):
             writer.transport.abort()
-            task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
 
     @property
