@@ -1,4 +1,4 @@
-"""Following a deployment until it has settled: asked twice a second, through short absences of the coordinator."""
+"""Following a deployment until it has settled: asked a few times a second, through short absences of the coordinator."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ from studio_cli.coordinator import Coordinator
 from studio_cli.report import Report
 from studio_cli.views.starting import Standing, Verdict, describe_ready, judge
 
-POLL_SECONDS = 0.5
+POLL_SECONDS = 0.25
 
 # Called with how far each replica is whenever that was asked.
 Show = Callable[[tuple[str, ...]], None]

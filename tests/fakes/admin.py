@@ -1,7 +1,7 @@
 """A coordinator for tests of the CLI: a real gRPC server over a small fleet in memory.
 
 What it answers is simple and deterministic: a replica comes one step nearer to READY each time replicas are listed. ``refuse``
-makes a method fail, ``calls`` records what was asked with which metadata. As a program it stands in for the coordinator's process.
+makes a method fail, ``calls`` records what was asked with which metadata. As a program it stands in for a coordinator.
 """
 
 import argparse
@@ -383,11 +383,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--listen", required=True)
     parser.add_argument("--ready-file", type=Path, required=True)
+    parser.add_argument("--deaf", action="store_true", help="ignores SIGTERM")
     arguments = parser.parse_args()
     host = Host(id="h1", name="lab-1", state=Host.STATE_CONNECTED)
     host.facts.cpu_count, host.facts.memory_bytes = 16, 62 * 2**30
     stopped = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    signal.signal(signal.SIGTERM, lambda *_: None if arguments.deaf else stopped.set())
     with admin_server(Fleet(hosts=[host]), arguments.listen) as address:
         ready = {"pid": os.getpid(), "address": address, "metrics": "127.0.0.1:1"}
         partial = arguments.ready_file.with_suffix(".part")

@@ -1,6 +1,6 @@
 """A stand-in for a role's process: says that it is ready, lists models as a gateway would, ends when told to, or misbehaves.
 
-role.py --ready-file F [--http PORT] [--models demo] [--die-after N] [--deaf] [--say TEXT]
+role.py --ready-file F [--http PORT] [--models demo] [--die-at-once CODE] [--never-ready] [--deaf] [--say TEXT]
 """
 
 import argparse
@@ -36,6 +36,7 @@ def main() -> int:
     parser.add_argument("--models", default="demo")
     parser.add_argument("--die-at-once", type=int, help="exit code")
     parser.add_argument("--deaf", action="store_true", help="ignores SIGTERM")
+    parser.add_argument("--never-ready", action="store_true")
     parser.add_argument("--say", default="")
     arguments = parser.parse_args()
     if arguments.say:
@@ -47,6 +48,8 @@ def main() -> int:
     if arguments.http:
         server = HTTPServer(("127.0.0.1", arguments.http), listing(arguments.models.split(",")))
         Thread(target=server.serve_forever, daemon=True).start()
+    while arguments.never_ready and not stopped.is_set():
+        time.sleep(0.02)
     partial = arguments.ready_file.with_suffix(f".{os.getpid()}")
     partial.write_text(json.dumps({"pid": os.getpid(), "metrics": "127.0.0.1:9"}), encoding="utf-8")
     partial.replace(arguments.ready_file)

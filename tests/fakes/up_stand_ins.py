@@ -9,9 +9,9 @@ from pathlib import Path
 
 from rich.console import Console
 from studio_cli.errors import exit_code, explain
+from studio_cli.report import Report
 from studio_cli.up.bring_up import up
 from studio_cli.up.options import UpOptions
-from studio_cli.up.report import Report
 from studio_cli.up.roles import Role, roles_of
 from studio_runtime.errors import StudioError
 from studio_runtime.process import run_until_stopped

@@ -1,4 +1,7 @@
-"""What a killed supervisor left: the kernel has told its roles to stop; they are waited for, and in the end made to."""
+"""What a killed supervisor left: the kernel has told its roles to stop; they are told again, waited for, and in the end made to.
+
+To be told twice harms none of them.
+"""
 
 import signal
 
@@ -23,10 +26,10 @@ async def end_leftovers(home: Home, report: Report) -> list[str]:
         with report.step("leftovers") as step:
             step.update(f"waiting for {', '.join(left)} of an earlier `studio up`")
             for number in (signal.SIGTERM, signal.SIGKILL):
-                remaining = await until_gone(left.values(), PATIENCE_SECONDS)
-                for identity in remaining:
+                for identity in left.values():
                     send(identity, number)
-            await until_gone(left.values(), PATIENCE_SECONDS)
+                if not await until_gone(left.values(), PATIENCE_SECONDS):
+                    break
             step.done(f"{', '.join(left)} of an earlier `studio up` ended")
     roster.clear()
     return list(left)
