@@ -117,28 +117,45 @@ async def watch_live(fetch: Fetch, output: Format) -> None:
 
 async def watch_lines(fetch: Fetch, output: Format) -> None:
     """Write each row, or each item as one line of JSON or one document of YAML, when it is new or has changed."""
-    known: dict[str, str] = {}
-    head = ""
+    known: dict[str, object] = {}
+    headed = output.is_data
     while True:
         try:
             answer = await fetch()
         except UnavailableError as error:
             sys.stderr.write(f"{error.message}\n")
         else:
-            if output.is_data:
-                fresh = {str(place): data_line(item, output) for place, item in enumerate(answer.items)}
-            else:
-                first, *rows = (line.plain for line in lay_out(answer.table, wide=output is Format.WIDE))
-                fresh = {row.key: line for row, line in zip(answer.table.rows, rows, strict=True)}
-                if first != head and rows:
-                    sys.stdout.write(first + "\n")
-                    head = first
-            for key, line in fresh.items():
-                if known.get(key) != line:
-                    sys.stdout.write(line + "\n")
+            head, *lines = rows_of(answer, output)
+            if lines and not headed:
+                sys.stdout.write(head.text + "\n")
+                headed = True
+            for line in lines:
+                if known.get(line.key) != line.substance:
+                    sys.stdout.write(line.text + "\n")
             sys.stdout.flush()
-            known = fresh
+            known = {line.key: line.substance for line in lines}
         await asyncio.sleep(WATCH_SECONDS)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line to write when the ``substance`` of what ``key`` names has changed."""
+
+    key: str
+    text: str
+    substance: object
+
+
+def rows_of(answer: Answer, output: Format) -> list[Line]:
+    """The head, then a line for each row or item."""
+    if output.is_data:
+        texts = [data_line(item, output) for item in answer.items]
+        return [Line("", "", ""), *(Line(str(place), text, text) for place, text in enumerate(texts))]
+    head, *rows = (line.plain for line in lay_out(answer.table, wide=output is Format.WIDE))
+    lines = [
+        Line(row.key, text, answer.table.substance(row)) for row, text in zip(answer.table.rows, rows, strict=True)
+    ]
+    return [Line("", head, ""), *lines]
 
 
 def data_line(item: Message, output: Format) -> str:

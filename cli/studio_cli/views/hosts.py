@@ -13,7 +13,7 @@ from studio_cli.views.table import Column, Row, Table
 COLUMNS = (
     Column("NAME"),
     Column("STATE"),
-    Column("SEEN"),
+    Column("SEEN", ticking=True),
     Column("GPUS"),
     Column("CPU", right=True),
     Column("MEMORY"),

@@ -13,8 +13,8 @@ COLUMNS = (
     Column("NAME"),
     Column("STATE"),
     Column("MODELS"),
-    Column("AGE"),
-    Column("EXPIRES"),
+    Column("AGE", ticking=True),
+    Column("EXPIRES", ticking=True),
     Column("TENANT", wide=True),
 )
 

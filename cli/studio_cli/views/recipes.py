@@ -14,7 +14,7 @@ COLUMNS = (
     Column("ENGINE"),
     Column("MODEL"),
     Column("GPUS"),
-    Column("AGE"),
+    Column("AGE", ticking=True),
     Column("BY", wide=True),
     Column("DIGEST", wide=True),
 )

@@ -21,7 +21,7 @@ COLUMNS = (
     Column("HOST"),
     Column("GPUS"),
     Column("STATE"),
-    Column("SINCE"),
+    Column("SINCE", ticking=True),
     Column("RUN/WAIT"),
     Column("KV", right=True),
     Column("TOK/S", right=True),

@@ -15,11 +15,12 @@ Cell = str | Text
 
 @dataclass(frozen=True)
 class Column:
-    """A column; a ``wide`` one is shown only where wide output was asked for."""
+    """A column; a ``wide`` one is shown only where wide output was asked for, a ``ticking`` one changes by the time alone."""
 
     title: str
     wide: bool = False
     right: bool = False
+    ticking: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,11 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     empty: str
+
+    def substance(self, row: Row) -> tuple[str, ...]:
+        """What a row says apart from the time that passes."""
+        told = [str(cell) for column, cell in zip(self.columns, row.cells, strict=False) if not column.ticking]
+        return (*told, str(row.note))
 
 
 def lay_out(table: Table, *, wide: bool) -> list[Text]:

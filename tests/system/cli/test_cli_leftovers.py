@@ -13,15 +13,21 @@ DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); prin
 MEEK = "import time; print('up', flush=True); time.sleep(600)"
 
 
+def started(code: str) -> subprocess.Popen[bytes]:
+    """A process that runs ``code``, which has said that it is up."""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"up\n"
+    return process
+
+
 async def test_leftovers_are_told_to_stop_and_killed_where_they_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(leftovers, "PATIENCE_SECONDS", 0.5)
     home = Home(tmp_path)
-    processes = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for code in (DEAF, MEEK)]
+    processes = [started(DEAF), started(MEEK)]
     try:
         identities = []
         for process in processes:
-            assert process.stdout is not None
-            assert process.stdout.readline() == b"up\n"
             identity = ProcessIdentity.of(process.pid)
             assert identity is not None
             identities.append(identity)
@@ -37,7 +43,7 @@ async def test_leftovers_are_told_to_stop_and_killed_where_they_do_not(tmp_path:
 
 async def test_a_stranger_with_a_known_pid_is_let_alone(tmp_path: Path):
     home = Home(tmp_path)
-    with subprocess.Popen([sys.executable, "-c", MEEK], stdout=subprocess.PIPE) as process:
+    with started(MEEK) as process:
         identity = ProcessIdentity.of(process.pid)
         assert identity is not None
         roster_of(home).write({"agent": ProcessIdentity(process.pid, identity.start_ticks - 1)})
