@@ -7,5 +7,19 @@
 3. ``scale``      how many replicas each deployment lacks or has too many; ``place`` finds room (``feasible`` → ``rank``)
 4. ``routes`` and ``assignments``  the route table and each host's document that follow
 
+Placement, in the stages feasible → rank → place (docs/scheduling.md):
+
+================ ==================================================================================================
+wish             what one replica asks for; `engine_minimums`: the oldest GPU and driver of each engine, as data
+gpus, occupancy  a host's devices, and who holds what of them: our replicas, and strangers as measured
+feasible         whether a host as a whole takes the replica; `pick`, `topology`: which of its GPUs, and how good that is
+rank             which host is best
+fleet            all hosts, indexed: the best host at the cost of the kinds of hosts, not of their number
+place            one answer: placed, waiting for others to leave, or refused
+preempt, across  victims of lower priority; several hosts for one replica
+why_not          the reason of every host, alike ones together (`names`), and `would_fit`: what to change
+order            which deployment chooses first
+================ ==================================================================================================
+
 Nothing here reads a clock, a database or a socket: time and identifiers are arguments. ``memory`` estimates what a model needs.
 """

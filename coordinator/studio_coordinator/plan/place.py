@@ -1,15 +1,27 @@
-"""Stage 3 of placement: choose the host and its GPUs. "Why not" is an answer for every host."""
+"""Placement of one replica: feasible → rank → place. The same input gives the same answer, and nothing is changed.
 
-from collections import defaultdict
-from collections.abc import Sequence
+::
+
+    room on one host now ─▶ Placed
+    too large for any one host, room on several ─▶ Placed with `more_hosts`
+    room once replicas that retire are gone ─▶ Awaiting, without victims
+    room once less important replicas are gone ─▶ Awaiting, with victims
+    else ─▶ Unplaced, with the reason of every host
+"""
+
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from studio.v1.deployment_pb2 import Deployment
 from studio.v1.host_pb2 import Host
-from studio.v1.recipe_pb2 import Recipe
 
-from studio_coordinator.plan.feasible import Books, fitting_gpus, gpu_need, why_not
-from studio_coordinator.plan.rank import rank
+from studio_coordinator.plan.across import across
+from studio_coordinator.plan.fleet import Fit, Fleet
+from studio_coordinator.plan.names import listed
+from studio_coordinator.plan.occupancy import Held
+from studio_coordinator.plan.preempt import MINIMUM_RESIDENCY_SECONDS, Preemption, propose
+from studio_coordinator.plan.why_not import WhyNot, wants, why_not
+from studio_coordinator.plan.wish import Wish
+from studio_coordinator.plan.would_fit import would_fit
 
 
 @dataclass(frozen=True)
@@ -19,40 +31,82 @@ class Placed:
     host: Host
     gpu_uuids: tuple[str, ...]
     reason: str
+    # The other hosts of a replica over several, each with as many GPUs.
+    more_hosts: tuple[tuple[Host, tuple[str, ...]], ...] = ()
+
+
+@dataclass(frozen=True)
+class Awaiting:
+    """There is room on the host once ``leaving`` are gone. It is kept for this replica meanwhile."""
+
+    host: Host
+    gpu_uuids: tuple[str, ...]
+    leaving: tuple[str, ...]
+    # Those that have to be told to leave.
+    preemption: Preemption | None = None
+
+    @property
+    def victims(self) -> tuple[Held, ...]:
+        """Replicas to retire for it."""
+        return self.preemption.victims if self.preemption is not None else ()
+
+    @property
+    def reason(self) -> str:
+        """What it waits for."""
+        return f"waits for {listed(self.leaving)} to leave {self.host.name}"
 
 
 @dataclass(frozen=True)
 class Unplaced:
-    """No host fits; the sentence names every host and its reason, alike ones together."""
+    """No host fits."""
 
-    reason: str
+    why: WhyNot
 
-
-def place(deployment: Deployment, recipe: Recipe, hosts: Sequence[Host], books: Books) -> Placed | Unplaced:
-    """Find room for one replica. The same input gives the same answer; ``books`` is not changed."""
-    need = gpu_need(recipe)
-    refusals = {host.name: why_not(host, deployment, need, books) for host in hosts}
-    fitting = [host for host in hosts if not refusals[host.name]]
-    if not fitting:
-        return Unplaced(explain(refusals))
-    best = min(fitting, key=lambda host: (rank(host, deployment, need, books), host.name))
-    # On a shared GPU the fullest that still fits is taken, so that whole GPUs stay whole.
-    gpus = sorted(fitting_gpus(best, deployment, need, books), key=lambda gpu: -books.taken[gpu.uuid])[: need.count]
-    return Placed(best, tuple(gpu.uuid for gpu in gpus), f"{len(fitting)} of {len(hosts)} hosts fit")
+    @property
+    def reason(self) -> str:
+        """One sentence that names every host and its reason, alike ones together."""
+        return str(self.why)
 
 
-def explain(refusals: dict[str, str]) -> str:
-    """One sentence for the refusals of all hosts."""
-    if not refusals:
-        return "no host has joined yet: start an agent"
-    alike: dict[str, list[str]] = defaultdict(list)
-    for name, reason in sorted(refusals.items()):
-        alike[reason].append(name)
-    groups = sorted(alike.items(), key=lambda item: (-len(item[1]), item[1]))
-    parts = [f"{_names(names)}: {reason}" for reason, names in groups]
-    return "no host fits: " + "; ".join(parts)
+def place(
+    fleet: Fleet, wish: Wish, residency_seconds: float = MINIMUM_RESIDENCY_SECONDS
+) -> Placed | Awaiting | Unplaced:
+    """Find room for one replica."""
+    best = fleet.best(wish)
+    if best is not None:
+        return Placed(best.view.host, best.gpu_uuids, _praise(best, wish, fleet))
+    parts = across(fleet, wish)
+    if parts:
+        (first, *others) = parts
+        reason = f"{wish.gpus.count} GPUs are on no single host: {len(parts)} hosts with {len(first.gpu_uuids)} each"
+        return Placed(first.view.host, first.gpu_uuids, reason, tuple((p.view.host, p.gpu_uuids) for p in others))
+    free_soon = _first(fleet.fit(view.without(set(view.leaving)), wish) for view in fleet.with_leaving)
+    if free_soon is not None:
+        host = free_soon.view.host
+        leaving = next(view.leaving for view in fleet.with_leaving if view.host.id == host.id)
+        return Awaiting(host, free_soon.gpu_uuids, tuple(sorted(leaving)))
+    preemption = propose(fleet, wish, residency_seconds)
+    if preemption is not None:
+        fit = preemption.fit
+        victims = tuple(sorted(held.id for held in preemption.victims))
+        return Awaiting(fit.view.host, fit.gpu_uuids, victims, preemption)
+    return Unplaced(WhyNot(wants(wish.gpus), tuple(why_not(fleet, wish)), would_fit(fleet, wish)))
 
 
-def _names(names: list[str]) -> str:
-    shown = 4
-    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
+def _first(fits: Iterable[Fit | None]) -> Fit | None:
+    return min((fit for fit in fits if fit is not None), key=lambda fit: fit.order, default=None)
+
+
+def _praise(best: Fit, wish: Wish, fleet: Fleet) -> str:
+    """Why this host, in a few words."""
+    count = wish.gpus.count
+    if count == 0:
+        return "it needs no GPU"
+    reasons = [f"{count} of its {len(best.view.devices)} GPUs {'has' if count == 1 else 'have'} room"]
+    if count > 1:
+        reasons.append(
+            ("in one NVLink domain", "on one NUMA node", "not all linked to each other")[best.chosen.distance]
+        )
+    if best.view.ordinal in fleet.weights.get(wish.weights, ()):
+        reasons.append("its weights are there")
+    return ", ".join(reasons)

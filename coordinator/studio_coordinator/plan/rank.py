@@ -1,21 +1,32 @@
-"""Stage 2 of placement: which of the feasible hosts is best. Lower is better; the host's name breaks every tie."""
+"""Stage 2 of placement: which of the feasible hosts is best. Lower is better; the host's name breaks every tie.
 
-from studio.v1.deployment_pb2 import Deployment
-from studio.v1.host_pb2 import Host
+In order of weight:
 
-from studio_coordinator.plan.feasible import Books, GpuNeed
+1. ``spread: host`` (the default): a host without a replica of this deployment
+2. the GPUs of a replica close to each other: one NVLink domain, one NUMA node
+3. the smallest GPUs that do; the largest where the need is unknown
+4. the weights already there
+5. a shared GPU that is already shared, then the host with the fewest free GPUs left, then the fullest shared GPU: whole hosts
+   stay free for who needs them whole
+6. ``spread: pack``: a host that already has this deployment
+
+A replica without GPUs goes where no GPUs are, and there where the fewest replicas are.
+"""
+
+from typing import TypeAlias
+
+from studio_coordinator.plan.pick import Pick
+from studio_coordinator.plan.wish import Wish
+
+Key: TypeAlias = tuple[float, ...]
 
 
-def rank(host: Host, deployment: Deployment, need: GpuNeed, books: Books) -> tuple[float, ...]:
-    """Sort key of ``host``.
+def rank(wish: Wish, chosen: Pick, *, same: int, weights_absent: bool, has_gpus: bool, replicas: int) -> Key:
+    """Sort key of a host on which ``chosen`` would be taken.
 
-    ``spread: host`` (the default): hosts with the fewest replicas of this deployment first, then with the fewest of any.
-    ``spread: pack``: the host that has least room left, so that whole hosts stay free.
+    ``same``: replicas of this deployment there; ``replicas``: of any.
     """
-    here = books.replicas[host.id]
-    same = len(here.get(deployment.name, ()))
-    total = sum(len(ids) for ids in here.values())
-    free = sum(1 - min(1.0, books.taken[gpu.uuid]) for gpu in host.gpus) - need.count * need.share
-    if deployment.spec.placement.spread == "pack":
-        return (free, -same, -total)
-    return (same, total, -free)
+    if wish.gpus.count == 0:
+        return (same * (not wish.pack), weights_absent, has_gpus, -same if wish.pack else replicas)
+    room = (chosen.distance, chosen.waste, weights_absent, chosen.opened, chosen.free_after, chosen.left)
+    return (*room, -same) if wish.pack else (same, *room)

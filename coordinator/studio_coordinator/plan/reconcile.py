@@ -13,9 +13,10 @@ from studio.v1.host_pb2 import Host
 from studio.v1.replica_pb2 import Replica
 
 from studio_coordinator.plan.assignments import desired_assignments
-from studio_coordinator.plan.feasible import Books
+from studio_coordinator.plan.fleet import Fleet
 from studio_coordinator.plan.hosts import judge_hosts
 from studio_coordinator.plan.lifecycle import fold, is_gone, routed_replicas
+from studio_coordinator.plan.order import in_order
 from studio_coordinator.plan.routes import desired_table
 from studio_coordinator.plan.scale import Scaler
 from studio_coordinator.plan.snapshot import HostChange, Plan, Snapshot
@@ -34,10 +35,16 @@ def plan(snapshot: Snapshot) -> Plan:
         _observe(snapshot, sheet, replica, hosts.get(replica.host_id))
 
     deployments = {deployment.name: deployment for deployment in snapshot.deployments}
-    books = Books.of(list(sheet.rows.values()), snapshot.recipes)
-    scaler = Scaler(sheet, list(hosts.values()), snapshot.recipes, books)
-    # Higher priority chooses first; the name makes the order of equals the same every time.
-    for deployment in sorted(snapshot.deployments, key=lambda item: (-item.spec.priority, item.name)):
+    fleet = Fleet.of(
+        hosts.values(),
+        sheet.rows.values(),
+        snapshot.deployments,
+        snapshot.recipes,
+        snapshot.models_on_hosts,
+        snapshot.now,
+    )
+    scaler = Scaler(sheet, fleet, snapshot.recipes)
+    for deployment in in_order(snapshot.deployments, snapshot.recipes):
         scaler.scale(deployment)
     for row in sheet.rows.values():
         if row.deployment not in deployments and not row.retiring:

@@ -3,19 +3,23 @@
 A new revision comes up beside the old one (``rollout.surge``) and takes its place replica by replica as it serves. Where there is
 no room for both, the old one goes first only if ``rollout.drain_first_allowed`` says so. A new revision that fails leaves the
 old one serving. A lost replica is kept until another took its place: its host may bring it back, with its weights still warm.
+
+A replica that waits for others to leave keeps the room that they free: nothing less important slips in meanwhile.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from studio.v1.deployment_pb2 import Deployment
 from studio.v1.event_pb2 import Event
-from studio.v1.host_pb2 import Host
 from studio.v1.recipe_pb2 import Recipe
 from studio.v1.replica_pb2 import Replica
 
-from studio_coordinator.plan.feasible import Books, gpu_need
-from studio_coordinator.plan.place import Placed, place
+from studio_coordinator.plan.fleet import Fleet
+from studio_coordinator.plan.occupancy import Held
+from studio_coordinator.plan.place import Awaiting, Placed, Unplaced, place
+from studio_coordinator.plan.preempt import PRE_EMPTED
+from studio_coordinator.plan.wish import Wish, wish_of
 from studio_coordinator.plan.worksheet import Worksheet
 
 
@@ -29,12 +33,15 @@ def wanted_replicas(deployment: Deployment) -> int:
 
 @dataclass(frozen=True)
 class Scaler:
-    """Works on one deployment after another; ``books`` carries what earlier ones took."""
+    """Works on one deployment after another; ``fleet`` carries what earlier ones took."""
 
     sheet: Worksheet
-    hosts: Sequence[Host]
+    fleet: Fleet
     recipes: Mapping[tuple[str, int], Recipe]
-    books: Books
+    # Why a wish found no room, and at which version of the fleet: replicas of one deployment are alike.
+    refused: dict[Wish, tuple[int, Unplaced]] = field(default_factory=dict)
+    # Ids of replicas that have room as soon as others left.
+    awaiting: set[str] = field(default_factory=set)
 
     def scale(self, deployment: Deployment) -> None:
         """Bring one deployment's replicas to what it wants."""
@@ -43,18 +50,18 @@ class Scaler:
         if wanted == 0:
             reason = "its deployment was deleted" if deployment.state == Deployment.STATE_STOPPING else "it was stopped"
             for row in kept:
-                self.sheet.retire(row, reason)
+                self._retire(row, reason)
             return
         lost = [row for row in kept if row.state == Replica.STATE_LOST]
         present = [row for row in kept if row.state != Replica.STATE_LOST]
         new = [row for row in present if _is_target(row, deployment)]
         old = [row for row in present if not _is_target(row, deployment)]
         for row in least_useful(new)[: max(0, len(new) - wanted)]:
-            self.sheet.retire(row, f"{deployment.name} wants {wanted} replica{'s' if wanted != 1 else ''}")
+            self._retire(row, f"{deployment.name} wants {wanted} replica{'s' if wanted != 1 else ''}")
             new.remove(row)
         if sum(row.state == Replica.STATE_READY for row in present) >= wanted:
             for row in lost:
-                self.sheet.retire(row, "it was replaced while its host was lost")
+                self._retire(row, "it was replaced while its host was lost")
         self._retire_old(deployment, wanted, new, old)
         self._settle_waiting(deployment, new)
         self._add(deployment, wanted, new, old)
@@ -64,11 +71,11 @@ class Scaler:
         target = f"r{deployment.target_revision}"
         for row in [row for row in old if not row.engine_ready]:
             # It may hold the very GPUs that its successor needs.
-            self.sheet.retire(row, f"{target} takes its place, and it did not serve")
+            self._retire(row, f"{target} takes its place, and it did not serve")
             old.remove(row)
         ready = sum(row.state == Replica.STATE_READY for row in new)
         for row in least_useful(old)[: max(0, ready + len(old) - wanted)]:
-            self.sheet.retire(row, f"{target} took its place")
+            self._retire(row, f"{target} took its place")
             old.remove(row)
 
     def _settle_waiting(self, deployment: Deployment, new: Sequence[Replica]) -> None:
@@ -90,9 +97,10 @@ class Scaler:
             row = self._new_replica(deployment)
             new.append(row)
             self._settle(row, deployment)
-        if old and deployment.spec.rollout.drain_first_allowed and any(not row.host_id for row in new):
+        stuck = [row for row in new if not row.host_id and row.id not in self.awaiting]
+        if old and stuck and deployment.spec.rollout.drain_first_allowed:
             reason = f"there is no room for r{deployment.target_revision} beside it, and drain_first_allowed is set"
-            self.sheet.retire(least_useful(old)[0], reason)
+            self._retire(least_useful(old)[0], reason)
 
     def _new_replica(self, deployment: Deployment) -> Replica:
         taken = {*self.sheet.rows, *self.sheet.deleted}
@@ -116,16 +124,49 @@ class Scaler:
         recipe = self.recipes.get((row.recipe_name, row.recipe_revision))
         if recipe is None:
             return
-        found = place(deployment, recipe, self.hosts, self.books)
-        if isinstance(found, Placed):
+        wish = wish_of(deployment, recipe)
+        found = self._place(wish)
+        if isinstance(found, Placed) and not found.more_hosts:
             row.host_id, row.host_name = found.host.id, found.host.name
             row.gpu_uuids[:] = found.gpu_uuids
-            self.books.add(row, gpu_need(recipe).share)
+            self.fleet.add(_held(row, wish, found.gpu_uuids), found.host.id)
             self.sheet.move(row, Replica.STATE_PENDING, f"placed on {found.host.name}: {found.reason}")
             self.sheet.tell(row, "replica.placed", f"{row.id} goes to {found.host.name}: {found.reason}")
-        elif row.state_reason != found.reason:
-            row.state_reason = found.reason
-            self.sheet.tell(row, "replica.waiting", f"{row.id} waits: {found.reason}", Event.SEVERITY_WARNING)
+            return
+        if isinstance(found, Awaiting):
+            self._keep_room(row, wish, found)
+        reason = _why_it_waits(found)
+        if isinstance(found, Unplaced) and (cause := self._pre_empted_by(deployment)):
+            reason = f"{cause}; {reason}"
+        if row.state_reason != reason:
+            row.state_reason = reason
+            self.sheet.tell(row, "replica.waiting", f"{row.id} waits: {reason}", Event.SEVERITY_WARNING)
+
+    def _place(self, wish: Wish) -> Placed | Awaiting | Unplaced:
+        version, refusal = self.refused.get(wish, (-1, None))
+        if refusal is not None and version == self.fleet.version:
+            return refusal
+        found = place(self.fleet, wish)
+        if isinstance(found, Unplaced):
+            self.refused[wish] = (self.fleet.version, found)
+        return found
+
+    def _keep_room(self, row: Replica, wish: Wish, found: Awaiting) -> None:
+        """Retire who has to leave for ``row``, and let nobody else have their room."""
+        if found.preemption is not None:
+            for victim in found.victims:
+                self._retire(self.sheet.rows[victim.id], found.preemption.reason(wish, row.id, victim))
+        self.awaiting.add(row.id)
+        self.fleet.add(_held(row, wish, found.gpu_uuids), found.host.id)
+
+    def _retire(self, row: Replica, reason: str) -> None:
+        self.sheet.retire(row, reason)
+        self.fleet.leave(row.id)
+
+    def _pre_empted_by(self, deployment: Deployment) -> str:
+        """Why a replica of this deployment has to leave, if it is for a more important one."""
+        rows = (row for row in self.sheet.rows.values() if row.deployment == deployment.name and row.retiring)
+        return next((row.retiring_reason for row in rows if row.retiring_reason.startswith(PRE_EMPTED)), "")
 
 
 def least_useful(rows: Sequence[Replica]) -> list[Replica]:
@@ -135,3 +176,15 @@ def least_useful(rows: Sequence[Replica]) -> list[Replica]:
 
 def _is_target(row: Replica, deployment: Deployment) -> bool:
     return row.recipe_name == deployment.spec.recipe and row.recipe_revision == deployment.target_revision
+
+
+def _held(row: Replica, wish: Wish, gpu_uuids: Sequence[str]) -> Held:
+    """What a replica that does not run yet keeps from others."""
+    return Held(row.id, row.deployment, wish.priority, wish.gpus, gpu_uuids, wish.host_memory_bytes)
+
+
+def _why_it_waits(found: Placed | Awaiting | Unplaced) -> str:
+    if isinstance(found, Placed):
+        hosts = ", ".join([found.host.name, *(host.name for host, _ in found.more_hosts)])
+        return f"{found.reason} ({hosts}) have room, but a replica over several hosts is not supported yet"
+    return found.reason

@@ -1,6 +1,6 @@
 """What the plan looks at, and what it answers. Messages of the contract are treated as values: never changed in place."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -58,6 +58,8 @@ class Snapshot:
     # Trace context of the last change of each deployment.
     traceparents: Mapping[str, str] = field(default_factory=dict)
     timers: Timers = Timers()
+    # Host id to the names of the model weights there (`wish.weights_key`); unknown where a host is missing.
+    models_on_hosts: Mapping[str, Collection[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

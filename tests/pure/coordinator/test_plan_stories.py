@@ -77,7 +77,7 @@ def test_without_room_for_both_the_old_revision_stays_unless_the_operator_allows
     world.deploy("chat", revision=2)
     world.settle()
     assert world.states() == {"chat-1": "READY", "chat-2": "PENDING"}
-    assert "GPU 0 taken" in world.replicas["chat-2"].state_reason
+    assert "chat-1 holds 1" in world.replicas["chat-2"].state_reason
     world.deployments["chat"].spec.rollout.drain_first_allowed = True
     world.settle()
     assert world.states() == {"chat-2": "READY"}
@@ -160,8 +160,9 @@ def test_every_host_says_why_it_does_not_fit() -> None:
     world.deploy("second")
     world.step()
     assert world.replicas["second-1"].state_reason == (
-        "no host fits: h1: 0 of 1 wanted GPUs have room (GPU 0 taken); h2: cordoned; "
-        "h3: 0 of 1 wanted GPUs have room (GPU 0 quarantined: XID 79)"
+        "no host fits: wants 1 GPU; "
+        "1 host h1: 1 \N{MULTIPLICATION SIGN} NVIDIA H100 80GB HBM3, but first-1 holds 1 (priority 0 ≥ 0: not pre-empted); "
+        "1 host h2: cordoned; 1 host h3: its GPU is quarantined: XID 79"
     )
 
 
@@ -169,7 +170,9 @@ def test_alike_refusals_are_told_together() -> None:
     world = World(hosts=6, gpus=1)
     world.deploy("big", gpus=8)
     world.step()
-    assert world.replicas["big-1"].state_reason == "no host fits: h1, h2, h3, h4 and 2 more: 1 GPU, 8 wanted"
+    assert world.replicas["big-1"].state_reason == (
+        "no host fits: wants 8 GPUs on one host; 6 hosts h1..6: 1 GPU, 8 wanted; would fit: with 1 GPU on h1"
+    )
 
 
 def test_an_operator_can_have_what_gave_up_tried_anew() -> None:

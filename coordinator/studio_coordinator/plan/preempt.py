@@ -1,0 +1,113 @@
+"""Whom to send away when a more important replica finds no room: the cheapest victims, or none.
+
+Promises:
+
+1. only replicas of a lower priority go: the last route of an equal or higher priority never does
+2. none that has begun to serve less than `MINIMUM_RESIDENCY_SECONDS` ago
+3. what is served never gets less: the victims' priority times their GPUs is at most that of the replica that comes
+
+Among the hosts where that makes room, the victims with the lowest sum of priority times cost are chosen, then the fewest, then
+the host that ranks best. Cost is what must be loaded again: GPUs, twice for a replica that serves.
+
+Nothing is stopped here. The plan retires the victims, and places the replica when they are gone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from studio_coordinator.plan.fleet import Fit, Fleet
+from studio_coordinator.plan.occupancy import Held, HostView
+from studio_coordinator.plan.wish import Wish
+
+MINIMUM_RESIDENCY_SECONDS = 600.0
+# Up to so many candidates on a host every set of them is looked at; beyond it, sets are thinned out one by one.
+EXHAUSTIVE = 8
+
+PRE_EMPTED = "pre-empted by"
+
+Price = tuple[float, int]
+
+
+@dataclass(frozen=True)
+class Preemption:
+    """Replicas to retire, and where the room is once they are gone."""
+
+    fit: Fit
+    victims: tuple[Held, ...]
+
+    def reason(self, wish: Wish, who: str, victim: Held) -> str:
+        """Why ``victim`` goes, for its event."""
+        return f"{PRE_EMPTED} {who} (priority {wish.priority} over {victim.priority})"
+
+
+def propose(fleet: Fleet, wish: Wish, residency_seconds: float = MINIMUM_RESIDENCY_SECONDS) -> Preemption | None:
+    """The cheapest victims in the fleet; None when no one may go or it would not help."""
+    if wish.gpus.count == 0 or not fleet.priorities or min(fleet.priorities) >= wish.priority:
+        return None
+    floor = min(fleet.priorities)
+    best: tuple[Price, Fit, tuple[Held, ...]] | None = None
+    for view in fleet.views:
+        candidates = [held for held in view.replicas.values() if not spared(view, held, wish, residency_seconds)]
+        if view.closed or not candidates:
+            continue
+        for victims in _sets(fleet, view, wish, candidates, floor):
+            price = _price(victims, floor)
+            if best is not None and price > best[0]:
+                continue
+            fit = fleet.fit(view.without({*view.leaving, *(held.id for held in victims)}), wish)
+            if fit is not None and (best is None or (price, fit.order) < (best[0], best[1].order)):
+                best = (price, fit, victims)
+    return None if best is None else Preemption(best[1], best[2])
+
+
+def spared(view: HostView, held: Held, wish: Wish, residency_seconds: float = MINIMUM_RESIDENCY_SECONDS) -> str:
+    """Why a replica is not sent away for ``wish``; empty when it may go."""
+    if held.id in view.leaving:
+        return "leaves already"
+    if held.priority >= wish.priority:
+        return f"priority {held.priority} ≥ {wish.priority}: not pre-empted"
+    if held.serving and held.served_seconds < residency_seconds:
+        return f"priority {held.priority} < {wish.priority}, but it has served for less than {residency_seconds / 60:.0f} min"
+    if not held.gpu_uuids:
+        return "holds no GPU"
+    if _served((held,)) > wish.priority * wish.gpus.demand:
+        return (
+            f"priority {held.priority} < {wish.priority}, but its {len(held.gpu_uuids)} GPUs at that priority outweigh "
+            f"{wish.gpus.demand:g} at {wish.priority}"
+        )
+    return ""
+
+
+def _sets(
+    fleet: Fleet, view: HostView, wish: Wish, candidates: Sequence[Held], floor: int
+) -> Sequence[tuple[Held, ...]]:
+    """Sets of victims worth looking at, cheapest first."""
+    allowed = wish.priority * wish.gpus.demand
+    if len(candidates) <= EXHAUSTIVE:
+        sets = [
+            chosen
+            for size in range(1, len(candidates) + 1)
+            for chosen in combinations(candidates, size)
+            if _served(chosen) <= allowed
+        ]
+        return sorted(sets, key=lambda chosen: _price(chosen, floor))
+    chosen = list(candidates)
+    if fleet.fit(view.without({*view.leaving, *(held.id for held in chosen)}), wish) is None:
+        return ()
+    # Give back the dearest first, as long as there is still room.
+    for held in sorted(candidates, key=lambda held: (_price((held,), floor), held.id), reverse=True):
+        fewer = [other for other in chosen if other is not held]
+        if fleet.fit(view.without({*view.leaving, *(other.id for other in fewer)}), wish) is not None:
+            chosen = fewer
+    return (tuple(chosen),) if _served(chosen) <= allowed else ()
+
+
+def _served(victims: Sequence[Held]) -> float:
+    """Priority that is served: each GPU counts with the priority of who has it."""
+    return sum(held.priority * held.demand for held in victims)
+
+
+def _price(victims: Sequence[Held], floor: int) -> Price:
+    # Priorities count from the lowest in the fleet, so that even that one costs something.
+    return sum((held.priority - floor + 1) * held.demand * (2 if held.serving else 1) for held in victims), len(victims)
