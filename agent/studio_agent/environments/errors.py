@@ -11,6 +11,12 @@ class EnvironmentFailedError(StudioError):
         self.failure_reason = reason
 
 
+class InstallBrokenOffError(EnvironmentFailedError):
+    """An installation broke off for a reason that may pass: an index that does not answer, a process that was killed."""
+
+    retryable = True
+
+
 class ModelMissingError(StudioError):
     """The files of a model are not where the recipe says."""
 

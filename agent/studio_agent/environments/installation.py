@@ -20,7 +20,7 @@ from studio.v1.replica_pb2 import StartProgress
 from studio_runtime.process import write_atomically
 
 from studio_agent.environments import command
-from studio_agent.environments.errors import EnvironmentFailedError
+from studio_agent.environments.errors import EnvironmentFailedError, InstallBrokenOffError
 from studio_agent.environments.pins import GIB, InstallPlan
 from studio_agent.environments.pip_progress import PipProgress
 
@@ -49,17 +49,24 @@ async def ensure(plan: InstallPlan, engines_dir: Path, report: Report) -> Path:
     """
     folder = engines_dir / plan.folder_name
     what = f"{plan.engine} {plan.version}"
-    if whole(folder) is None:
+    if whole(folder) is not None:
+        return folder / plan.program
+    log = engines_dir / f"{plan.folder_name}.log"
+    try:
         await asyncio.to_thread(engines_dir.mkdir, parents=True, exist_ok=True)
         async with _lock(engines_dir / f".{plan.folder_name}.lock", what, report) as lock:
             # Another one may have installed it while this one waited.
             if whole(folder) is None:
-                log = engines_dir / f"{plan.folder_name}.log"
                 _check_disk(plan, engines_dir)
-                try:
-                    await _install(plan, folder, log, lock, report)
-                except command.CommandError as error:
-                    raise _explained(error, what, log) from error
+                await _install(plan, folder, log, lock, report)
+    except command.CommandError as error:
+        raise _explained(error, what, log) from error
+    except OSError as error:
+        raise EnvironmentFailedError(
+            "engines_dir",
+            f"{what} could not be installed: {error}",
+            f"The agent must be able to write in {engines_dir}.",
+        ) from error
     return folder / plan.program
 
 
@@ -135,7 +142,7 @@ def _explained(error: command.CommandError, what: str, log: Path) -> Environment
             f"{what} could not be installed: {said}",
             f"Check pip's package index on this host. Log: {log}",
         )
-    return EnvironmentFailedError(
+    return InstallBrokenOffError(
         "install_failed", f"{what} could not be installed: {said}", f"The whole story is in {log}"
     )
 

@@ -86,6 +86,23 @@ async def test_a_full_disk_is_said_before_anything_is_done(tmp_path: Path):
     assert not (tmp_path / "engines" / "mini-1.0").exists()
 
 
+async def test_an_engines_folder_that_cannot_be_written(tmp_path: Path):
+    (tmp_path / "engines").touch()
+    with pytest.raises(EnvironmentFailedError, match="could not be installed") as refused:
+        await ensure(a_plan(tmp_path), tmp_path / "engines", lambda _said: None)
+    assert (refused.value.failure_reason, refused.value.retryable) == ("engines_dir", False)
+
+
+async def test_an_installation_that_breaks_off_may_be_tried_again(tmp_path: Path):
+    make_wheel(tmp_path / "wheels")
+    # Without the other name, the check that the program runs fails.
+    plan = replace(a_plan(tmp_path / "wheels"), alias=None)
+    with pytest.raises(EnvironmentFailedError, match="No package metadata was found for other") as failed:
+        await ensure(plan, tmp_path / "engines", lambda _said: None)
+    assert (failed.value.failure_reason, failed.value.retryable) == ("install_failed", True)
+    assert installed(tmp_path / "engines") == []
+
+
 GRANDCHILD = "import subprocess, time; print(subprocess.Popen(['sleep', '60']).pid, flush=True); time.sleep(60)"
 
 
