@@ -16,9 +16,11 @@ from studio_agent.environments import installed
 from studio_agent.errors import StateFolderInUseError
 from studio_agent.event_queue import EventQueue
 from studio_agent.gpu.sampler import GpuSampler
+from studio_agent.gpu_watch import first_picture, known_health, watch_gpus
 from studio_agent.host_figures import host_facts
 from studio_agent.latest import Latest
 from studio_agent.launch import EngineCgroups, Launcher, ProcessLauncher, SystemdLauncher
+from studio_agent.launch.owner import replica_of
 from studio_agent.ledger import Ledger
 from studio_agent.link import Link
 from studio_agent.probe import Prober
@@ -58,8 +60,15 @@ async def _run_equipped(equipment: Equipment, running: RunSettings) -> None:
     settings, host_id = equipment.settings, equipment.settings.state.host_id()
     supervisor = Supervisor(equipment)
     link: Latest[Link | None] = Latest(None)
+    gpu_news: Latest[None] = Latest(None)
     async with AsyncExitStack() as stack:
-        sampler = await stack.enter_async_context(GpuSampler(wake=lambda: equipment.changes.set(None)))
+        sampler = await stack.enter_async_context(
+            GpuSampler(
+                owner_of=lambda pid: replica_of(pid, host_id),
+                known_health=known_health(settings.state.gpu_health),
+                wake=lambda: gpu_news.set(None),
+            )
+        )
         identity = HostIdentity(
             host_id=host_id,
             host_name=settings.host_name,
@@ -73,6 +82,10 @@ async def _run_equipped(equipment: Equipment, running: RunSettings) -> None:
         group = await stack.enter_async_context(asyncio.TaskGroup())
         group.create_task(supervisor.run(), name="supervisor")
         await supervisor.adopted()
+        await first_picture(sampler, gpu_news)
+        gpu_health = settings.state.gpu_health
+        watching = watch_gpus(sampler, gpu_news, equipment.changes, equipment.events, gpu_health)
+        group.create_task(watching, name="GPU health and events")
         conversation = Conversation(
             identity, supervisor, equipment.ledger, equipment.events.queue, settings.state, equipment.changes
         )

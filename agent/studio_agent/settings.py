@@ -32,6 +32,11 @@ class StateFolder:
         return self.root / "events.jsonl"
 
     @property
+    def gpu_health(self) -> Path:
+        """Verdicts on GPUs, which outlast the agent."""
+        return self.root / "gpu-health.json"
+
+    @property
     def cache(self) -> Path:
         """Compile caches and model files of the engines."""
         return self.root / "cache"

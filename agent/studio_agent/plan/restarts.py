@@ -42,23 +42,24 @@ def record_failure(record: ReplicaRecord, failure: Failure, now: float, policy: 
             port_conflicts=record.port_conflicts + 1,
             taken_ports=taken,
         )
+    happened = failure.message.rstrip(".")
     # A restart that lies in the future was written before the clock was set back: it still counts.
     recent = tuple(at for at in record.restarts if now - at < policy.window_seconds)
     record = replace(record, restarts=recent)
     if not failure.retryable:
-        return _give_up(record, failure, f"{failure.message}; trying again cannot help", now)
+        return _give_up(record, failure, f"{happened}; trying again cannot help", now)
     if len(recent) >= policy.budget:
         return _give_up(
             record,
             failure,
-            f"{failure.message}; given up after {len(recent)} restarts in {policy.window_seconds / 60:.0f} min",
+            f"{happened}; given up after {len(recent)} restarts in {policy.window_seconds / 60:.0f} min",
             now,
         )
     wait = min(policy.longest_wait_seconds, 2.0 ** len(recent))
     return advance(
         record,
         State.STATE_FAILED,
-        f"{failure.message}; restart {len(recent) + 1} of {policy.budget} in {wait:.0f} s",
+        f"{happened}; restart {len(recent) + 1} of {policy.budget} in {wait:.0f} s",
         now,
         failure=failure,
         retry_at=now + wait,

@@ -27,7 +27,7 @@ from studio_agent.event_queue import EventQueue
 from studio_agent.latest import Latest
 from studio_agent.ledger import Ledger
 from studio_agent.plan.assignment import Refuse
-from studio_agent.session.hello import HostIdentity
+from studio_agent.session.hello import OLDEST_PROTOCOL, PROTOCOL, HostIdentity
 from studio_agent.session.log_pulls import LogPulls
 from studio_agent.session.outbox import Outbox
 from studio_agent.settings import StateFolder
@@ -65,7 +65,7 @@ class Conversation:
 
     async def open(self, call: Call) -> Welcome:
         """Say Hello and return the Welcome. Raises SessionLostError or AioRpcError."""
-        await call.write(ConnectRequest(hello=self._identity.hello(self._ledger, self._supervisor)))
+        await _send(call, ConnectRequest(hello=self._identity.hello(self._ledger, self._supervisor)))
         try:
             async with asyncio.timeout(WELCOME_TIMEOUT_SECONDS):
                 first = await call.read()
@@ -75,6 +75,11 @@ class Conversation:
             raise await _status(call)
         if first.WhichOneof("message") != "welcome":
             raise SessionLostError(f"expected Welcome, the coordinator sent {first.WhichOneof('message')}")
+        if not OLDEST_PROTOCOL <= first.welcome.protocol <= PROTOCOL:
+            raise SessionLostError(
+                f"the coordinator speaks protocol {first.welcome.protocol}, this agent {OLDEST_PROTOCOL} to {PROTOCOL}",
+                "Coordinators are upgraded first, then agents. Engines go on as they are.",
+            )
         return first.welcome
 
     async def go_on(self, call: Call, welcome: Welcome) -> None:
@@ -130,7 +135,7 @@ class Conversation:
         while True:
             version = await outbox.filled_since(version)
             for message in outbox.take():
-                await call.write(message)
+                await _send(call, message)
 
     async def _beat(self, outbox: Outbox, welcome: Welcome) -> None:
         interval = max(_seconds(welcome.heartbeat_interval), SHORTEST_HEARTBEAT_SECONDS)
@@ -174,6 +179,14 @@ class Conversation:
             applied_generation=self._ledger.applied_generation,
             gpus=self._identity.gpus(),
         )
+
+
+async def _send(call: Call, message: ConnectRequest) -> None:
+    try:
+        await call.write(message)
+    except asyncio.InvalidStateError:
+        # The library's word for a call that has ended.
+        raise await _status(call) from None
 
 
 async def _messages(call: Call) -> AsyncIterator[ConnectResponse]:

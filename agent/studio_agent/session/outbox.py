@@ -39,6 +39,7 @@ class Outbox:
         self._answer: ConnectRequest | None = None
         self._heartbeat: Heartbeat | None = None
         self._observation_due = False
+        self._observed: ObservationReport | None = None
         self._results: deque[CommandResult] = deque(maxlen=RESULTS)
         self._chunks: deque[LogChunk] = deque()
         self._chunk_room = asyncio.Semaphore(LOG_CHUNKS)
@@ -57,7 +58,7 @@ class Outbox:
         self.wake()
 
     def observation_due(self) -> None:
-        """Something changed: report the whole once more."""
+        """Something may have changed: if so, report the whole once more."""
         self._observation_due = True
         self.wake()
 
@@ -107,7 +108,11 @@ class Outbox:
 
     def _next_observation(self) -> ConnectRequest | None:
         due, self._observation_due = self._observation_due, False
-        return ConnectRequest(observation=self._observe()) if due else None
+        observed = self._observe() if due else None
+        if observed is None or observed == self._observed:
+            return None
+        self._observed = observed
+        return ConnectRequest(observation=observed)
 
     def _next_result(self) -> ConnectRequest | None:
         return ConnectRequest(command_result=self._results.popleft()) if self._results else None

@@ -6,7 +6,8 @@ the ledger says                            and then
 an engine of another boot                  it is gone; the replica starts anew, which is no restart
 an engine, and it runs                     adopted: same process, same state, nothing counted
 an engine, and it does not run             it failed while nobody watched
-an engine that was about to start          found by its token: adopted; not found: it never started
+an engine that was about to start          found by its token: adopted; not found: it never started, and is
+                                           tried again without a charge to its budget
 nothing, but an engine of ours runs        its launch note tells what it is: adopted; no note: it is kept, and
                                            nothing starts until the coordinator's assignment has it stopped
 ========================================== ==================================================================
@@ -68,15 +69,24 @@ def _settle(equipment: Equipment, record: ReplicaRecord, found: Mapping[str, Fou
     """The record as it is to be kept; None when the replica starts anew."""
     engine = record.engine
     if engine is None:
-        return None if record.state in VANISHES | LEAVING else record
+        return _never_started(equipment, record) if record.state in VANISHES | LEAVING else record
     if engine.boot_id != equipment.boot_id:
         return replace(record, engine=None) if record.state == State.STATE_FAILED else None
     if engine.pid:
         return record
     seen = found.get(engine.token)
-    if seen is None:
+    return _never_started(equipment, record) if seen is None else _identified(record, engine, seen)
+
+
+def _never_started(equipment: Equipment, record: ReplicaRecord) -> ReplicaRecord | None:
+    """A start that came to nothing: forgotten, unless the record has a history that its budget must know."""
+    if not record.restarts or record.state in LEAVING | {State.STATE_PENDING, State.STATE_STOPPED}:
         return None
-    return _identified(record, engine, seen)
+    now = equipment.now()
+    reason = "the agent ended before the engine was started again"
+    return replace(
+        record, state=State.STATE_FAILED, reason=reason, since=now, engine=None, retry_at=now, retry_is_free=True
+    )
 
 
 def _identified(record: ReplicaRecord, engine: Engine, seen: FoundEngine) -> ReplicaRecord:

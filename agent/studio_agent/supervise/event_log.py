@@ -35,20 +35,28 @@ class EventLog:
         event = Event(
             severity=severity,
             kind=kind,
-            host=self._host_name,
             reason=reason,
             message=message,
             attributes=attributes,
-            actor="agent",
         )
         event.at.GetCurrentTime()
         if record is not None:
             event.replica = record.replica_id
             event.deployment = record.assigned.deployment
             event.attributes["generation"] = str(record.generation)
-        self.queue.put(event)
+        self._put(event)
         level = log.warning if severity in (Event.SEVERITY_WARNING, Event.SEVERITY_ERROR) else log.info
         level(kind.replace(".", "_"), replica=event.replica, reason=reason, message=message, **attributes)
+
+    def pass_on(self, event: Event) -> None:
+        """Record an event that another part of the agent has made."""
+        self._put(event)
+        log.info(event.kind.replace(".", "_"), reason=event.reason, message=event.message)
+
+    def _put(self, event: Event) -> None:
+        event.host = self._host_name
+        event.actor = "agent"
+        self.queue.put(event)
         self._changed()
 
 

@@ -160,6 +160,7 @@ class Supervisor:
                 self._supervision(group, replica_id).stop(reason)
             case Forget(replica_id, _):
                 self._ledger.forget(replica_id)
+                self._supervised.pop(replica_id, None)
 
     def _supervision(self, group: asyncio.TaskGroup, replica_id: str) -> ReplicaSupervision:
         if replica_id not in self._supervised:
