@@ -13,6 +13,7 @@ preflight       what is checked before anything is started
 roles           the table of roles: command lines, readiness, how to stop (pure)
 readiness       how a role says that it is ready
 roster          which processes run now, for the next ``up`` and for ``down``
+log_tail        why a role does not start, in its own words
 keeper          one role: started, watched, started again
 pace            how soon a role that died is started again (pure)
 shutdown        everything stopped in order

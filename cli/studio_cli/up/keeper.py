@@ -21,12 +21,11 @@ from studio_runtime.errors import StudioError
 from studio_cli import wording
 from studio_cli.report import Report
 from studio_cli.up.child import Child, describe_exit, open_log
+from studio_cli.up.log_tail import log_tail
 from studio_cli.up.pace import Pace
 from studio_cli.up.roles import Role
 
 POLL_SECONDS = 0.05
-TAIL_LINES = 15
-TAIL_BYTES = 16 * 1024
 
 
 class RoleFailedError(StudioError):
@@ -91,11 +90,6 @@ class Keeper:
         return await child.wait()
 
     def _failed(self, what: str) -> RoleFailedError:
-        return RoleFailedError(f"{self.role.name} {what}", f"The end of {self.role.log}:\n{self._log_tail()}")
-
-    def _log_tail(self) -> str:
-        """The last lines that this start of the role wrote."""
-        with self.role.log.open("rb") as log:
-            log.seek(max(self._log_start, log.seek(0, os.SEEK_END) - TAIL_BYTES))
-            lines = log.read().decode("utf-8", "replace").splitlines()
-        return "\n".join(f"  {line}" for line in lines[-TAIL_LINES:]) or "  (it wrote nothing)"
+        return RoleFailedError(
+            f"{self.role.name} {what}", f"The end of {self.role.log}:\n{log_tail(self.role.log, self._log_start)}"
+        )

@@ -41,7 +41,7 @@ async def serve_first(
         try:
             await until_serving(coordinator, deployment.name, report, options.timeout_seconds, all_answer)
         except StudioError as error:
-            problems.append(f"{deployment.name}: {error.message}")
+            problems.append(error.message)
             report.warning(f"{error.message}\n  {error.hint}\n  studio describe {deployment.name}")
         else:
             serving.append(deployment.name)

@@ -136,7 +136,7 @@ def seconds_left(progress: StartProgress, now: datetime) -> float:
 def describe_failed(replica: Replica, now: datetime) -> str:
     """Why ``replica`` failed, and when it is tried again."""
     reason = replica.failure.reason or replica.state_reason or "failed"
-    message = f": {replica.failure.message}" if replica.failure.message else ""
+    message = f": {replica.failure.message.rstrip('.')}" if replica.failure.message else ""
     return f"{reason}{message}; {describe_retry(replica, now)}"
 
 

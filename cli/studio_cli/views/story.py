@@ -109,7 +109,7 @@ def failure_lines(replica: Replica, now: datetime, indent: str) -> Iterator[str]
         return
     failure: Failure = replica.failure
     code = f" (exit code {failure.exit_code})" if failure.HasField("exit_code") else ""
-    yield f"{indent}{failure.reason}: {failure.message}{code}; {describe_retry(replica, now)}"
+    yield f"{indent}{failure.reason}: {failure.message.rstrip('.')}{code}; {describe_retry(replica, now)}"
     if failure.cause_line:
         yield f"{indent}log: {failure.cause_line}"
     if failure.hint:

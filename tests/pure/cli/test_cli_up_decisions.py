@@ -11,6 +11,7 @@ from studio.v1.route_pb2 import ApiKey
 from studio_cli.up import up_file
 from studio_cli.up.first_recipe import first_name, is_as_asked, manifest
 from studio_cli.up.local_key import is_valid
+from studio_cli.up.log_tail import log_tail
 from studio_cli.up.options import UpOptions, arguments_of
 from studio_cli.up.pace import LONGEST_DELAY_SECONDS, Pace
 from studio_cli.up.preflight import check_options
@@ -191,3 +192,17 @@ def test_the_curl_line_is_one_line_with_a_json_body():
     line = curl_line("http://127.0.0.1:4000", "sk-1", "demo")
     assert "\n" not in line
     assert json.loads(line.rpartition("-d '")[2].rstrip("'"))["model"] == "demo"
+
+
+def test_the_end_of_a_log_is_what_this_start_wrote_in_words(tmp_path: Path):
+    log = tmp_path / "role.log"
+    log.write_text("of an earlier start\n", encoding="utf-8")
+    begin = log.stat().st_size
+    assert log_tail(log, begin) == "  (it wrote nothing)"
+    with log.open("a", encoding="utf-8") as file:
+        file.write(
+            '{"event": "failed", "level": "critical", "message": "no database", "hint": "Start it."}\nplain\n[1]\n'
+        )
+    assert log_tail(log, begin) == "  failed: no database: Start it.\n  plain\n  [1]"
+    log.write_text("".join(f"{number}\n" for number in range(100)), encoding="utf-8")
+    assert log_tail(log, 0).splitlines()[0] == "  85"
