@@ -100,6 +100,8 @@ class StopLimits:
     grace_seconds: float = 15.0
     # From SIGKILL until what still lives is called unkillable.
     kill_seconds: float = 10.0
+    # Between two more tries at what is unkillable.
+    kill_again_seconds: float = 5.0
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -19,11 +20,14 @@ from studio_runtime.process import ProcessIdentity
 class AgentProcess:
     """``async with AgentProcess(folder, address) as agent``: ended, with its engines, when the block is left."""
 
-    def __init__(self, folder: Path, coordinator: str, *extra: str) -> None:
+    def __init__(
+        self, folder: Path, coordinator: str, *extra: str, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.folder = folder
         self.state = folder / "agent"
         self._coordinator = coordinator
         self._extra = extra
+        self._environment = os.environ | dict(environment or {})
         self._process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> Self:
@@ -46,7 +50,11 @@ class AgentProcess:
         ready.unlink(missing_ok=True)
         with (self.folder / "agent.log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *self._argv("run", *self._run_arguments(ready)), stdout=log, stderr=log, start_new_session=True
+                *self._argv("run", *self._run_arguments(ready)),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=self._environment,
             )
         async with asyncio.timeout(30):
             while not ready.exists():

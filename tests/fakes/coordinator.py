@@ -1,7 +1,7 @@
 """A coordinator with nothing behind it: a real gRPC server that records what agents say and hands them assignments."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, Self
 
 import grpc
@@ -27,6 +27,7 @@ from studio.v1.agent_service_pb2 import (
 )
 from studio.v1.agent_service_pb2_grpc import AgentServiceServicer, add_AgentServiceServicer_to_server
 from studio.v1.assignment_pb2 import AssignedReplica, Assignment
+from studio.v1.host_pb2 import Gpu
 from studio.v1.replica_pb2 import Replica
 from studio_runtime.channel import make_server
 from studio_runtime.settings import Address
@@ -38,7 +39,7 @@ class FakeCoordinator(AgentServiceServicer):
     """``async with FakeCoordinator() as coordinator``: listens on a free port, for one agent at a time."""
 
     def __init__(self, *, heartbeat_seconds: float = 0.2, lease_seconds: float = 10.0, ack_events: bool = True) -> None:
-        self.heartbeat = Duration(nanos=int(heartbeat_seconds * 1e9))
+        self.heartbeat = Duration(seconds=int(heartbeat_seconds), nanos=int(heartbeat_seconds % 1 * 1e9))
         self.lease = Duration(seconds=int(lease_seconds), nanos=int(lease_seconds % 1 * 1e9))
         self.ack_events = ack_events
         self.answers_heartbeats = True
@@ -49,6 +50,7 @@ class FakeCoordinator(AgentServiceServicer):
         self.heartbeats: list[Heartbeat] = []
         self.answers: list[AssignmentAck | AssignmentNack] = []
         self.observed: dict[str, ReplicaObservation] = {}
+        self.gpus: dict[str, Gpu] = {}
         self.history: list[tuple[str, str]] = []
         self.events: dict[int, AgentEvent] = {}
         self.log: dict[str, bytearray] = {}
@@ -203,13 +205,13 @@ class FakeCoordinator(AgentServiceServicer):
         match request.WhichOneof("message"):
             case "hello":
                 self.hellos.append(request.hello)
-                self._observe(request.hello.replicas)
+                self._observe(request.hello.replicas, request.hello.gpus)
             case "heartbeat":
                 self._take_heartbeat(request.heartbeat)
             case "assignment_ack" | "assignment_nack" as kind:
                 self.answers.append(getattr(request, kind))
             case "observation":
-                self._observe(request.observation.replicas)
+                self._observe(request.observation.replicas, request.observation.gpus)
             case "events":
                 self._take_events(request.events)
             case "command_result":
@@ -227,7 +229,9 @@ class FakeCoordinator(AgentServiceServicer):
         if self.ack_events:
             self._outgoing.put_nowait(ConnectResponse(event_ack=EventAck(sequence=max(self.events))))
 
-    def _observe(self, replicas: Any) -> None:
+    def _observe(self, replicas: Iterable[ReplicaObservation], gpus: Iterable[Gpu]) -> None:
+        self.gpus = {gpu.uuid: gpu for gpu in gpus}
+        replicas = list(replicas)
         for replica in replicas:
             step = (replica.replica_id, State.Name(replica.state).removeprefix("STATE_"))
             if [s for s in self.history if s[0] == replica.replica_id][-1:] != [step]:

@@ -17,7 +17,6 @@ DRAIN_POLL_SECONDS = 0.2
 # The gauge must say so twice: a request may be between two processes of the engine.
 IDLE_SIGHTINGS = 2
 GONE_POLL_SECONDS = 0.05
-UNKILLABLE_POLL_SECONDS = 5.0
 
 
 async def drain(equipment: Equipment, record: ReplicaRecord, engine: Engine) -> str:
@@ -74,7 +73,7 @@ async def clear(equipment: Equipment, engine: Engine, unkillable: Callable[[list
         await equipment.launcher.kill(engine)
         if not told and loop.time() > deadline:
             unkillable([identity.pid for identity in members])
-            told, pause = True, UNKILLABLE_POLL_SECONDS
+            told, pause = True, equipment.settings.stop.kill_again_seconds
         await asyncio.sleep(pause)
     if engine.pid:
         # Reaps the leader where it is a child of this agent.

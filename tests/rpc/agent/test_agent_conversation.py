@@ -2,61 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from fakes.agent_in_process import AgentInProcess
 from fakes.coordinator import FakeCoordinator
-from studio.v1.event_pb2 import Event
-from studio.v1.host_pb2 import HostFacts
-from studio_agent.event_queue import EventQueue
-from studio_agent.latest import Latest
 from studio_agent.launch import EngineCgroups, ProcessLauncher
-from studio_agent.ledger import Ledger
-from studio_agent.link import Link
 from studio_agent.probe import Prober
-from studio_agent.session import Conversation, HostIdentity, keep_connected
-from studio_agent.settings import AgentSettings, StateFolder
-from studio_agent.supervise import Equipment, Supervisor
-from studio_agent.supervise.event_log import EventLog
-from studio_runtime.process import boot_id
-from studio_runtime.settings import Address
-
-
-class AgentInTest:
-    """The parts of an agent, on the test's own loop; nothing runs until it is started."""
-
-    def __init__(self, folder: Path, prober: Prober) -> None:
-        changes: Latest[None] = Latest(None)
-        settings = AgentSettings(StateFolder(folder), engines_dir=folder / "engines", host_name="test-host")
-        self.events = EventQueue(settings.state.events)
-        self.ledger = Ledger.load(settings.state.ledger)
-        self.ledger.changed = lambda: changes.set(None)
-        self.equipment = Equipment(
-            settings=settings,
-            ledger=self.ledger,
-            launcher=ProcessLauncher("test", EngineCgroups(None)),
-            prober=prober,
-            events=EventLog(self.events, "test-host", lambda: changes.set(None)),
-            boot_id=boot_id(),
-            changes=changes,
-        )
-        self.supervisor = Supervisor(self.equipment)
-        identity = HostIdentity("id", "test-host", boot_id(), "instance", {"pool": "a"}, HostFacts, list)
-        self.conversation = Conversation(identity, self.supervisor, self.ledger, self.events, settings.state, changes)
-        self.link: Latest[Link | None] = Latest(None)
-
-    def say(self, text: str) -> None:
-        self.events.put(Event(kind="test.said", message=text))
-
-    async def dial(self, coordinator: FakeCoordinator) -> None:
-        await keep_connected(Address.parse(coordinator.address), self.conversation, self.link)
 
 
 @pytest.fixture
-async def agent(tmp_path: Path) -> AsyncIterator[AgentInTest]:
+async def agent(tmp_path: Path) -> AsyncIterator[AgentInProcess]:
     async with Prober() as prober:
-        yield AgentInTest(tmp_path, prober)
+        yield AgentInProcess(tmp_path, prober, ProcessLauncher("test", EngineCgroups(None)))
 
 
 @pytest.fixture
@@ -68,15 +26,14 @@ async def coordinator() -> AsyncIterator[FakeCoordinator]:
 @pytest.fixture
 async def background() -> AsyncIterator[set[asyncio.Task[None]]]:
     tasks: set[asyncio.Task[None]] = set()
-    async with AsyncExitStack():
-        yield tasks
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    yield tasks
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_a_supervising_loop_that_does_not_pass_sends_no_heartbeat(
-    agent: AgentInTest, coordinator: FakeCoordinator, background: set[asyncio.Task[None]]
+    agent: AgentInProcess, coordinator: FakeCoordinator, background: set[asyncio.Task[None]]
 ) -> None:
     """The stream lives and carries events, and yet the lease is not renewed."""
     background.add(asyncio.ensure_future(agent.dial(coordinator)))
@@ -90,7 +47,7 @@ async def test_a_supervising_loop_that_does_not_pass_sends_no_heartbeat(
 
 
 async def test_events_are_sent_again_until_they_are_acknowledged(
-    agent: AgentInTest, coordinator: FakeCoordinator, background: set[asyncio.Task[None]]
+    agent: AgentInProcess, coordinator: FakeCoordinator, background: set[asyncio.Task[None]]
 ) -> None:
     coordinator.ack_events = False
     agent.say("first")
@@ -111,7 +68,7 @@ async def test_events_are_sent_again_until_they_are_acknowledged(
 
 
 async def test_the_link_is_there_while_the_session_is(
-    agent: AgentInTest, coordinator: FakeCoordinator, background: set[asyncio.Task[None]]
+    agent: AgentInProcess, coordinator: FakeCoordinator, background: set[asyncio.Task[None]]
 ) -> None:
     background.add(asyncio.ensure_future(agent.dial(coordinator)))
     version = await agent.link.newer_than(0)
@@ -126,7 +83,7 @@ async def test_the_link_is_there_while_the_session_is(
 
 
 async def test_a_coordinator_that_is_not_there_yet_is_found_when_it_comes(
-    agent: AgentInTest, coordinator: FakeCoordinator, background: set[asyncio.Task[None]]
+    agent: AgentInProcess, coordinator: FakeCoordinator, background: set[asyncio.Task[None]]
 ) -> None:
     await coordinator.stop()
     background.add(asyncio.ensure_future(agent.dial(coordinator)))

@@ -1,0 +1,68 @@
+"""The parts of an agent on the test's own loop: for what is hard to bring about from outside."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fakes.coordinator import FakeCoordinator
+from studio.v1.event_pb2 import Event
+from studio.v1.host_pb2 import HostFacts
+from studio_agent.event_queue import EventQueue
+from studio_agent.latest import Latest
+from studio_agent.launch import Launcher
+from studio_agent.ledger import Ledger
+from studio_agent.link import Link
+from studio_agent.plan.record import ReplicaRecord, State
+from studio_agent.probe import Prober
+from studio_agent.session import Conversation, HostIdentity, keep_connected
+from studio_agent.settings import AgentSettings, StateFolder, StopLimits
+from studio_agent.supervise import Equipment, Supervisor
+from studio_agent.supervise.event_log import EventLog
+from studio_runtime.process import boot_id
+from studio_runtime.settings import Address
+
+
+class AgentInProcess:
+    """The parts of an agent, on the test's own loop; nothing runs until it is started."""
+
+    def __init__(self, folder: Path, prober: Prober, launcher: Launcher, stop: StopLimits = StopLimits()) -> None:  # noqa: B008 - frozen
+        changes: Latest[None] = Latest(None)
+        settings = AgentSettings(StateFolder(folder), engines_dir=folder / "engines", host_name="test-host", stop=stop)
+        settings.state.cache.mkdir(parents=True, exist_ok=True)
+        self.events = EventQueue(settings.state.events)
+        self.ledger = Ledger.load(settings.state.ledger)
+        self.ledger.changed = lambda: changes.set(None)
+        self.equipment = Equipment(
+            settings=settings,
+            ledger=self.ledger,
+            launcher=launcher,
+            prober=prober,
+            events=EventLog(self.events, "test-host", lambda: changes.set(None)),
+            boot_id=boot_id(),
+            changes=changes,
+        )
+        self.supervisor = Supervisor(self.equipment)
+        identity = HostIdentity("id", "test-host", boot_id(), "instance", {"pool": "a"}, HostFacts, list)
+        self.conversation = Conversation(identity, self.supervisor, self.ledger, self.events, settings.state, changes)
+        self.link: Latest[Link | None] = Latest(None)
+
+    def say(self, text: str) -> None:
+        self.events.put(Event(kind="test.said", message=text))
+
+    async def dial(self, coordinator: FakeCoordinator) -> None:
+        await keep_connected(Address.parse(coordinator.address), self.conversation, self.link)
+
+    async def until(self, condition: Callable[[], Any], timeout: float = 30.0) -> Any:
+        """Wait until ``condition`` holds; it is asked again after every change."""
+        changes = self.equipment.changes
+        async with asyncio.timeout(timeout):
+            while not (result := condition()):
+                await changes.newer_than(changes.version)
+            return result
+
+    async def until_state(self, replica_id: str, state: "State.ValueType") -> ReplicaRecord:
+        """Wait until the replica's record is in ``state``."""
+        records = self.ledger.records
+        await self.until(lambda: replica_id in records and records[replica_id].state == state)
+        return records[replica_id]
