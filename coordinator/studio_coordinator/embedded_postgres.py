@@ -58,6 +58,12 @@ SETTINGS = {
     "log_destination": "stderr",
     "log_checkpoints": "off",
 }
+SERVER = """
+import sys
+from pathlib import Path
+from studio_coordinator.embedded_postgres import exec_postgres
+exec_postgres(Path(sys.argv[1]), dict(pair.split("=", 1) for pair in sys.argv[2:]))
+"""
 HINT = "Run as an ordinary user, or set STUDIO_DATABASE_URL to a PostgreSQL server of your own."
 
 
@@ -106,15 +112,18 @@ def exec_postgres(data_dir: Path, settings: Mapping[str, str] | None = None) -> 
     os.execv(argv[0], argv)  # noqa: S606 - becoming the server is the point; there is no shell
 
 
+def server_argv(data_dir: Path, settings: Mapping[str, str] | None = None) -> list[str]:
+    """A command that becomes the server, without loading the rest of the coordinator."""
+    pairs = [f"{name}={value}" for name, value in (settings or {}).items()]
+    return [sys.executable, "-c", SERVER, str(data_dir), *pairs]
+
+
 @contextmanager
 def running(data_dir: Path, settings: Mapping[str, str] | None = None) -> Iterator[Embedded]:
     """Run a server as a child for the length of a block; for checks and tests on a throw-away database."""
     embedded = prepare(data_dir)
-    code = "import sys; from pathlib import Path; from studio_coordinator.embedded_postgres import exec_postgres\n"
-    code += "exec_postgres(Path(sys.argv[1]), dict(pair.split('=', 1) for pair in sys.argv[2:]))"
-    pairs = [f"{name}={value}" for name, value in (settings or {}).items()]
     with tempfile.TemporaryFile() as log:
-        child = subprocess.Popen([sys.executable, "-c", code, str(embedded.data_dir), *pairs], stdout=log, stderr=log)
+        child = subprocess.Popen(server_argv(embedded.data_dir, settings), stdout=log, stderr=log)
         try:
             if not _becomes_ready(embedded, child):
                 log.seek(0)

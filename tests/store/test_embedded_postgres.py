@@ -4,7 +4,6 @@ import shutil
 import signal
 import stat
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 from fakes.postgres import FAST
 from sqlalchemy import text
 from studio_coordinator import embedded_postgres
-from studio_coordinator.embedded_postgres import Embedded, EmbeddedPostgresError, prepare, running
+from studio_coordinator.embedded_postgres import Embedded, EmbeddedPostgresError, prepare, running, server_argv
 from studio_coordinator.store.database import Database
 from studio_runtime.process import lock_folder
 
@@ -46,8 +45,7 @@ def query(embedded: Embedded, *statements: str) -> object:
 @contextmanager
 def started(data_dir: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A server in the foreground, as a supervisor starts it; killed at the end if it still runs."""
-    argv = [sys.executable, "-m", "studio_coordinator", "postgres", "--data-dir", str(data_dir)]
-    with subprocess.Popen(argv, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(server_argv(data_dir), stderr=subprocess.PIPE) as process:
         try:
             yield process
         finally:
@@ -55,7 +53,8 @@ def started(data_dir: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def until_ready(embedded: Embedded, process: subprocess.Popen[bytes]) -> None:
-    assert embedded_postgres._becomes_ready(embedded, process)
+    ready = embedded_postgres._becomes_ready(embedded, process)
+    assert ready, process.stderr.read().decode() if process.poll() is not None else "it took too long"
 
 
 def children_of(pid: int) -> list[int]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from fakes.postgres import FAST, administer
+from fakes.postgres import FAST, administer, url_of
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 from studio_coordinator.embedded_postgres import Embedded, running
@@ -14,7 +14,7 @@ from studio_coordinator.store import migrations
 from studio_coordinator.store.database import Database
 from studio_coordinator.store.migrations import SchemaTooNewError
 from studio_coordinator.store.migrations.check import migration_problems
-from studio_runtime.errors import UnavailableError
+from studio_runtime.errors import InvalidError, UnavailableError
 
 
 async def execute(database: Database, *statements: str) -> None:
@@ -48,15 +48,34 @@ async def test_the_server_limits_every_wait(database: Database):
             assert (await conn.execute(text(f"SHOW {setting}"))).scalar_one() == expected
 
 
+async def test_what_else_goes_wrong_in_a_transaction_stays_what_it_is(database: Database):
+    async def fail() -> None:
+        async with database.transaction():
+            raise FileNotFoundError
+
+    with pytest.raises(FileNotFoundError):
+        await fail()
+
+
+async def test_a_text_that_postgres_cannot_hold_is_refused(database: Database):
+    with pytest.raises(InvalidError, match="NUL"):
+        await count_named(database, "\0")
+
+
+async def count_named(database: Database, name: str) -> None:
+    async with database.transaction() as conn:
+        await conn.execute(text("SELECT count(*) FROM counters WHERE name = :name"), {"name": name})
+
+
 async def test_a_lock_that_is_not_given_up_is_reported_as_busy(database: Database):
     async with database.transaction() as conn:
         await conn.execute(text("LOCK TABLE counters"))
-        with pytest.raises(UnavailableError, match=r"database is busy: .*lock timeout"):
+        with pytest.raises(UnavailableError, match=r"database refuses for now: .*lock timeout"):
             await execute(database, "SET LOCAL lock_timeout = '20ms'", "UPDATE counters SET value = 1")
 
 
 async def test_a_statement_that_takes_too_long_is_reported_as_busy(database: Database):
-    with pytest.raises(UnavailableError, match=r"database is busy: .*statement timeout"):
+    with pytest.raises(UnavailableError, match=r"database refuses for now: .*statement timeout"):
         await execute(database, "SET LOCAL statement_timeout = '20ms'", "SELECT pg_sleep(60)")
     assert await count_keys(database) == 2
 
@@ -101,16 +120,16 @@ async def test_a_server_that_is_not_there_is_reported_with_a_hint(url: str):
     await away.close()
 
 
-async def test_a_database_that_does_not_exist_is_reported(database_url: str):
-    away = Database(database_url.replace("/test_", "/no_such_"))
-    with pytest.raises(UnavailableError, match=r'database "no_such_.*" does not exist'):
+async def test_a_database_that_does_not_exist_is_reported(postgres: Embedded):
+    away = Database(url_of(postgres, "no_such_database"))
+    with pytest.raises(UnavailableError, match=r'database "no_such_database" does not exist'):
         await away.ping()
     await away.close()
 
 
 async def test_a_frozen_server_is_reported_in_bounded_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(database_module, "CONNECT_SECONDS", 0.3)
-    monkeypatch.setattr(database_module, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(database_module, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(database_module, "ANSWER_SECONDS", 1)
     with running(tmp_path / "pg", FAST) as embedded:
         database = Database(embedded.url)
         try:

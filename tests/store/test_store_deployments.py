@@ -8,7 +8,7 @@ from studio.v1.admin_service_pb2 import Applied
 from studio.v1.deployment_pb2 import Deployment, DeploymentSpec, ReplicaRange
 from studio_coordinator.store import deployments, providers, recipes, replicas
 from studio_coordinator.store.database import Database
-from studio_runtime.errors import ConflictError, NotFoundError
+from studio_runtime.errors import ConflictError, InvalidError, NotFoundError
 
 
 @pytest.fixture(autouse=True)
@@ -166,6 +166,14 @@ async def test_scale_sets_both_ends_and_zero_stops(database: Database):
     assert same == scaled
     assert (stopped.stopped, stopped.spec, stopped.version) == (True, scaled.spec, 3)
     assert (started.stopped, started.spec, started.version) == (False, scaled.spec, 4)
+
+
+@pytest.mark.parametrize("replicas", [-1, 1_001])
+async def test_scale_has_bounds(database: Database, replicas: int):
+    await apply(database, a_deployment_spec())
+    async with database.transaction() as conn:
+        with pytest.raises(InvalidError, match=r"not between 0 and 1,000"):
+            await deployments.scale(conn, "chat", replicas, "bob", NOW)
 
 
 async def test_a_deleted_deployment_stays_until_it_is_purged(database: Database):

@@ -16,8 +16,9 @@ names     what a name may look like, and which known names are close to a wrong 
 """
 
 from studio_coordinator.manifest.changes import changed_paths
+from studio_coordinator.manifest.checks import MAX_REPLICAS
 from studio_coordinator.manifest.dump import dump, to_yaml
 from studio_coordinator.manifest.names import close_names_hint
 from studio_coordinator.manifest.parse import Parsed, parse
 
-__all__ = ["Parsed", "changed_paths", "close_names_hint", "dump", "parse", "to_yaml"]
+__all__ = ["MAX_REPLICAS", "Parsed", "changed_paths", "close_names_hint", "dump", "parse", "to_yaml"]

@@ -23,5 +23,6 @@ migrations   Alembic, shipped in the wheel
 
 Every function takes an ``AsyncConnection`` inside a transaction of ``Database.transaction`` and returns contract messages or
 frozen values, never rows. Rules for locking: a transaction is short and makes no network call; the leader's begins with
-``lease.check``; events and access changes come last, because their counters serialise whoever raises them.
+``lease.check``; rows are locked without their keys, so that rows which refer to them can be added meanwhile; events and access
+changes come last, because their counters serialise whoever raises them.
 """

@@ -5,13 +5,14 @@ statements and idle transactions all have a limit, on the server and, where the 
 """
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from typing import TypeAlias
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import Any, TypeAlias
 
 from sqlalchemy import exc, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
-from studio_runtime.errors import UnavailableError
+from sqlalchemy.pool import NullPool
+from studio_runtime.errors import InvalidError, UnavailableError
 
 from studio_coordinator.store import migrations
 
@@ -42,6 +43,8 @@ SERVER_SETTINGS = {
 # failure, deadlock, lock not available, time-out of a statement or of an idle transaction, read-only standby.
 AWAY = ("08", "28", "3D", "53", "57P", "58")
 BUSY = ("40001", "40P01", "55P03", "57014", "25P03", "25006")
+# A text with a character that PostgreSQL cannot hold: NUL.
+BAD_TEXT = "22021"
 
 HINT = "Is PostgreSQL running, and is STUDIO_DATABASE_URL right? Running engines are not affected."
 
@@ -57,18 +60,17 @@ class Database:
             max_overflow=0,
             pool_timeout=CONNECT_SECONDS,
             pool_pre_ping=True,
-            connect_args={
-                "timeout": CONNECT_SECONDS,
-                "command_timeout": ANSWER_SECONDS,
-                "server_settings": SERVER_SETTINGS,
-            },
+            connect_args=_connect_args(ANSWER_SECONDS),
         )
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """BEGIN … COMMIT, ROLLBACK on an exception. Raises UnavailableError when the database is away, frozen or busy."""
-        with _refusals():
-            async with self._engine.begin() as conn:
+        # What a missing socket or an unknown host raises counts while connecting only: later it would be the caller's own.
+        with _refusals(ConnectionError, TimeoutError):
+            async with AsyncExitStack() as stack:
+                with _refusals(OSError):
+                    conn = await stack.enter_async_context(self._engine.begin())
                 yield conn
 
     async def ping(self) -> None:
@@ -81,8 +83,11 @@ class Database:
 
         A schema that is newer is used as it is where it says that this code may; else SchemaTooNewError.
         """
-        async with self.transaction() as conn:
-            return await conn.run_sync(migrations.upgrade)
+        # A connection of its own: changing a large table may take longer than any answer otherwise may.
+        engine = create_async_engine(self._url, poolclass=NullPool, connect_args=_connect_args(None))
+        with _refusals(OSError):
+            async with engine.begin() as conn:
+                return await conn.run_sync(migrations.upgrade)
 
     async def schema_revision(self) -> str:
         """The revision of the schema as it is; empty before the first upgrade."""
@@ -94,8 +99,12 @@ class Database:
         await self._engine.dispose()
 
 
+def _connect_args(answer_seconds: float | None) -> dict[str, Any]:
+    return {"timeout": CONNECT_SECONDS, "command_timeout": answer_seconds, "server_settings": SERVER_SETTINGS}
+
+
 @contextmanager
-def _refusals() -> Iterator[None]:
+def _refusals(*signs_of_absence: type[OSError]) -> Iterator[None]:
     """Turn what says that the database is away or busy into UnavailableError; bugs stay what they are."""
     try:
         yield
@@ -104,11 +113,15 @@ def _refusals() -> Iterator[None]:
     except exc.DBAPIError as error:
         state = getattr(error.orig, "sqlstate", None) or ""
         if state.startswith(BUSY):
-            raise UnavailableError(f"the database is busy: {_cause(error.orig)}", "Try again in a moment.") from error
+            raise UnavailableError(
+                f"the database refuses for now: {_cause(error.orig)}", "Try again in a moment."
+            ) from error
+        if state == BAD_TEXT:
+            raise InvalidError("a text holds a NUL character", "Leave it out.") from error
         if error.connection_invalidated or state.startswith(AWAY):
             raise UnavailableError(f"the database does not answer: {_cause(error.orig)}", HINT) from error
         raise
-    except (OSError, TimeoutError) as error:
+    except signs_of_absence as error:
         raise UnavailableError(f"the database does not answer: {_cause(error)}", HINT) from error
 
 

@@ -11,9 +11,9 @@ from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 from studio.v1.admin_service_pb2 import Applied
 from studio.v1.deployment_pb2 import Deployment, DeploymentSpec
-from studio_runtime.errors import ConflictError, NotFoundError
+from studio_runtime.errors import ConflictError, InvalidError, NotFoundError
 
-from studio_coordinator.manifest import changed_paths, close_names_hint
+from studio_coordinator.manifest import MAX_REPLICAS, changed_paths, close_names_hint
 from studio_coordinator.store.columns import Document, Instant, from_row
 from studio_coordinator.store.metadata import METADATA
 from studio_coordinator.store.model_names import DEPLOYMENT, claim_names, release_names
@@ -135,6 +135,8 @@ async def scale(
     conn: AsyncConnection, name: str, replicas: int, actor: str, now: datetime, expected_version: int = 0
 ) -> Deployment:
     """Have exactly ``replicas`` replicas. 0 stops the deployment and leaves its range, so that a start brings it back."""
+    if not 0 <= replicas <= MAX_REPLICAS:
+        raise InvalidError(f"{replicas} replicas are not between 0 and {MAX_REPLICAS:,}")
     if replicas == 0:
         return await set_stopped(conn, name, True, actor, now, expected_version)
     old = await _locked(conn, name, expected_version)
@@ -178,7 +180,7 @@ def _deployment(row: RowMapping) -> Deployment:
 
 async def _locked(conn: AsyncConnection, name: str, expected_version: int) -> RowMapping:
     """The row, locked until the transaction ends; refusals when it is missing, being deleted, or not as expected."""
-    query = select(DEPLOYMENTS).where(DEPLOYMENTS.c.name == name).with_for_update()
+    query = select(DEPLOYMENTS).where(DEPLOYMENTS.c.name == name).with_for_update(key_share=True)
     row = (await conn.execute(query)).mappings().one_or_none()
     if row is None:
         raise await _not_found(conn, name)

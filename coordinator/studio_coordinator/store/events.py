@@ -34,6 +34,9 @@ EVENTS = Table(
     Column("actor", String, nullable=False),
 )
 
+# So that one statement stays far below its time-out.
+PRUNED_AT_ONCE = 10_000
+
 
 async def append(conn: AsyncConnection, events: Sequence[Event]) -> list[int]:
     """Store ``events`` in their order; returns the sequences they got. Each must say when it happened."""
@@ -56,7 +59,11 @@ async def append_from_agent(
     the agent to send again, and a batch of an older session stores nothing.
     """
     row = HOSTS.c
-    query = select(row.name, row.session_epoch, row.event_sequence_acked).where(row.id == host_id).with_for_update()
+    query = (
+        select(row.name, row.session_epoch, row.event_sequence_acked)
+        .where(row.id == host_id)
+        .with_for_update(key_share=True)
+    )
     host = (await conn.execute(query)).one_or_none()
     if host is None:
         return 0
@@ -105,5 +112,6 @@ async def newest_sequence(conn: AsyncConnection) -> int:
 
 
 async def prune(conn: AsyncConnection, before: datetime) -> int:
-    """Remove events from before ``before``; returns how many."""
-    return (await conn.execute(delete(EVENTS).where(EVENTS.c.at < before))).rowcount
+    """Remove the oldest events from before ``before``, at most PRUNED_AT_ONCE of them; returns how many."""
+    oldest = select(EVENTS.c.sequence).where(EVENTS.c.at < before).order_by(EVENTS.c.sequence).limit(PRUNED_AT_ONCE)
+    return (await conn.execute(delete(EVENTS).where(EVENTS.c.sequence.in_(oldest)))).rowcount

@@ -189,7 +189,7 @@ async def touch(conn: AsyncConnection, seen: Sequence[tuple[str, int, datetime]]
 
 async def update_gpus(conn: AsyncConnection, host_id: str, session_epoch: int, gpus: Sequence[Gpu]) -> bool:
     """Replace the host's GPUs by ``gpus``; False, and nothing is changed, when the session is not its newest."""
-    current = select(HOSTS.c.session_epoch).where(HOSTS.c.id == host_id).with_for_update()
+    current = select(HOSTS.c.session_epoch).where(HOSTS.c.id == host_id).with_for_update(key_share=True)
     if (await conn.execute(current)).scalar_one_or_none() != session_epoch:
         return False
     await _replace_gpus(conn, host_id, gpus)

@@ -66,7 +66,7 @@ async def apply_recipe(
     """
     name = recipe.name
     await conn.execute(insert(RECIPES).values(name=name, newest_revision=0).on_conflict_do_nothing())
-    row = (await conn.execute(select(RECIPES).where(RECIPES.c.name == name).with_for_update())).one()
+    row = (await conn.execute(select(RECIPES).where(RECIPES.c.name == name).with_for_update(key_share=True))).one()
     exists = row.newest_revision > 0 and row.deleted_at is None
     newest = await get_recipe(conn, name) if exists else None
     if newest is not None and expected_revision not in (0, newest.revision):
@@ -116,7 +116,7 @@ async def revisions(conn: AsyncConnection, wanted: Iterable[tuple[str, int]]) ->
 async def delete_recipe(conn: AsyncConnection, name: str) -> None:
     """Delete a recipe; ConflictError, naming them, while deployments use it."""
     # Whoever applies a deployment holds this row shared, so that the recipe cannot go between its look and its write.
-    await conn.execute(select(RECIPES).where(RECIPES.c.name == name).with_for_update())
+    await conn.execute(select(RECIPES).where(RECIPES.c.name == name).with_for_update(key_share=True))
     await get_recipe(conn, name)
     query = select(DEPLOYMENTS.c.name).where(DEPLOYMENTS.c.recipe == name).order_by(DEPLOYMENTS.c.name)
     users = list((await conn.execute(query)).scalars())
