@@ -15,6 +15,7 @@ A request's way::
 ================ ================================================================================================
 app              the ASGI application: which answer a path gets, and the one exit that every request leaves by
 exchange         one request and its answer, as the ASGI server hands them over
+models           the list of models ★
 call             what a body asks for: model, streaming; and the few edits that a body may get ★
 forward, relay   the data path to the fleet's engines: open, retry once, copy
 litellm_lane     the only file that knows LiteLLM
@@ -28,6 +29,7 @@ watch, last_good the tables: received, acknowledged, kept on disk
 report, spool    usage: batches to the coordinator, on disk while it is away
 link             which coordinator is being talked to
 server           uvicorn, stopped by cancellation, drained with a deadline
+daemon           all of it put together; ``__main__`` reads the command line
 ================ ================================================================================================
 
 ★ pure: no clock, no network, no disk.

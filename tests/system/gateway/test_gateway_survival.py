@@ -102,7 +102,7 @@ async def test_gateway_is_ready_without_a_coordinator_and_small(start_gateway: S
             assert response.status == 503
         async with client.get(gateway.metrics_url) as response:
             assert "studio_gateway_route_version" in await response.text()
-    assert gateway.memory_mib() < 70
+    assert gateway.memory_mib() < 64
     assert await gateway.terminate() == 0
 
 

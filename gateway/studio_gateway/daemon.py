@@ -1,0 +1,100 @@
+"""The gateway's parts, put together and run."""
+
+import asyncio
+import socket
+import sys
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import structlog
+from prometheus_client import REGISTRY
+from studio_runtime.logging import configure_logging
+from studio_runtime.metrics import serve_metrics
+from studio_runtime.process import announce_ready, lock_folder, run_until_stopped, write_atomically
+from studio_runtime.settings import Address
+from studio_runtime.tracing import configure_tracing, flush_tracing
+
+from studio_gateway.account import Metrics
+from studio_gateway.app import Gateway
+from studio_gateway.forward import Forwarder
+from studio_gateway.in_force import InForce
+from studio_gateway.last_good import LastGood
+from studio_gateway.limits import Limits
+from studio_gateway.link import Link
+from studio_gateway.litellm_lane import LiteLlmLane
+from studio_gateway.report import UsageReporter
+from studio_gateway.server import listen, serve
+from studio_gateway.spool import Spool
+from studio_gateway.watch import RouteWatch
+
+log = structlog.get_logger()
+
+LIMITS = Limits()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command line says."""
+
+    listen: Address
+    coordinators: Sequence[Address]
+    state_dir: Path
+    metrics: Address | None
+    ready_file: Path | None
+    litellm: bool
+    log_level: str
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM; the process ends with one sentence and exit code 1 when it cannot start."""
+    configure_logging("gateway", settings.log_level)
+    configure_tracing("studio-gateway")
+    try:
+        _lock = lock_folder(settings.state_dir)
+        sock = listen(settings.listen)
+    except BlockingIOError as error:
+        sys.exit(f"The gateway with process id {error.filename} uses {settings.state_dir}; name another --state-dir.")
+    except OSError as error:
+        sys.exit(f"Cannot listen on {settings.listen}: {error.strerror}; name another address with --listen.")
+    try:
+        run_until_stopped(lambda: _run(settings, sock))
+    finally:
+        flush_tracing()
+
+
+def _identity(state_dir: Path) -> str:
+    """The gateway's name, made once and kept."""
+    file = state_dir / "gateway-id"
+    if not file.exists():
+        write_atomically(file, uuid.uuid4().hex.encode())
+    return file.read_text(encoding="ascii").strip()
+
+
+async def _run(settings: Settings, sock: socket.socket) -> None:
+    gateway_id = _identity(settings.state_dir)
+    metrics = Metrics(REGISTRY)
+    in_force = InForce(metrics)
+    last_good = LastGood(settings.state_dir)
+    last_good.load_into(in_force)
+    reporter = UsageReporter(Link(settings.coordinators), Spool(settings.state_dir / "usage"), gateway_id, metrics)
+    lane = LiteLlmLane(LIMITS, enabled=settings.litellm)
+    watch = RouteWatch(
+        Link(settings.coordinators), in_force, last_good, gateway_id, version("vllm-studio"), on_providers=lane.want
+    )
+
+    async def announce() -> None:
+        address = Address(settings.listen.host, sock.getsockname()[1])
+        metrics_address = serve_metrics(settings.metrics) if settings.metrics else None
+        fields = {"address": str(address), "metrics": str(metrics_address or "")}
+        log.info("gateway_ready", gateway=gateway_id, **fields)
+        await asyncio.to_thread(announce_ready, settings.ready_file, **fields)
+
+    async with Forwarder(in_force, metrics, LIMITS) as forwarder, asyncio.TaskGroup() as tasks:
+        gateway = Gateway(in_force, forwarder, lane, reporter.add, metrics, LIMITS)
+        # Requests end before the group does: their usage is in the reporter's last batch.
+        for part in (reporter, watch, lane):
+            tasks.create_task(part.run())
+        await serve(gateway, sock, announce)
