@@ -94,6 +94,11 @@ class AdminServiceStub:
                 request_serializer=studio_dot_v1_dot_admin__service__pb2.ListHostsRequest.SerializeToString,
                 response_deserializer=studio_dot_v1_dot_admin__service__pb2.ListHostsResponse.FromString,
                 _registered_method=True)
+        self.RunCommand = channel.unary_stream(
+                '/studio.v1.AdminService/RunCommand',
+                request_serializer=studio_dot_v1_dot_admin__service__pb2.RunCommandRequest.SerializeToString,
+                response_deserializer=studio_dot_v1_dot_admin__service__pb2.RunCommandResponse.FromString,
+                _registered_method=True)
         self.ListEvents = channel.unary_unary(
                 '/studio.v1.AdminService/ListEvents',
                 request_serializer=studio_dot_v1_dot_admin__service__pb2.ListEventsRequest.SerializeToString,
@@ -222,6 +227,13 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RunCommand(self, request, context):
+        """One-shot operations on a host; the stream tells how far they are and ends with the result.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListEvents(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -344,6 +356,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListHosts,
                     request_deserializer=studio_dot_v1_dot_admin__service__pb2.ListHostsRequest.FromString,
                     response_serializer=studio_dot_v1_dot_admin__service__pb2.ListHostsResponse.SerializeToString,
+            ),
+            'RunCommand': grpc.unary_stream_rpc_method_handler(
+                    servicer.RunCommand,
+                    request_deserializer=studio_dot_v1_dot_admin__service__pb2.RunCommandRequest.FromString,
+                    response_serializer=studio_dot_v1_dot_admin__service__pb2.RunCommandResponse.SerializeToString,
             ),
             'ListEvents': grpc.unary_unary_rpc_method_handler(
                     servicer.ListEvents,
@@ -720,6 +737,33 @@ class AdminService:
             '/studio.v1.AdminService/ListHosts',
             studio_dot_v1_dot_admin__service__pb2.ListHostsRequest.SerializeToString,
             studio_dot_v1_dot_admin__service__pb2.ListHostsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RunCommand(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/studio.v1.AdminService/RunCommand',
+            studio_dot_v1_dot_admin__service__pb2.RunCommandRequest.SerializeToString,
+            studio_dot_v1_dot_admin__service__pb2.RunCommandResponse.FromString,
             options,
             channel_credentials,
             insecure,

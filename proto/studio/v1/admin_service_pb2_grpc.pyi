@@ -44,6 +44,8 @@ class AdminServiceStub:
     DeleteDeployment: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteDeploymentRequest, _admin_service_pb2.DeleteDeploymentResponse]
     ListReplicas: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListReplicasRequest, _admin_service_pb2.ListReplicasResponse]
     ListHosts: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListHostsRequest, _admin_service_pb2.ListHostsResponse]
+    RunCommand: _grpc.UnaryStreamMultiCallable[_admin_service_pb2.RunCommandRequest, _admin_service_pb2.RunCommandResponse]
+    """One-shot operations on a host; the stream tells how far they are and ends with the result."""
     ListEvents: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListEventsRequest, _admin_service_pb2.ListEventsResponse]
     WatchEvents: _grpc.UnaryStreamMultiCallable[_admin_service_pb2.WatchEventsRequest, _admin_service_pb2.WatchEventsResponse]
     StreamLogs: _grpc.UnaryStreamMultiCallable[_admin_service_pb2.StreamLogsRequest, _admin_service_pb2.StreamLogsResponse]
@@ -71,6 +73,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     DeleteDeployment: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteDeploymentRequest, _admin_service_pb2.DeleteDeploymentResponse]  # type: ignore[assignment]
     ListReplicas: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListReplicasRequest, _admin_service_pb2.ListReplicasResponse]  # type: ignore[assignment]
     ListHosts: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListHostsRequest, _admin_service_pb2.ListHostsResponse]  # type: ignore[assignment]
+    RunCommand: _aio.UnaryStreamMultiCallable[_admin_service_pb2.RunCommandRequest, _admin_service_pb2.RunCommandResponse]  # type: ignore[assignment]
+    """One-shot operations on a host; the stream tells how far they are and ends with the result."""
     ListEvents: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListEventsRequest, _admin_service_pb2.ListEventsResponse]  # type: ignore[assignment]
     WatchEvents: _aio.UnaryStreamMultiCallable[_admin_service_pb2.WatchEventsRequest, _admin_service_pb2.WatchEventsResponse]  # type: ignore[assignment]
     StreamLogs: _aio.UnaryStreamMultiCallable[_admin_service_pb2.StreamLogsRequest, _admin_service_pb2.StreamLogsResponse]  # type: ignore[assignment]
@@ -167,6 +171,14 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.ListHostsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ListHostsResponse, _abc.Awaitable[_admin_service_pb2.ListHostsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RunCommand(
+        self,
+        request: _admin_service_pb2.RunCommandRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_admin_service_pb2.RunCommandResponse], _abc.AsyncIterator[_admin_service_pb2.RunCommandResponse]]:
+        """One-shot operations on a host; the stream tells how far they are and ends with the result."""
 
     @_abc_1.abstractmethod
     def ListEvents(

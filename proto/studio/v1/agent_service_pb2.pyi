@@ -36,6 +36,7 @@ class ConnectRequest(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     LOG_CHUNK_FIELD_NUMBER: _builtins.int
     COMMAND_RESULT_FIELD_NUMBER: _builtins.int
+    COMMAND_PROGRESS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
@@ -52,6 +53,8 @@ class ConnectRequest(_message.Message):
     def log_chunk(self) -> Global___LogChunk: ...
     @_builtins.property
     def command_result(self) -> Global___CommandResult: ...
+    @_builtins.property
+    def command_progress(self) -> Global___CommandProgress: ...
     def __init__(
         self,
         *,
@@ -63,12 +66,13 @@ class ConnectRequest(_message.Message):
         events: Global___EventBatch | None = ...,
         log_chunk: Global___LogChunk | None = ...,
         command_result: Global___CommandResult | None = ...,
+        command_progress: Global___CommandProgress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment_ack", b"assignment_ack", "assignment_nack", b"assignment_nack", "command_result", b"command_result", "events", b"events", "heartbeat", b"heartbeat", "hello", b"hello", "log_chunk", b"log_chunk", "message", b"message", "observation", b"observation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment_ack", b"assignment_ack", "assignment_nack", b"assignment_nack", "command_progress", b"command_progress", "command_result", b"command_result", "events", b"events", "heartbeat", b"heartbeat", "hello", b"hello", "log_chunk", b"log_chunk", "message", b"message", "observation", b"observation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_ack", b"assignment_ack", "assignment_nack", b"assignment_nack", "command_result", b"command_result", "events", b"events", "heartbeat", b"heartbeat", "hello", b"hello", "log_chunk", b"log_chunk", "message", b"message", "observation", b"observation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_ack", b"assignment_ack", "assignment_nack", b"assignment_nack", "command_progress", b"command_progress", "command_result", b"command_result", "events", b"events", "heartbeat", b"heartbeat", "hello", b"hello", "log_chunk", b"log_chunk", "message", b"message", "observation", b"observation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "heartbeat", "assignment_ack", "assignment_nack", "observation", "events", "log_chunk", "command_result"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "heartbeat", "assignment_ack", "assignment_nack", "observation", "events", "log_chunk", "command_result", "command_progress"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -375,21 +379,29 @@ class ObservationReport(_message.Message):
     REPLICAS_FIELD_NUMBER: _builtins.int
     APPLIED_GENERATION_FIELD_NUMBER: _builtins.int
     GPUS_FIELD_NUMBER: _builtins.int
+    ENGINES_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
     applied_generation: _builtins.int
     @_builtins.property
     def replicas(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplicaObservation]: ...
     @_builtins.property
     def gpus(self) -> _containers.RepeatedCompositeFieldContainer[_host_pb2.Gpu]: ...
+    @_builtins.property
+    def engines(self) -> _containers.RepeatedCompositeFieldContainer[_host_pb2.EngineEnvironment]: ...
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[_host_pb2.CachedModel]: ...
     def __init__(
         self,
         *,
         replicas: _abc.Iterable[Global___ReplicaObservation] | None = ...,
         applied_generation: _builtins.int = ...,
         gpus: _abc.Iterable[_host_pb2.Gpu] | None = ...,
+        engines: _abc.Iterable[_host_pb2.EngineEnvironment] | None = ...,
+        models: _abc.Iterable[_host_pb2.CachedModel] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_generation", b"applied_generation", "gpus", b"gpus", "replicas", b"replicas"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_generation", b"applied_generation", "engines", b"engines", "gpus", b"gpus", "models", b"models", "replicas", b"replicas"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -594,31 +606,267 @@ Global___LogChunk: _TypeAlias = LogChunk  # noqa: Y015
 
 @_typing.final
 class Command(_message.Message):
-    """A one-shot operation that is not desired state."""
+    """A one-shot operation that is not desired state. The agent keeps the results of its last commands, so that one that is sent again
+    is answered and not done again.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     COMMAND_ID_FIELD_NUMBER: _builtins.int
     TERM_FIELD_NUMBER: _builtins.int
     DEADLINE_FIELD_NUMBER: _builtins.int
+    INSTALL_ENGINE_FIELD_NUMBER: _builtins.int
+    REMOVE_ENGINE_FIELD_NUMBER: _builtins.int
+    PULL_MODEL_FIELD_NUMBER: _builtins.int
+    PAUSE_PULL_FIELD_NUMBER: _builtins.int
+    CANCEL_PULL_FIELD_NUMBER: _builtins.int
+    REMOVE_MODEL_FIELD_NUMBER: _builtins.int
+    CHECK_GPU_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     term: _builtins.int
     @_builtins.property
     def deadline(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def install_engine(self) -> Global___InstallEngine: ...
+    @_builtins.property
+    def remove_engine(self) -> Global___RemoveEngine: ...
+    @_builtins.property
+    def pull_model(self) -> Global___PullModel: ...
+    @_builtins.property
+    def pause_pull(self) -> Global___PausePull: ...
+    @_builtins.property
+    def cancel_pull(self) -> Global___CancelPull: ...
+    @_builtins.property
+    def remove_model(self) -> Global___RemoveModel: ...
+    @_builtins.property
+    def check_gpu(self) -> Global___CheckGpu: ...
     def __init__(
         self,
         *,
         command_id: _builtins.str = ...,
         term: _builtins.int = ...,
         deadline: _timestamp_pb2.Timestamp | None = ...,
+        install_engine: Global___InstallEngine | None = ...,
+        remove_engine: Global___RemoveEngine | None = ...,
+        pull_model: Global___PullModel | None = ...,
+        pause_pull: Global___PausePull | None = ...,
+        cancel_pull: Global___CancelPull | None = ...,
+        remove_model: Global___RemoveModel | None = ...,
+        check_gpu: Global___CheckGpu | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_pull", b"cancel_pull", "check_gpu", b"check_gpu", "deadline", b"deadline", "install_engine", b"install_engine", "operation", b"operation", "pause_pull", b"pause_pull", "pull_model", b"pull_model", "remove_engine", b"remove_engine", "remove_model", b"remove_model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "deadline", b"deadline", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_pull", b"cancel_pull", "check_gpu", b"check_gpu", "command_id", b"command_id", "deadline", b"deadline", "install_engine", b"install_engine", "operation", b"operation", "pause_pull", b"pause_pull", "pull_model", b"pull_model", "remove_engine", b"remove_engine", "remove_model", b"remove_model", "term", b"term"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_operation: _TypeAlias = _typing.Literal["install_engine", "remove_engine", "pull_model", "pause_pull", "cancel_pull", "remove_model", "check_gpu"]  # noqa: Y015
+    _WhichOneofArgType_operation: _TypeAlias = _typing.Literal["operation", b"operation"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_operation) -> _WhichOneofReturnType_operation | None: ...
+
+Global___Command: _TypeAlias = Command  # noqa: Y015
+
+@_typing.final
+class InstallEngine(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENGINE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    engine: _builtins.str
+    version: _builtins.str
+    """Empty: the version this release is tested with."""
+    def __init__(
+        self,
+        *,
+        engine: _builtins.str = ...,
+        version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Command: _TypeAlias = Command  # noqa: Y015
+Global___InstallEngine: _TypeAlias = InstallEngine  # noqa: Y015
+
+@_typing.final
+class RemoveEngine(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENGINE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    engine: _builtins.str
+    version: _builtins.str
+    def __init__(
+        self,
+        *,
+        engine: _builtins.str = ...,
+        version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveEngine: _TypeAlias = RemoveEngine  # noqa: Y015
+
+@_typing.final
+class PullModel(_message.Message):
+    """Fetch a model into the host's cache, or go on with a pull that was paused or broken off."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    revision: _builtins.str
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        revision: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PullModel: _TypeAlias = PullModel  # noqa: Y015
+
+@_typing.final
+class PausePull(_message.Message):
+    """Stop fetching and keep what is there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    revision: _builtins.str
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        revision: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PausePull: _TypeAlias = PausePull  # noqa: Y015
+
+@_typing.final
+class CancelPull(_message.Message):
+    """Stop fetching and drop what is not whole."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    revision: _builtins.str
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        revision: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelPull: _TypeAlias = CancelPull  # noqa: Y015
+
+@_typing.final
+class RemoveModel(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    revision: _builtins.str
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        revision: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveModel: _TypeAlias = RemoveModel  # noqa: Y015
+
+@_typing.final
+class CheckGpu(_message.Message):
+    """Look at a quarantined GPU again, and return it to service when it is healthy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UUID_FIELD_NUMBER: _builtins.int
+    uuid: _builtins.str
+    def __init__(
+        self,
+        *,
+        uuid: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["uuid", b"uuid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckGpu: _TypeAlias = CheckGpu  # noqa: Y015
+
+@_typing.final
+class CommandProgress(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    BYTES_DONE_FIELD_NUMBER: _builtins.int
+    BYTES_TOTAL_FIELD_NUMBER: _builtins.int
+    command_id: _builtins.str
+    share: _builtins.float
+    """0 to 1; absent where it cannot be told."""
+    detail: _builtins.str
+    """A line for people."""
+    bytes_done: _builtins.int
+    bytes_total: _builtins.int
+    def __init__(
+        self,
+        *,
+        command_id: _builtins.str = ...,
+        share: _builtins.float | None = ...,
+        detail: _builtins.str = ...,
+        bytes_done: _builtins.int | None = ...,
+        bytes_total: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bytes_done", b"_bytes_done", "_bytes_total", b"_bytes_total", "_share", b"_share", "bytes_done", b"bytes_done", "bytes_total", b"bytes_total", "share", b"share"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bytes_done", b"_bytes_done", "_bytes_total", b"_bytes_total", "_share", b"_share", "bytes_done", b"bytes_done", "bytes_total", b"bytes_total", "command_id", b"command_id", "detail", b"detail", "share", b"share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__bytes_done: _TypeAlias = _typing.Literal["bytes_done"]  # noqa: Y015
+    _WhichOneofArgType__bytes_done: _TypeAlias = _typing.Literal["_bytes_done", b"_bytes_done"]  # noqa: Y015
+    _WhichOneofReturnType__bytes_total: _TypeAlias = _typing.Literal["bytes_total"]  # noqa: Y015
+    _WhichOneofArgType__bytes_total: _TypeAlias = _typing.Literal["_bytes_total", b"_bytes_total"]  # noqa: Y015
+    _WhichOneofReturnType__share: _TypeAlias = _typing.Literal["share"]  # noqa: Y015
+    _WhichOneofArgType__share: _TypeAlias = _typing.Literal["_share", b"_share"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__bytes_done) -> _WhichOneofReturnType__bytes_done | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__bytes_total) -> _WhichOneofReturnType__bytes_total | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__share) -> _WhichOneofReturnType__share | None: ...
+
+Global___CommandProgress: _TypeAlias = CommandProgress  # noqa: Y015
 
 @_typing.final
 class CommandResult(_message.Message):
@@ -627,19 +875,26 @@ class CommandResult(_message.Message):
     COMMAND_ID_FIELD_NUMBER: _builtins.int
     OK_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    HINT_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     ok: _builtins.bool
     message: _builtins.str
+    reason: _builtins.str
+    """One word where it failed."""
+    hint: _builtins.str
     def __init__(
         self,
         *,
         command_id: _builtins.str = ...,
         ok: _builtins.bool = ...,
         message: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        hint: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "message", b"message", "ok", b"ok"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "hint", b"hint", "message", b"message", "ok", b"ok", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

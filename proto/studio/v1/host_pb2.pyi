@@ -87,6 +87,7 @@ class Host(_message.Message):
     FIRST_SEEN_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     FIGURES_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Taken from the verified identity of the agent."""
     name: _builtins.str
@@ -108,6 +109,8 @@ class Host(_message.Message):
     def first_seen(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def figures(self) -> Global___HostFigures: ...
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___CachedModel]: ...
     def __init__(
         self,
         *,
@@ -123,10 +126,11 @@ class Host(_message.Message):
         first_seen: _timestamp_pb2.Timestamp | None = ...,
         version: _builtins.int = ...,
         figures: Global___HostFigures | None = ...,
+        models: _abc.Iterable[Global___CachedModel] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["facts", b"facts", "figures", b"figures", "first_seen", b"first_seen", "last_seen", b"last_seen"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cordoned", b"cordoned", "facts", b"facts", "figures", b"figures", "first_seen", b"first_seen", "gpus", b"gpus", "id", b"id", "labels", b"labels", "last_seen", b"last_seen", "name", b"name", "state", b"state", "state_reason", b"state_reason", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cordoned", b"cordoned", "facts", b"facts", "figures", b"figures", "first_seen", b"first_seen", "gpus", b"gpus", "id", b"id", "labels", b"labels", "last_seen", b"last_seen", "models", b"models", "name", b"name", "state", b"state", "state_reason", b"state_reason", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -200,23 +204,87 @@ class EngineEnvironment(_message.Message):
     ENGINE_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     PATH_FIELD_NUMBER: _builtins.int
+    DISK_BYTES_FIELD_NUMBER: _builtins.int
     engine: _builtins.str
     version: _builtins.str
     path: _builtins.str
+    disk_bytes: _builtins.int
     def __init__(
         self,
         *,
         engine: _builtins.str = ...,
         version: _builtins.str = ...,
         path: _builtins.str = ...,
+        disk_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "path", b"path", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_bytes", b"disk_bytes", "engine", b"engine", "path", b"path", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EngineEnvironment: _TypeAlias = EngineEnvironment  # noqa: Y015
+
+@_typing.final
+class CachedModel(_message.Message):
+    """Model files in a host's cache."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _State:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[CachedModel._State.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STATE_UNSPECIFIED: CachedModel._State.ValueType  # 0
+        STATE_PULLING: CachedModel._State.ValueType  # 1
+        STATE_PAUSED: CachedModel._State.ValueType  # 2
+        STATE_COMPLETE: CachedModel._State.ValueType  # 3
+        """Every file is there and its digest was checked."""
+        STATE_PARTIAL: CachedModel._State.ValueType  # 4
+        """Broken off; the next pull goes on with it."""
+
+    class State(_State, metaclass=_StateEnumTypeWrapper): ...
+    STATE_UNSPECIFIED: CachedModel.State.ValueType  # 0
+    STATE_PULLING: CachedModel.State.ValueType  # 1
+    STATE_PAUSED: CachedModel.State.ValueType  # 2
+    STATE_COMPLETE: CachedModel.State.ValueType  # 3
+    """Every file is there and its digest was checked."""
+    STATE_PARTIAL: CachedModel.State.ValueType  # 4
+    """Broken off; the next pull goes on with it."""
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    BYTES_DONE_FIELD_NUMBER: _builtins.int
+    BYTES_TOTAL_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    revision: _builtins.str
+    """The immutable revision."""
+    state: Global___CachedModel.State.ValueType
+    bytes_done: _builtins.int
+    bytes_total: _builtins.int
+    """0: not known yet."""
+    path: _builtins.str
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        revision: _builtins.str = ...,
+        state: Global___CachedModel.State.ValueType = ...,
+        bytes_done: _builtins.int = ...,
+        bytes_total: _builtins.int = ...,
+        path: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_done", b"bytes_done", "bytes_total", b"bytes_total", "path", b"path", "revision", b"revision", "source", b"source", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CachedModel: _TypeAlias = CachedModel  # noqa: Y015
 
 @_typing.final
 class HostFigures(_message.Message):

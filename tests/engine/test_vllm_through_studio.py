@@ -1,0 +1,144 @@
+"""``studio up --engine vllm`` serves a real model, and the official client gets from the gateway what it expects of OpenAI."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import openai
+import pytest
+from fakes.whole_system import System, eventually, is_free, is_running
+from openai.types.chat import ChatCompletionMessageParam
+
+MODEL = "tiny-llama"
+HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "hello"}]
+
+
+@pytest.fixture(scope="module")
+def system(
+    engine_environment: Path, engines_dir: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[System]:
+    home = tmp_path_factory.mktemp("home")
+    # The environment that was installed above is found, not installed again.
+    (home / "engines").symlink_to(engines_dir)
+    assert engine_environment.is_relative_to(engines_dir)
+    system = System(home)
+    system.start("--engine", "vllm", "--model", str(tiny_model), "--name", MODEL)
+    try:
+        system.wait_until_up(at_most_seconds=300)
+        yield system
+    finally:
+        system.stop()
+    assert system.processes() == []
+
+
+@pytest.fixture
+def client(system: System) -> Iterator[openai.OpenAI]:
+    up = system.up
+    with openai.OpenAI(base_url=up["gateway_url"] + "/v1", api_key=up["api_key"], max_retries=0) as client:
+        yield client
+
+
+def test_chat(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=8, temperature=0)
+    assert answer.model == MODEL
+    # No stand-in answered.
+    assert (answer.system_fingerprint or "").startswith("vllm-0.")
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 8
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + 8
+    assert answer.choices[0].finish_reason == "length"
+
+
+def test_a_stream_says_the_same_as_the_whole_answer_and_ends_with_usage(client: openai.OpenAI) -> None:
+    whole = client.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=12, temperature=0, seed=1)
+    chunks = list(
+        client.chat.completions.create(
+            model=MODEL,
+            messages=HELLO,
+            max_tokens=12,
+            temperature=0,
+            seed=1,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+    )
+    text = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
+    assert text == whole.choices[0].message.content
+    assert chunks[-1].usage == whole.usage
+    assert all(chunk.choices for chunk in chunks[:-1])
+
+
+def test_a_stream_that_did_not_ask_for_usage_gets_none_and_is_counted_all_the_same(
+    system: System, client: openai.OpenAI
+) -> None:
+    def counted() -> int:
+        return sum(int(row["completion_tokens"]) for row in system.listed("usage") if row.get("model") == MODEL)
+
+    before = counted()
+    chunks = list(client.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=7, stream=True))
+    assert all(chunk.usage is None for chunk in chunks)
+    assert all(chunk.choices for chunk in chunks)
+    assert eventually(lambda: counted() - before == 7)
+
+
+def test_completions_and_tokenize_are_forwarded_as_they_are(client: openai.OpenAI) -> None:
+    answer = client.completions.create(model=MODEL, prompt="hello", max_tokens=3)
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 3
+
+
+def test_models_are_listed(client: openai.OpenAI) -> None:
+    assert [model.id for model in client.models.list()] == [MODEL]
+    assert client.models.retrieve(MODEL).id == MODEL
+
+
+def test_an_unknown_model_is_404_model_not_found_with_the_known_names(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.chat.completions.create(model="gpt-4", messages=HELLO)
+    assert caught.value.code == "model_not_found"
+    assert MODEL in caught.value.message
+
+
+def test_a_wrong_key_is_401(system: System) -> None:
+    stranger = openai.OpenAI(base_url=system.up["gateway_url"] + "/v1", api_key="sk-wrong", max_retries=0)
+    with pytest.raises(openai.AuthenticationError) as caught:
+        stranger.chat.completions.create(model=MODEL, messages=HELLO)
+    assert caught.value.code == "invalid_api_key"
+
+
+def test_figures_of_the_engine_show_in_ps(system: System) -> None:
+    figures = eventually(lambda: system.replica(f"{MODEL}-1").get("figures"))
+    assert figures
+    assert "kv_used_share" in figures
+    assert int(figures["generation_tokens_total"]) >= 0
+
+
+def test_the_agent_is_killed_during_a_stream_and_the_stream_is_whole(system: System, client: openai.OpenAI) -> None:
+    engine, agent = system.replica(f"{MODEL}-1")["pid"], system.pid("agent")
+    stream = client.chat.completions.create(
+        model=MODEL,
+        messages=HELLO,
+        max_tokens=400,
+        stream=True,
+        stream_options={"include_usage": True},
+        extra_body={"ignore_eos": True},
+    )
+    chunks = iter(stream)
+    first = next(chunks)
+    os.kill(agent, signal.SIGKILL)
+    rest = list(chunks)
+    assert first.choices
+    assert rest[-1].usage is not None
+    assert rest[-1].usage.completion_tokens == 400
+    eventually(lambda: system.pid("agent") != agent and system.replica(f"{MODEL}-1")["state"] == "READY")
+    assert system.replica(f"{MODEL}-1")["pid"] == engine
+
+
+def test_stop_ends_every_process_of_the_engine(system: System) -> None:
+    row = system.replica(f"{MODEL}-1")
+    port = int(row["base_url"].rpartition(":")[2])
+    system.studio("stop", MODEL)
+    assert not is_running(row["pid"])
+    assert is_free(port)
+    assert not [process for process in system.processes() if "VLLM" in process.name()]
