@@ -123,6 +123,13 @@ async def test_a_stale_edit_is_refused_with_what_changed(database: Database):
     assert (await apply(database, a_deployment_spec(), expected_version=3)).version == 4
 
 
+async def test_an_edit_of_what_was_deleted_meanwhile_is_refused(database: Database):
+    with pytest.raises(ConflictError, match="deployment chat was deleted since version 3"):
+        await apply(database, a_deployment_spec(), expected_version=3)
+    async with database.transaction() as conn:
+        assert await deployments.list_deployments(conn) == []
+
+
 async def test_of_many_edits_of_one_version_one_is_accepted(database: Database):
     await apply(database, a_deployment_spec())
     edits = (apply(database, a_deployment_spec(priority=n), expected_version=1) for n in range(1, 7))

@@ -75,6 +75,14 @@ async def test_a_stale_edit_is_refused_with_what_changed(database: Database):
     assert (await apply(database, a_recipe(max_model_len=4096), expected_revision=2)).revision == 3
 
 
+async def test_an_edit_of_what_was_deleted_meanwhile_is_refused(database: Database):
+    await apply(database, a_recipe())
+    async with database.transaction() as conn:
+        await recipes.delete_recipe(conn, "tiny")
+    with pytest.raises(ConflictError, match="recipe tiny was deleted since revision 1"):
+        await apply(database, a_recipe(max_model_len=9), expected_revision=1)
+
+
 async def test_an_unknown_recipe_is_not_found_and_close_names_are_offered(database: Database):
     await apply(database, a_recipe("qwen3-32b"))
     async with database.transaction() as conn:

@@ -82,6 +82,11 @@ async def apply_deployment(
         name=spec.name, stopped=False, deleting=False, tries=0, version=1, created_at=now, **written
     )
     if (await conn.execute(fresh.on_conflict_do_nothing().returning(DEPLOYMENTS.c.name))).one_or_none() is not None:
+        if expected_version:
+            raise ConflictError(
+                f"deployment {spec.name} was deleted since version {expected_version}",
+                "To create it anew, apply it without the version that you saw.",
+            )
         await claim_names(conn, DEPLOYMENT, spec.name, [spec.name, *spec.aliases])
         await _record(conn, spec.name)
         return Applied(kind="Deployment", name=spec.name, outcome=Applied.OUTCOME_CREATED, version=1)

@@ -71,6 +71,11 @@ async def apply_recipe(
     newest = await get_recipe(conn, name) if exists else None
     if newest is not None and expected_revision not in (0, newest.revision):
         raise await _stale(conn, newest, expected_revision)
+    if newest is None and expected_revision:
+        raise ConflictError(
+            f"recipe {name} was deleted since revision {expected_revision}",
+            "To create it anew, apply it without the revision that you saw.",
+        )
     digest = digest_of(recipe)
     if newest is not None and (create_only or newest.digest == digest):
         return Applied(kind="Recipe", name=name, outcome=Applied.OUTCOME_UNCHANGED, revision=newest.revision)

@@ -1,8 +1,9 @@
 """Alembic migrations, shipped in the wheel: ``env.py``, ``versions/`` and how they are run.
 
 Revisions are numbered, ``0001`` onwards, in one line. Expand and contract: a release's code must run on the schema of the next
-one. Each migration writes into ``schema_info`` the oldest revision whose code can work with what it leaves behind; so older code
-that meets a newer schema knows whether it may go on.
+one, so a new column has a default or may be NULL, and an old one goes only when no supported release writes it. Each migration
+writes into ``schema_info`` the oldest revision whose code can work with what it leaves behind; so older code that meets a newer
+schema knows whether it may go on.
 """
 
 from pathlib import Path
