@@ -44,7 +44,7 @@ class Step:
     def update(self, detail: str) -> None:
         """Say how far it is."""
         self.detail = detail
-        if self.seconds >= QUIET_SECONDS:
+        if self._status is not None or self.seconds >= QUIET_SECONDS:
             self._show()
 
     def done(self, outcome: str, *, timed: bool = True) -> None:

@@ -44,7 +44,6 @@ class Supervisor:
         """Remove what tells others that the system runs."""
         self._published = None
         self._home.up_file.unlink(missing_ok=True)
-        self.roster.clear()
         for keeper in self.keepers:
             keeper.role.readiness.clear()
 
