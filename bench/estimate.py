@@ -143,7 +143,6 @@ def errors(point: Point, fits: Fits) -> Errors:
 
 def fit(points: Sequence[Point]) -> Fits:
     """The constants that decide free-for-KV, fitted to `points` alone; one that no point shows keeps its value."""
-
     alone = [point for point in points if point.settings.tensor_parallel * point.settings.pipeline_parallel == 1]
     staged = [point for point in points if point.settings.pipeline_parallel > 1]
     pairs = [point for point in points if point.settings.tensor_parallel == 2]  # noqa: PLR2004 - TP 2

@@ -66,7 +66,7 @@ CONFIG_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "glm4_moe": {"vocab_size": 151552, "tie_word_embeddings": False, "first_k_dense_replace": 1, "n_shared_experts": 1},
     "llama4_text": {
         "vocab_size": 202048, "head_dim": 128, "tie_word_embeddings": False, "attention_chunk_size": 8192,
-        "num_experts_per_tok": 1, "chunk_pattern": 4,
+        "num_experts_per_tok": 1, "n_shared_experts": 1, "chunk_pattern": 4,
     },
 }  # fmt: skip
 

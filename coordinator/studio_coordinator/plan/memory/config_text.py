@@ -21,11 +21,11 @@ def text_section(config: Config) -> dict[str, Any]:
     for name in _NESTED:
         if isinstance(section.get(name), Mapping):
             shared = {key: config[key] for key in _SHARED if config.get(key) is not None}
-            section = shared | {key: value for key, value in section[name].items() if value is not None}
+            section = shared | dict(section[name])
             break
     defaults = CONFIG_DEFAULTS.get(str(section.get("model_type", "")), {})
-    stated = {key: value for key, value in section.items() if value is not None or key not in defaults}
-    return dict(defaults) | stated
+    # A null in the file is a statement too (no window, no low-rank queries): it wins over the default.
+    return dict(defaults) | dict(section)
 
 
 def integer(text: Config, *names: str) -> int | None:

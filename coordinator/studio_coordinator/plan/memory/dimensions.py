@@ -11,6 +11,8 @@ from studio_coordinator.plan.memory.config_text import Config, integer
 # so this bounds the cache of a model of which only the size is known.
 _NARROWEST_HIDDEN_PER_LAYER = 32
 _LARGEST_VOCABULARY = 262_144
+# Four times the deepest decoder in use.
+_DEEPEST = 512
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,6 @@ def _bounded_shape(hidden: int | None, layers: int | None, weight_bytes: int) ->
     if layers:
         return int((layer_parameters / layers) ** 0.5) + 1, layers
     if hidden:
-        return hidden, int(layer_parameters / hidden**2) + 1
+        return hidden, min(int(layer_parameters / hidden**2) + 1, _DEEPEST)
     depth = (layer_parameters / _NARROWEST_HIDDEN_PER_LAYER**2) ** (1 / 3)
     return int(depth * _NARROWEST_HIDDEN_PER_LAYER) + 1, int(depth) + 1

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from fakes.checkpoints import a_config
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from studio_coordinator.plan.memory.answer import estimate
 from studio_coordinator.plan.memory.config_text import text_section
@@ -14,6 +14,9 @@ from studio_coordinator.plan.memory.model import model_facts
 from studio_coordinator.plan.memory.parts import Source
 from studio_coordinator.plan.memory.settings import Gpu, Settings
 from studio_coordinator.plan.memory.sizes import GIB
+
+# The machine may be busy with other tests.
+PATIENT = settings(deadline=None)
 
 LETTERS = {
     LayerKind.FULL: "F",
@@ -121,6 +124,7 @@ def test_a_hybrid_of_an_unknown_family_has_a_bounded_state():
     assert isinstance(facts.caches[0][0], StateCache)
 
 
+@PATIENT
 @given(
     keys=st.dictionaries(
         st.sampled_from(
@@ -187,3 +191,58 @@ def test_quantized_layers_shrink_and_embeddings_do_not(quantization: dict[str, A
     assert quantized.weights.embedding_bytes == plain.weights.embedding_bytes
     shrunk = sum(layer.bytes for layer in quantized.weights.layers) / sum(layer.bytes for layer in plain.weights.layers)
     assert shrunk == pytest.approx(ratio, rel=0.02)
+
+
+# Parameters that the models' own pages state, in billions.
+COUNTS = [
+    ("mixtral", {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32}, 46.70),
+    (
+        "deepseek_v2",
+        {
+            "hidden_size": 2048, "intermediate_size": 10944, "moe_intermediate_size": 1408, "num_hidden_layers": 27,
+            "num_attention_heads": 16, "n_routed_experts": 64, "num_experts_per_tok": 6, "first_k_dense_replace": 1,
+            "q_lora_rank": None,
+        },
+        15.71,
+    ),
+    (
+        "deepseek_v3",
+        {
+            "hidden_size": 7168, "intermediate_size": 18432, "moe_intermediate_size": 2048, "num_hidden_layers": 61,
+            "num_attention_heads": 128, "n_routed_experts": 256, "num_experts_per_tok": 8,
+        },
+        671.0,
+    ),
+    (
+        "phi3",
+        {
+            "hidden_size": 5120, "intermediate_size": 17920, "num_hidden_layers": 40, "num_attention_heads": 40,
+            "num_key_value_heads": 10, "vocab_size": 100352,
+        },
+        14.66,
+    ),
+    (
+        "qwen2",
+        {
+            "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14,
+            "num_key_value_heads": 2, "tie_word_embeddings": True,
+        },
+        0.494,
+    ),
+    (
+        "qwen3_next",
+        {
+            "hidden_size": 2048, "intermediate_size": 5120, "moe_intermediate_size": 512, "num_hidden_layers": 48,
+            "shared_expert_intermediate_size": 512, "num_attention_heads": 16, "num_key_value_heads": 2,
+            "num_experts": 512, "num_experts_per_tok": 10,
+        },
+        79.7,
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("model_type", "keys", "billions"), COUNTS, ids=[count[0] for count in COUNTS])
+def test_counted_parameters_are_those_that_are_published(model_type: str, keys: dict[str, Any], billions: float):
+    facts = model_facts({"model_type": model_type, "torch_dtype": "bfloat16", "max_position_embeddings": 4096} | keys)
+    assert facts.weights.bytes / 2e9 == pytest.approx(billions, rel=0.005)
+    assert facts.unknown == ()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from fakes.checkpoints import a_config
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from studio_coordinator.plan.memory.answer import estimate
 from studio_coordinator.plan.memory.calibration import Calibration, Measured
@@ -19,6 +19,9 @@ from studio_coordinator.plan.memory.parts import Source
 from studio_coordinator.plan.memory.settings import Gpu, Settings, vllm_question
 from studio_coordinator.plan.memory.sizes import GIB
 from studio_coordinator.plan.memory.weights import rank_weights
+
+# The machine may be busy with other tests.
+PATIENT = settings(deadline=None)
 
 H100 = Gpu(int(79.19 * GIB), "H100")
 KINDS: dict[str, dict[str, Any]] = {
@@ -37,6 +40,7 @@ models = st.sampled_from(list(MODELS.values()))
 versions = st.sampled_from(VERSIONS)
 
 
+@PATIENT
 @given(facts=models, version=versions, budget=st.integers(0, 1 << 36), more=st.integers(0, 1 << 30))
 def test_more_memory_never_gives_fewer_tokens(facts: ModelFacts, version: str, budget: int, more: int):
     settings = Settings(version=version, max_model_len=2048)
@@ -47,6 +51,7 @@ def test_more_memory_never_gives_fewer_tokens(facts: ModelFacts, version: str, b
     assert budget // smaller.block_bytes * smaller.block_bytes <= budget
 
 
+@PATIENT
 @given(facts=models, version=versions, blocks=st.integers(0, 5000), most=st.integers(1, 1 << 18))
 def test_the_longest_request_is_the_longest(facts: ModelFacts, version: str, blocks: int, most: int):
     question = vllm_question(facts, Settings(version=version), H100)
@@ -57,6 +62,7 @@ def test_the_longest_request_is_the_longest(facts: ModelFacts, version: str, blo
     assert longest == most or pool.request_blocks(longest + 1) > blocks
 
 
+@PATIENT
 @given(facts=models, version=versions)
 def test_a_longer_request_never_needs_fewer_blocks(facts: ModelFacts, version: str):
     question = vllm_question(facts, Settings(version=version, max_num_batched_tokens=256), H100)
@@ -66,6 +72,7 @@ def test_a_longer_request_never_needs_fewer_blocks(facts: ModelFacts, version: s
         assert pool.request_blocks(tokens) <= pool.request_blocks(tokens + 1)
 
 
+@PATIENT
 @given(facts=models, version=versions, budget=st.integers(1 << 28, 1 << 36))
 def test_bytes_per_token_say_how_many_tokens_a_budget_gives(facts: ModelFacts, version: str, budget: int):
     answer = estimate(facts, Settings(version=version, max_model_len=2048, kv_cache_bytes=budget), H100)
@@ -73,6 +80,7 @@ def test_bytes_per_token_say_how_many_tokens_a_budget_gives(facts: ModelFacts, v
         assert budget / answer.kv_token_bytes == pytest.approx(answer.kv_tokens, rel=0.05)
 
 
+@PATIENT
 @given(facts=models, version=versions, tensor=st.sampled_from([1, 2, 4]), pipeline=st.sampled_from([1, 2, 3]))
 def test_the_whole_budget_is_used_and_never_more(facts: ModelFacts, version: str, tensor: int, pipeline: int):
     settings = Settings(version=version, tensor_parallel=tensor, pipeline_parallel=pipeline, max_model_len=2048)
@@ -83,6 +91,7 @@ def test_the_whole_budget_is_used_and_never_more(facts: ModelFacts, version: str
     assert inside == pytest.approx(H100.total_bytes * fraction, abs=2)
 
 
+@PATIENT
 @given(layers=st.integers(1, 130), stages=st.integers(1, 16))
 def test_stages_hold_every_layer_once(layers: int, stages: int):
     if stages > layers:
@@ -95,6 +104,7 @@ def test_stages_hold_every_layer_once(layers: int, stages: int):
     assert made[-1].is_last
 
 
+@PATIENT
 @given(facts=models)
 def test_ranks_together_hold_at_least_the_model_and_each_holds_less_with_more_ranks(facts: ModelFacts):
     sums = []
@@ -191,6 +201,7 @@ def test_what_was_measured_replaces_what_was_predicted_and_shrinks_the_error():
     assert predicted.kv.bytes - corrected.kv.bytes == shift
 
 
+@PATIENT
 @given(
     chosen=st.lists(
         st.tuples(models, versions, st.integers(1, 64), st.sampled_from([256, 2048, 4096])), min_size=1, max_size=5

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fakes.checkpoints import a_config, llama_tensors, safetensors_header, write_gguf, write_model
 from fakes.hub import hub
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from studio_coordinator.model_facts.adapter import read_adapter
 from studio_coordinator.model_facts.directory import read_directory
@@ -18,6 +18,9 @@ from studio_coordinator.model_facts.safetensors_header import parse_header
 from studio_coordinator.plan.memory.facts import AttentionCache
 from studio_coordinator.plan.memory.model import model_facts
 from studio_coordinator.plan.memory.parts import Source
+
+# The machine may be busy with other tests.
+PATIENT = settings(deadline=None)
 
 
 def test_tensors_and_counting_agree_on_a_plain_decoder(tmp_path: Path):
@@ -115,6 +118,7 @@ def test_a_damaged_file_is_refused_with_what_to_do(tmp_path: Path, content: byte
     assert refused.value.hint == "Download it again."
 
 
+@PATIENT
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_header_or_a_refusal(content: bytes):
     try:
