@@ -134,12 +134,12 @@ def test_the_smallest_split_is_the_first_that_fits():
         vocab_size=128256, max_position_embeddings=131072,
     )  # fmt: skip
     facts = model_facts(config)
-    for settings in (Settings(max_model_len=8192), Settings(max_model_len=131_072), Settings(quantization="fp8")):
-        found = smallest_split(facts, settings, H100, 8)
+    for asked in (Settings(max_model_len=8192), Settings(max_model_len=131_072), Settings(quantization="fp8")):
+        found = smallest_split(facts, asked, H100, 8)
         tried = list(splits(facts, 8))
         assert found in tried
         fitting = [
-            estimate(facts, replace(settings, tensor_parallel=tensor, pipeline_parallel=pipeline), H100).fits
+            estimate(facts, replace(asked, tensor_parallel=tensor, pipeline_parallel=pipeline), H100).fits
             for tensor, pipeline in tried[: tried.index(found) + 1]
         ]
         assert fitting == [False] * (len(fitting) - 1) + [True]
