@@ -77,7 +77,8 @@ class Coordinator:
 
 def call_metadata() -> tuple[tuple[str, str], ...]:
     """What goes with each call: who asks, and the trace it belongs to."""
-    return (("studio-actor", actor()), ("traceparent", current_traceparent()))
+    traceparent = current_traceparent()
+    return (("studio-actor", actor()), *((("traceparent", traceparent),) if traceparent else ()))
 
 
 def actor() -> str:

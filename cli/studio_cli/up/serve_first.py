@@ -6,6 +6,7 @@ from studio.v1.admin_service_pb2 import ApplyRequest, GetRecipeRequest, ListDepl
 from studio.v1.deployment_pb2 import Deployment
 from studio.v1.recipe_pb2 import Recipe
 from studio_runtime.errors import NotFoundError, StudioError
+from studio_runtime.tracing import span
 
 from studio_cli.coordinator import Coordinator
 from studio_cli.report import Report
@@ -30,7 +31,8 @@ async def serve_first(
             idempotency_key=str(uuid.uuid4()),
             create_only=not options.asks_for_recipe,
         )
-        await coordinator.call(coordinator.admin.Apply, request, f"deploy {first_name(options)}")
+        with span("studio up"):
+            await coordinator.call(coordinator.admin.Apply, request, f"deploy {first_name(options)}")
         deployments = await list_deployments(coordinator)
     serving: list[str] = []
     problems: list[str] = []

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from studio.v1.recipe_pb2 import Recipe
 from studio.v1.route_pb2 import ApiKey
-from studio_cli.up import up_file
+from studio_cli.up import child, up_file
 from studio_cli.up.first_recipe import first_name, is_as_asked, manifest
 from studio_cli.up.local_key import is_valid
 from studio_cli.up.log_tail import log_tail
@@ -206,3 +206,17 @@ def test_the_end_of_a_log_is_what_this_start_wrote_in_words(tmp_path: Path):
     assert log_tail(log, begin) == "  failed: no database: Start it.\n  plain\n  [1]"
     log.write_text("".join(f"{number}\n" for number in range(100)), encoding="utf-8")
     assert log_tail(log, 0).splitlines()[0] == "  85"
+
+
+def test_a_log_that_has_become_large_is_put_aside_when_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(child, "LOG_ROTATE_BYTES", 10)
+    log = tmp_path / "logs" / "role.log"
+    for text in (b"first start, a long story", b"second"):
+        with child.open_log(log) as file:
+            file.write(text)
+    assert log.read_bytes() == b"second"
+    assert log.with_name("role.log.1").read_bytes() == b"first start, a long story"
+    assert log.stat().st_mode & 0o777 == 0o600
+    with child.open_log(log) as file:
+        file.write(b" third")
+    assert log.read_bytes() == b"second third"
