@@ -24,7 +24,8 @@ log = structlog.get_logger()
 async def serve(settings: ServeSettings) -> None:
     """Migrate the database, then serve, lead when the lease is free, and plan, until cancelled."""
     identity = Identity.load(settings.state_dir)
-    database = Database(settings.database_url or prepare(settings.embedded_data_dir).url)
+    url = settings.database_url or prepare(settings.embedded_data_dir).url
+    database, lease_database = Database(url), Database(url, pool_size=1)
     try:
         schema = await database.upgrade()
         timers = Timers(
@@ -32,14 +33,16 @@ async def serve(settings: ServeSettings) -> None:
             lease=3 * settings.heartbeat_seconds + 10,
             lost_after=settings.lost_after_seconds,
         )
-        ttl = settings.lease_ttl_seconds
-        async with running_coordinator(database, identity, settings.listen, timers, ttl) as server:
+        async with running_coordinator(
+            database, lease_database, identity, settings.listen, timers, settings.lease_ttl_seconds
+        ) as server:
             metrics = serve_metrics(settings.metrics)
             log.info("coordinator_started", address=str(server.address), schema=schema, version=VERSION)
             announce_ready(settings.ready_file, address=str(server.address), metrics=str(metrics), schema=schema)
             await asyncio.Event().wait()
     finally:
         await database.close()
+        await lease_database.close()
 
 
 def run_serve(settings: ServeSettings) -> None:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from studio_runtime.settings import Address
 
+from studio_coordinator.bookkeeping import Bookkeeping
 from studio_coordinator.gateways import GatewayRegistry
 from studio_coordinator.identity import Identity
 from studio_coordinator.leadership import Leadership
@@ -19,11 +20,20 @@ from studio_coordinator.store.database import Database
 
 @asynccontextmanager
 async def running_coordinator(
-    database: Database, identity: Identity, listen: Address, timers: Timers, lease_ttl_seconds: float
+    database: Database,
+    lease_database: Database,
+    identity: Identity,
+    listen: Address,
+    timers: Timers,
+    lease_ttl_seconds: float,
 ) -> AsyncIterator[RunningServer]:
-    """Serve and plan while the block runs. What ends one of the tasks ends the block with it."""
-    leadership = Leadership(database, identity.coordinator_id, str(listen), lease_ttl_seconds)
+    """Serve and plan while the block runs. What ends one of the tasks ends the block with it.
+
+    ``lease_database`` is the leadership's own: a lease must not wait behind other work for a connection.
+    """
+    leadership = Leadership(lease_database, identity.coordinator_id, str(listen), lease_ttl_seconds)
     loop = LeaderLoop(database, leadership, SessionRegistry(), GatewayRegistry(), identity.pepper, timers)
+    books = Bookkeeping(database, leadership, loop.sessions, loop.events_stored, timers.heartbeat_interval)
     state = AdminState(
         database=database,
         leadership=leadership,
@@ -38,7 +48,13 @@ async def running_coordinator(
         async with asyncio.TaskGroup() as tasks:
             running = [
                 tasks.create_task(task)
-                for task in (leadership.keep(), loop.run(), loop.store_agent_events(), loop.keep_alive_times())
+                for task in (
+                    leadership.keep(),
+                    loop.run(),
+                    books.store_agent_events(),
+                    books.keep_last_seen(),
+                    books.prune(),
+                )
             ]
             # Whoever is told that it serves may write at once.
             await leadership.decided.wait()

@@ -12,16 +12,15 @@ from datetime import UTC, datetime
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
-from studio.v1.agent_service_pb2 import EventBatch
 from studio.v1.assignment_pb2 import Assignment
 from studio.v1.route_pb2 import AccessTable
-from studio_runtime.errors import ConflictError, StudioError, UnavailableError
+from studio_runtime.errors import ConflictError, UnavailableError
 
 from studio_coordinator.gateways import GatewayRegistry
 from studio_coordinator.leadership import Leadership
 from studio_coordinator.plan.reconcile import plan
 from studio_coordinator.plan.snapshot import Plan, Snapshot, Timers
-from studio_coordinator.sessions import Session, SessionRegistry
+from studio_coordinator.sessions import SessionRegistry
 from studio_coordinator.store import (
     access,
     assignments,
@@ -98,12 +97,20 @@ class LeaderLoop:
             PASSES.labels("failed").inc()
             log.warning("pass_failed", reason=error.message)
             return False
+        except Exception:
+            # A defect must not end the sessions of every host; the poll tries again, and the log says what is wrong.
+            PASSES.labels("failed").inc()
+            log.exception("pass_failed")
+            return False
         PASS_SECONDS.observe(time.monotonic() - started)
         PASSES.labels("empty" if decided.is_empty else "changed").inc()
         return not decided.is_empty
 
     async def _pass(self) -> Plan:
         async with self.database.transaction() as conn:
+            for session in self.sessions.all():
+                if (gpus := session.gpus_to_store()) is not None:
+                    await hosts.update_gpus(conn, session.host_id, session.epoch, gpus)
             snapshot = await self._load(conn)
             access_table = await self._load_access(conn)
         decided = plan(snapshot)
@@ -161,40 +168,17 @@ class LeaderLoop:
         if decided.events:
             self.events_stored.set()
 
-    async def keep_alive_times(self) -> None:
-        """Store when each host was last heard, in one statement every few heartbeats."""
-        while True:
-            await asyncio.sleep(2 * self.timers.heartbeat_interval)
-            now = datetime.now(UTC)
-            seen = [(session.host_id, session.epoch, now - session.silence()) for session in self.sessions.all()]
-            if not self.leadership.is_leader:
-                continue
-            try:
-                async with self.database.transaction() as conn:
-                    await hosts.touch(conn, seen)
-            except StudioError as error:
-                log.warning("last_seen_not_stored", reason=error.message)
-
-    async def store_agent_events(self) -> None:
-        """Store what agents report, then acknowledge it; what could not be stored is sent again by the agent."""
-        while True:
-            session, batch = await self.sessions.events.get()
-            try:
-                await self._store_batch(session, batch)
-            except StudioError as error:
-                log.warning("events_not_stored", host=session.host_name, reason=error.message)
-                session.close("its events could not be stored")
-
-    async def _store_batch(self, session: Session, batch: EventBatch) -> None:
-        async with self.database.transaction() as conn:
-            acknowledged = await events.append_from_agent(conn, session.host_id, session.epoch, batch.events)
-        session.acknowledge_events(acknowledged)
-        self.events_stored.set()
-
 
 async def _commit(conn: Connection, snapshot: Snapshot, decided: Plan) -> None:
     """Write a plan; ConflictError when a row is no longer what the plan was made on."""
-    await hosts.set_states(conn, await _host_states(conn, snapshot, decided))
+    epochs = {host_id: observed.session_epoch for host_id, observed in snapshot.observations.items()}
+    await hosts.set_states(
+        conn,
+        [
+            hosts.HostState(change.host_id, epochs.get(change.host_id), change.state, change.reason, None)
+            for change in decided.host_changes
+        ],
+    )
     for row in decided.inserted:
         await replicas.insert_replica(conn, row)
     for row in decided.updated:
@@ -210,17 +194,6 @@ async def _commit(conn: Connection, snapshot: Snapshot, decided: Plan) -> None:
     if decided.table is not None and not await routes.put_table(conn, decided.table):
         raise ConflictError("the route table was changed meanwhile")
     await events.append(conn, decided.events)
-
-
-async def _host_states(conn: Connection, snapshot: Snapshot, decided: Plan) -> list[hosts.HostState]:
-    """The host changes, each in the name of the session that it was judged by."""
-    last_seen = {host.id: host.last_seen.ToDatetime(UTC) for host in snapshot.hosts}
-    states = []
-    for change in decided.host_changes:
-        observed = snapshot.observations.get(change.host_id)
-        epoch = observed.session_epoch if observed else await hosts.session_epoch(conn, change.host_id)
-        states.append(hosts.HostState(change.host_id, epoch, change.state, change.reason, last_seen[change.host_id]))
-    return states
 
 
 async def _wait_for_any(tickets: list[asyncio.Event], at_most_seconds: float) -> None:

@@ -9,7 +9,6 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from uuid import uuid4
 
 from studio.v1.agent_service_pb2 import (
@@ -47,6 +46,7 @@ class Session:
         self.applied_generation = 0
         self.replicas: ObservationReport = ObservationReport()
         self.gpus: list[Gpu] = []
+        self._gpus_changed = False
         self._heard_at = time.monotonic()
         self._wake = asyncio.Event()
         self._assignment: Assignment | None = None
@@ -66,6 +66,8 @@ class Session:
     def observed(self, report: ObservationReport) -> None:
         """Take the host's newest picture of itself."""
         self.replicas = report
+        if report.gpus and list(report.gpus) != self.gpus:
+            self.gpus, self._gpus_changed = list(report.gpus), True
         self.applied_generation = max(self.applied_generation, report.applied_generation)
 
     def offer(self, assignment: Assignment) -> None:
@@ -90,9 +92,14 @@ class Session:
         self.closed.set()
         self._wake.set()
 
-    def silence(self) -> timedelta:
+    def silence_seconds(self) -> float:
         """Time since the last heartbeat."""
-        return timedelta(seconds=time.monotonic() - self._heard_at)
+        return time.monotonic() - self._heard_at
+
+    def gpus_to_store(self) -> list[Gpu] | None:
+        """The host's GPUs when they changed since this was last asked; None when they did not."""
+        changed, self._gpus_changed = self._gpus_changed, False
+        return self.gpus if changed else None
 
     def observation(self) -> HostObservation:
         """What the plan looks at."""
@@ -100,7 +107,7 @@ class Session:
             session_epoch=self.epoch,
             applied_generation=self.applied_generation,
             replicas={item.replica_id: item for item in self.replicas.replicas},
-            heartbeat_age_seconds=self.silence().total_seconds(),
+            heartbeat_age_seconds=self.silence_seconds(),
         )
 
     async def outgoing(self) -> AsyncIterator[ConnectResponse]:

@@ -176,17 +176,6 @@ async def set_states(conn: AsyncConnection, states: Sequence[HostState]) -> int:
     return (await conn.execute(written)).rowcount
 
 
-async def touch(conn: AsyncConnection, seen: Sequence[tuple[str, int, datetime]]) -> None:
-    """Write when hosts were last heard: (host id, session epoch, time), in one statement."""
-    if not seen:
-        return
-    given = values(
-        column("host_id", String), column("session_epoch", BigInteger), column("last_seen", Instant), name="given"
-    ).data(list(seen))
-    same_session = (HOSTS.c.id == given.c.host_id) & (HOSTS.c.session_epoch == given.c.session_epoch)
-    await conn.execute(update(HOSTS).where(same_session).values(last_seen=given.c.last_seen))
-
-
 async def update_gpus(conn: AsyncConnection, host_id: str, session_epoch: int, gpus: Sequence[Gpu]) -> bool:
     """Replace the host's GPUs by ``gpus``; False, and nothing is changed, when the session is not its newest."""
     current = select(HOSTS.c.session_epoch).where(HOSTS.c.id == host_id).with_for_update(key_share=True)

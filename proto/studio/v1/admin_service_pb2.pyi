@@ -152,7 +152,7 @@ class ApplyRequest(_message.Message):
     """Leave a recipe or deployment that already exists as it is."""
     @_builtins.property
     def expected_versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """Name of a recipe or deployment to the version that the caller saw; a stale one is refused (ABORTED)."""
+        """Recipe/NAME to the revision, Deployment/NAME to the version that the caller saw; a stale one is refused (ABORTED)."""
 
     def __init__(
         self,

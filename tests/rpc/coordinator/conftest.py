@@ -27,7 +27,7 @@ def timers() -> Timers:
 @pytest.fixture
 async def channel(database: Database, timers: Timers) -> AsyncIterator[grpc.aio.Channel]:
     identity = Identity("coordinator-1", b"pepper")
-    async with running_coordinator(database, identity, Address("127.0.0.1", 0), timers, 5.0) as server:
+    async with running_coordinator(database, database, identity, Address("127.0.0.1", 0), timers, 5.0) as server:
         opened = open_channel(server.address)
         yield opened
         await opened.close()
