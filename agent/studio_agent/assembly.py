@@ -3,17 +3,18 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from importlib import metadata
 
 import structlog
 from studio.v1.host_pb2 import HostFacts
 from studio_runtime.metrics import serve_metrics
 from studio_runtime.process import announce_ready, boot_id, lock_folder
+from studio_runtime.settings import Address
 from studio_runtime.tracing import configure_tracing, flush_tracing
 
 from studio_agent.environments import installed
-from studio_agent.errors import StateFolderInUseError
+from studio_agent.errors import MetricsAddressError, StateFolderInUseError
 from studio_agent.event_queue import EventQueue
 from studio_agent.gpu.sampler import GpuSampler
 from studio_agent.gpu_watch import first_picture, known_health, watch_gpus
@@ -58,41 +59,31 @@ async def stop_engines(settings: AgentSettings) -> None:
 
 async def _run_equipped(equipment: Equipment, running: RunSettings) -> None:
     settings, host_id = equipment.settings, equipment.settings.state.host_id()
-    supervisor = Supervisor(equipment)
-    link: Latest[Link | None] = Latest(None)
+    metrics = _serve_metrics(running.metrics)
     gpu_news: Latest[None] = Latest(None)
-    async with AsyncExitStack() as stack:
-        sampler = await stack.enter_async_context(
-            GpuSampler(
-                owner_of=lambda pid: replica_of(pid, host_id),
-                known_health=known_health(settings.state.gpu_health),
-                wake=lambda: gpu_news.set(None),
-            )
-        )
-        identity = HostIdentity(
-            host_id=host_id,
-            host_name=settings.host_name,
-            boot_id=equipment.boot_id,
-            agent_instance_id=uuid.uuid4().hex,
-            labels=settings.labels,
-            facts=_facts(settings, lambda: sampler.driver_version),
-            gpus=sampler.gpus,
-        )
-        telemetry = HostSampler(settings, host_id, equipment.prober, lambda: supervisor.records, sampler.figures)
-        group = await stack.enter_async_context(asyncio.TaskGroup())
+    sampling = GpuSampler(
+        owner_of=lambda pid: replica_of(pid, host_id),
+        known_health=known_health(settings.state.gpu_health),
+        wake=lambda: gpu_news.set(None),
+    )
+    async with sampling as sampler, asyncio.TaskGroup() as group:
+        supervisor = Supervisor(equipment)
         group.create_task(supervisor.run(), name="supervisor")
+        # What the first Hello says must be true: what runs here, on which GPUs.
         await supervisor.adopted()
         await first_picture(sampler, gpu_news)
-        gpu_health = settings.state.gpu_health
-        watching = watch_gpus(sampler, gpu_news, equipment.changes, equipment.events, gpu_health)
-        group.create_task(watching, name="GPU health and events")
-        conversation = Conversation(
-            identity, supervisor, equipment.ledger, equipment.events.queue, settings.state, equipment.changes
-        )
-        group.create_task(keep_connected(running.coordinator, conversation, link), name="session")
-        group.create_task(report_telemetry(link, telemetry), name="telemetry")
+        link: Latest[Link | None] = Latest(None)
+        for name, work in {
+            "GPU health and events": watch_gpus(
+                sampler, gpu_news, equipment.changes, equipment.events, settings.state.gpu_health
+            ),
+            "session": keep_connected(running.coordinator, _conversation(equipment, supervisor, sampler), link),
+            "telemetry": report_telemetry(
+                link, HostSampler(settings, host_id, equipment.prober, lambda: supervisor.records, sampler.figures)
+            ),
+        }.items():
+            group.create_task(work, name=name)
         equipment.events.say("agent.started", f"the agent started on {settings.host_name}", version=_version())
-        metrics = None if running.metrics is None else serve_metrics(running.metrics)
         announce_ready(
             running.ready_file,
             host_id=host_id,
@@ -100,6 +91,31 @@ async def _run_equipped(equipment: Equipment, running: RunSettings) -> None:
             metrics=None if metrics is None else str(metrics),
         )
         log.info("agent_ready", host_id=host_id, coordinator=str(running.coordinator), state=str(settings.state.root))
+
+
+def _conversation(equipment: Equipment, supervisor: Supervisor, sampler: GpuSampler) -> Conversation:
+    settings = equipment.settings
+    identity = HostIdentity(
+        host_id=settings.state.host_id(),
+        host_name=settings.host_name,
+        boot_id=equipment.boot_id,
+        agent_instance_id=uuid.uuid4().hex,
+        labels=settings.labels,
+        facts=_facts(settings, lambda: sampler.driver_version),
+        gpus=sampler.gpus,
+    )
+    events = equipment.events.queue
+    return Conversation(identity, supervisor, equipment.ledger, events, settings.state, equipment.changes)
+
+
+def _serve_metrics(address: Address | None) -> Address | None:
+    try:
+        return None if address is None else serve_metrics(address)
+    except OSError as error:
+        raise MetricsAddressError(
+            f"metrics cannot be served on {address}: {error.strerror}",
+            "Choose another address with --metrics; port 0 takes a free one.",
+        ) from None
 
 
 @asynccontextmanager

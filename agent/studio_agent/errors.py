@@ -33,6 +33,12 @@ class StateFolderInUseError(StudioError):
     reason = "state_folder_in_use"
 
 
+class MetricsAddressError(StudioError):
+    """The Prometheus endpoint cannot listen where it was told to."""
+
+    reason = "metrics_address"
+
+
 class SessionLostError(StudioError):
     """The control stream to the coordinator ended; engines are not touched by that."""
 

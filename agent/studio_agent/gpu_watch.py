@@ -51,15 +51,20 @@ async def watch_gpus(
     version, kept = -1, known_health(path)
     while True:
         version = await news.newer_than(version)
+        health = sampler.health()
+        if health != kept and await _keep(path, health):
+            kept = health
         # Facts may have changed: whoever reports looks again.
         changes.set(None)
         for event in sampler.events():
             events.pass_on(event)
-        health = sampler.health()
-        if health != kept:
-            text = json.dumps({uuid: asdict(verdict) for uuid, verdict in health.items()}, indent=1)
-            try:
-                await to_the_end(write_atomically, path, text.encode())
-                kept = health
-            except OSError as error:
-                log.warning("gpu_health_not_written", error=str(error))
+
+
+async def _keep(path: Path, health: dict[str, GpuHealth]) -> bool:
+    text = json.dumps({uuid: asdict(verdict) for uuid, verdict in health.items()}, indent=1)
+    try:
+        await to_the_end(write_atomically, path, text.encode())
+    except OSError as error:
+        log.warning("gpu_health_not_written", error=str(error))
+        return False
+    return True

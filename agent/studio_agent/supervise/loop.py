@@ -6,6 +6,7 @@ replicas' own jobs, so a pass is short; its beat is what the heartbeat to the co
 """
 
 import asyncio
+import contextlib
 from collections import Counter
 from dataclasses import dataclass
 
@@ -60,19 +61,20 @@ class Supervisor:
         if self._ledger.quarantined:
             self._tell_quarantine()
         adopted = await adopt(self._equipment)
-        async with asyncio.TaskGroup() as group:
-            for replica_id in adopted.resumed:
-                self._supervision(group, replica_id).resume()
-            for replica_id in adopted.lost:
-                record = self._ledger.records[replica_id]
-                if record.engine is not None:
-                    self._supervision(group, replica_id).note_loss(record.engine)
-            self._ready.set()
-            keeper = group.create_task(self._keep_on_disk(), name="ledger and events to disk")
-            await self._loop(group)
-            keeper.cancel()
-        await self._ledger.flush()
-        await self._equipment.events.queue.flush()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for replica_id in adopted.resumed:
+                    self._supervision(group, replica_id).resume()
+                for replica_id in adopted.lost:
+                    self._supervision(group, replica_id).note_loss()
+                self._ready.set()
+                keeper = group.create_task(self._keep_on_disk(), name="ledger and events to disk")
+                await self._loop(group)
+                keeper.cancel()
+        finally:
+            with contextlib.suppress(OSError):
+                await self._ledger.flush()
+                await self._equipment.events.queue.flush()
 
     async def adopted(self) -> None:
         """Return once what ran before is known: before that, there is nothing to report."""

@@ -94,9 +94,9 @@ class ReplicaSupervision:
         elif state == State.STATE_FAILED:
             self._run(self._clear_leftovers())
 
-    def note_loss(self, engine: Engine) -> None:
+    def note_loss(self) -> None:
         """Go on where an earlier agent left an engine that ended since."""
-        self._run(self._fail_lost(engine))
+        self._run(self._fail_lost())
 
     # Jobs
 
@@ -157,7 +157,7 @@ class ReplicaSupervision:
         finally:
             ended.cancel()
             ready.cancel()
-            await asyncio.wait((ended, ready))
+            await asyncio.gather(ended, ready, return_exceptions=True)
         seconds = max(0.0, self._equipment.now() - engine.started_at)
         metrics.STARTS.observe(seconds)
         self._move(
@@ -173,10 +173,10 @@ class ReplicaSupervision:
         code = await self._equipment.launcher.exited(engine)
         raise EngineFailedError(await self._diagnose(driver, engine, code))
 
-    async def _fail_lost(self, engine: Engine) -> None:
+    async def _fail_lost(self) -> None:
         try:
             driver = driver_for(self._record.assigned.recipe.engine.name)
-            failure = await self._diagnose(driver, engine, None)
+            failure = await self._diagnose(driver, self._engine(), None)
         except StudioError as error:
             failure = _as_failure(error)
         await self._fail(failure)

@@ -36,9 +36,11 @@ async def drain(equipment: Equipment, record: ReplicaRecord, engine: Engine) -> 
     finally:
         idle.cancel()
         ended.cancel()
+        await asyncio.gather(idle, ended, return_exceptions=True)
     if ended in done:
         return "the engine ended while it was drained"
     if idle in done:
+        idle.result()
         return "no request is running"
     return f"the drain deadline of {deadline:.0f} s ended with requests running"
 

@@ -61,14 +61,20 @@ async def test_a_file_cut_anywhere_loses_at_most_its_end(tmp_path: Path) -> None
         assert messages(EventQueue(path)) == [*expected, "new"]
 
 
-async def test_the_oldest_events_go_when_the_queue_is_full(tmp_path: Path) -> None:
+async def test_a_full_queue_drops_what_is_new_and_says_so_later(tmp_path: Path) -> None:
     queue = EventQueue(tmp_path / "events.jsonl")
-    for number in range(CAPACITY + 5):
-        queue.put(an_event(str(number)))
+    for number in range(1, CAPACITY + 1):
+        assert queue.put(an_event(str(number))) == number
+    assert [queue.put(an_event("too much")) for _ in range(5)] == [0] * 5
     await queue.flush()
     assert queue.dropped == 5
-    assert messages(queue)[0] == "5"
-    assert len(messages(queue)) == CAPACITY
+    assert messages(queue)[0] == "1"
+    queue.ack(10)
+    assert queue.put(an_event("now")) == CAPACITY + 2
+    await queue.flush()
+    told, now = messages(queue)[-2:]
+    assert told.startswith("5 events were dropped")
+    assert now == "now"
 
 
 async def test_the_file_does_not_grow_for_ever(tmp_path: Path) -> None:
@@ -88,9 +94,38 @@ async def test_a_lost_file_does_not_lose_what_happened_since(tmp_path: Path) -> 
     queue.put(an_event("since"))
     await queue.flush()
     queue.agree(40)
+    assert messages(queue) == [], "nothing is sent under a number that is not on disk"
     await queue.flush()
     assert [event.sequence for event in queue.after(40, 10)] == [41]
     assert queue.put(an_event("next")) == 42
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"), [(0, {1: "c", 2: "d"}), (2, {3: "c", 4: "d"}), (3, {4: "d"}), (9, {10: "c", 11: "d"})]
+)
+async def test_numbers_follow_on_what_the_coordinator_has(
+    tmp_path: Path, stored: int, expected: dict[int, str]
+) -> None:
+    """2 were acknowledged; a coordinator that knows less or more than 4 has another history than we."""
+    path = tmp_path / "events.jsonl"
+    queue = EventQueue(path)
+    queue.agree(0)
+    for text in "abcd":
+        queue.put(an_event(text))
+    queue.ack(2)
+    await queue.flush()
+    for again in (queue, EventQueue(path)):
+        again.agree(stored)
+        await again.flush()
+        assert {e.sequence: e.event.message for e in again.after(0, 10)} == expected
+
+
+async def test_an_empty_queue_follows_a_coordinator_that_began_anew(tmp_path: Path) -> None:
+    queue = EventQueue(tmp_path / "events.jsonl")
+    queue.agree(0)
+    queue.ack(queue.put(an_event("a")))
+    queue.agree(0)
+    assert queue.put(an_event("b")) == 1
 
 
 async def test_a_full_disk_does_not_silence_the_agent(tmp_path: Path) -> None:
@@ -128,6 +163,7 @@ async def test_what_is_sent_is_what_was_put_and_not_acknowledged(
             queue = EventQueue(path)
         elif isinstance(step, int):
             queue.ack(step)
-            acked = max(acked, min(step, put))
+            # An acknowledgement of what was never sent means nothing.
+            acked = max(acked, step if step <= put else 0)
     await queue.flush()
     assert [event.sequence for event in queue.after(0, 10_000)] == list(range(acked + 1, put + 1))

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -62,6 +63,17 @@ async def test_a_second_agent_on_the_state_folder_is_refused(agent: AgentProcess
     assert code == 1
     assert f"process {agent.pid}" in output
     assert "--state-dir" in output
+    assert "Traceback" not in output
+
+
+async def test_an_address_that_is_taken_is_said_in_a_sentence(
+    agent: AgentProcess, coordinator: FakeCoordinator, tmp_path: Path
+) -> None:
+    folders = ["--state-dir", str(tmp_path / "other"), "--engines-dir", str(tmp_path / "engines")]
+    taken = ["--coordinator", coordinator.address, "--metrics", coordinator.address]
+    code, output = await agent.command("run", *folders, *taken)
+    assert code == 1
+    assert f"metrics cannot be served on {coordinator.address}" in output
     assert "Traceback" not in output
 
 
@@ -140,7 +152,7 @@ async def test_the_coordinator_goes_and_comes_back(agent: AgentProcess, coordina
     os.kill(ready.pid, signal.SIGKILL)
     # Supervision goes on without a coordinator.
     async with asyncio.timeout(30):
-        while set(agent.engine_processes()) <= {ready.pid}:  # noqa: ASYNC110 - processes tell nobody
+        while set(agent.engine_processes()) <= {ready.pid}:
             await asyncio.sleep(0.05)
     await coordinator.start()
     await coordinator.until(lambda: len(coordinator.hellos) == 2)
