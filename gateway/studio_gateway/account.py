@@ -72,7 +72,7 @@ class Account:
             self.first_token = time.perf_counter() - self.began
 
     def close(self, metrics: Metrics) -> UsageRecord | None:
-        """Count the request; returns its record, None where no key is accountable for it."""
+        """Count the request; returns its record, None where no key is accountable or no model was asked for."""
         duration = time.perf_counter() - self.began
         metrics.requests.labels(self.model, self.status).inc()
         if self.model:
@@ -83,7 +83,7 @@ class Account:
             for kind, count in (("prompt", usage.prompt), ("completion", usage.completion), ("cached", usage.cached)):
                 if count:
                     metrics.tokens.labels(self.model, kind).inc(count)
-        return self._record(duration) if self.key_id else None
+        return self._record(duration) if self.key_id and self.asked_model else None
 
     def _record(self, duration: float) -> UsageRecord:
         at = Timestamp()
