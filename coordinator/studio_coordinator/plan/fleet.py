@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from studio.v1.deployment_pb2 import Deployment
 from studio.v1.host_pb2 import Host
@@ -27,8 +28,14 @@ from studio_coordinator.plan.pick import Pick, pick
 from studio_coordinator.plan.rank import Key, rank
 from studio_coordinator.plan.wish import GpuNeed, Wish, gpu_need
 
-# Equal devices, equally taken.
-Kind = tuple[int, tuple[float, ...]]
+
+class Kind(NamedTuple):
+    """What alike hosts have in common: equal devices, equally taken."""
+
+    devices: int
+    taken: tuple[float, ...]
+    # GPUs that no replica is on.
+    free: int
 
 
 @dataclass(frozen=True)
@@ -145,6 +152,10 @@ class Fleet:
             self._leaving.add(view.ordinal)
             self.version += 1
 
+    def host_of(self, replica_id: str) -> HostView | None:
+        """The host on which a replica is."""
+        return self._by_replica.get(replica_id)
+
     @property
     def with_leaving(self) -> list[HostView]:
         """Hosts that replicas are about to leave."""
@@ -192,9 +203,11 @@ class Fleet:
     ) -> Fit | None:
         """The best among the hosts that have neither the deployment nor its weights."""
         best: Fit | None = None
-        picks = self._picks[wish.gpus]
+        need = wish.gpus
+        least_free = need.count if need.exclusive else 0
         for kind, ordinals in self._buckets.items():
-            chosen = picks[kind] if kind in picks else self._pick(kind, wish.gpus)
+            # Most of a full fleet is out of the question at a glance.
+            chosen = self._pick(kind, need) if kind.free >= least_free else None
             if chosen is None:
                 continue
             key = rank(wish, chosen, same=0, weights_absent=bool(wish.weights), has_gpus=True, replicas=0)
@@ -223,17 +236,19 @@ class Fleet:
 
     def _pick(self, kind: Kind, need: GpuNeed) -> Pick | None:
         picks = self._picks[need]
-        if kind not in picks:
+        try:
+            return picks[kind]
+        except KeyError:
             ordinals = self._buckets.get(kind)
             if not ordinals:
                 # A closed host, or one without GPUs.
                 return None
             view = self.views[ordinals[0]]
-            picks[kind] = pick(view.devices, view.taken, need, None)
-        return picks[kind]
+            found = picks[kind] = pick(view.devices, view.taken, need, None)
+            return found
 
     def _kind(self, view: HostView) -> Kind:
-        return self._shapes[view.ordinal], view.taken
+        return Kind(self._shapes[view.ordinal], view.taken, view.taken.count(0.0))
 
     def _move(self, view: HostView, before: Kind) -> None:
         self.version += 1

@@ -101,8 +101,10 @@ def unfit(device: Device, need: GpuNeed) -> str:
 
 
 def _wrong_model(device: Device, need: GpuNeed) -> str:
+    if not need.models:
+        return ""
     words = device.model.upper().replace("-", " ").split()
-    if not need.models or any(model.upper() in words for model in need.models):
+    if any(model.upper() in words for model in need.models):
         return ""
     return f"is a {device.model or 'GPU of unknown model'}, not {' or '.join(need.models)}"
 

@@ -9,7 +9,7 @@ from studio.v1.replica_pb2 import Replica
 
 from studio_coordinator.plan.engine_minimums import numbers
 from studio_coordinator.plan.gpus import Device, devices_of, measured_shares
-from studio_coordinator.plan.wish import GpuNeed
+from studio_coordinator.plan.wish import GpuNeed, Wish
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,11 @@ class Held:
     def demand(self) -> float:
         """GPUs that it takes, as a number."""
         return len(self.gpu_uuids) * (1.0 if self.need is None else self.need.share or 1.0)
+
+    @classmethod
+    def at(cls, replica_id: str, wish: Wish, gpu_uuids: Sequence[str]) -> "Held":
+        """What a replica that does not run yet keeps from others."""
+        return cls(replica_id, wish.deployment, wish.priority, wish.gpus, gpu_uuids, wish.host_memory_bytes)
 
     @classmethod
     def of(cls, replica: Replica, need: GpuNeed | None, priority: int, now_seconds: float, host_memory: int) -> "Held":

@@ -74,7 +74,7 @@ def place(
     """Find room for one replica."""
     best = fleet.best(wish)
     if best is not None:
-        return Placed(best.view.host, best.gpu_uuids, _praise(best, wish, fleet))
+        return placed_at(fleet, wish, best)
     parts = across(fleet, wish)
     if parts:
         (first, *others) = parts
@@ -91,6 +91,11 @@ def place(
         victims = tuple(sorted(held.id for held in preemption.victims))
         return Awaiting(fit.view.host, fit.gpu_uuids, victims, preemption)
     return Unplaced(WhyNot(wants(wish.gpus), tuple(why_not(fleet, wish)), would_fit(fleet, wish)))
+
+
+def placed_at(fleet: Fleet, wish: Wish, fit: Fit) -> Placed:
+    """The answer for a host that has room, with why it was taken."""
+    return Placed(fit.view.host, fit.gpu_uuids, _praise(fit, wish, fleet))
 
 
 def _first(fits: Iterable[Fit | None]) -> Fit | None:

@@ -46,6 +46,7 @@ def plan(snapshot: Snapshot) -> Plan:
     scaler = Scaler(sheet, fleet, snapshot.recipes)
     for deployment in in_order(snapshot.deployments, snapshot.recipes):
         scaler.scale(deployment)
+    scaler.announce()
     for row in sheet.rows.values():
         if row.deployment not in deployments and not row.retiring:
             sheet.retire(row, "its deployment was deleted")

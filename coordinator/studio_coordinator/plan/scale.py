@@ -16,8 +16,9 @@ from studio.v1.recipe_pb2 import Recipe
 from studio.v1.replica_pb2 import Replica
 
 from studio_coordinator.plan.fleet import Fleet
+from studio_coordinator.plan.make_room import make_room
 from studio_coordinator.plan.occupancy import Held
-from studio_coordinator.plan.place import Awaiting, Placed, Unplaced, place
+from studio_coordinator.plan.place import Awaiting, Placed, Unplaced, place, placed_at
 from studio_coordinator.plan.preempt import PRE_EMPTED
 from studio_coordinator.plan.wish import Wish, wish_of
 from studio_coordinator.plan.worksheet import Worksheet
@@ -40,6 +41,8 @@ class Scaler:
     recipes: Mapping[tuple[str, int], Recipe]
     # Why a wish found no room, and at which version of the fleet: replicas of one deployment are alike.
     refused: dict[Wish, tuple[int, Unplaced]] = field(default_factory=dict)
+    # What this pass placed, by id: it may still be moved.
+    fresh: dict[str, tuple[Replica, Wish]] = field(default_factory=dict)
     # Ids of replicas that have room as soon as others left.
     awaiting: set[str] = field(default_factory=set)
 
@@ -65,6 +68,11 @@ class Scaler:
         self._retire_old(deployment, wanted, new, old)
         self._settle_waiting(deployment, new)
         self._add(deployment, wanted, new, old)
+
+    def announce(self) -> None:
+        """Tell where everything went; called once no one is moved any more."""
+        for row, _ in self.fresh.values():
+            self.sheet.tell(row, "replica.placed", f"{row.id} {row.state_reason}")
 
     def _retire_old(self, deployment: Deployment, wanted: int, new: Sequence[Replica], old: list[Replica]) -> None:
         """Retire replicas of an older revision that serve nobody, and as many as the new revision replaced."""
@@ -125,13 +133,9 @@ class Scaler:
         if recipe is None:
             return
         wish = wish_of(deployment, recipe)
-        found = self._place(wish)
+        found = self._place(wish, row.id)
         if isinstance(found, Placed) and not found.more_hosts:
-            row.host_id, row.host_name = found.host.id, found.host.name
-            row.gpu_uuids[:] = found.gpu_uuids
-            self.fleet.add(_held(row, wish, found.gpu_uuids), found.host.id)
-            self.sheet.move(row, Replica.STATE_PENDING, f"placed on {found.host.name}: {found.reason}")
-            self.sheet.tell(row, "replica.placed", f"{row.id} goes to {found.host.name}: {found.reason}")
+            self._settle_at(row, wish, found)
             return
         if isinstance(found, Awaiting):
             self._keep_room(row, wish, found)
@@ -142,14 +146,31 @@ class Scaler:
             row.state_reason = reason
             self.sheet.tell(row, "replica.waiting", f"{row.id} waits: {reason}", Event.SEVERITY_WARNING)
 
-    def _place(self, wish: Wish) -> Placed | Awaiting | Unplaced:
+    def _place(self, wish: Wish, replica_id: str) -> Placed | Awaiting | Unplaced:
+        """Find room, also by moving replicas that this pass placed; the fleet counts the replica in where it is placed."""
         version, refusal = self.refused.get(wish, (-1, None))
         if refusal is not None and version == self.fleet.version:
             return refusal
+        best = self.fleet.best(wish)
+        if best is not None:
+            self.fleet.add(Held.at(replica_id, wish, best.gpu_uuids), best.view.host.id)
+            return placed_at(self.fleet, wish, best)
+        room = make_room(self.fleet, replica_id, wish, {name: other for name, (_, other) in self.fresh.items()})
+        if room is not None:
+            for name, fit in room.moved.items():
+                row, other = self.fresh[name]
+                self._settle_at(row, other, placed_at(self.fleet, other, fit))
+            return placed_at(self.fleet, wish, room.fit)
         found = place(self.fleet, wish)
         if isinstance(found, Unplaced):
             self.refused[wish] = (self.fleet.version, found)
         return found
+
+    def _settle_at(self, row: Replica, wish: Wish, found: Placed) -> None:
+        self.fresh[row.id] = (row, wish)
+        row.host_id, row.host_name = found.host.id, found.host.name
+        row.gpu_uuids[:] = found.gpu_uuids
+        self.sheet.move(row, Replica.STATE_PENDING, f"placed on {found.host.name}: {found.reason}")
 
     def _keep_room(self, row: Replica, wish: Wish, found: Awaiting) -> None:
         """Retire who has to leave for ``row``, and let nobody else have their room."""
@@ -157,7 +178,7 @@ class Scaler:
             for victim in found.victims:
                 self._retire(self.sheet.rows[victim.id], found.preemption.reason(wish, row.id, victim))
         self.awaiting.add(row.id)
-        self.fleet.add(_held(row, wish, found.gpu_uuids), found.host.id)
+        self.fleet.add(Held.at(row.id, wish, found.gpu_uuids), found.host.id)
 
     def _retire(self, row: Replica, reason: str) -> None:
         self.sheet.retire(row, reason)
@@ -176,11 +197,6 @@ def least_useful(rows: Sequence[Replica]) -> list[Replica]:
 
 def _is_target(row: Replica, deployment: Deployment) -> bool:
     return row.recipe_name == deployment.spec.recipe and row.recipe_revision == deployment.target_revision
-
-
-def _held(row: Replica, wish: Wish, gpu_uuids: Sequence[str]) -> Held:
-    """What a replica that does not run yet keeps from others."""
-    return Held(row.id, row.deployment, wish.priority, wish.gpus, gpu_uuids, wish.host_memory_bytes)
 
 
 def _why_it_waits(found: Placed | Awaiting | Unplaced) -> str:
