@@ -81,6 +81,8 @@ async def _run(settings: Settings, sock: socket.socket) -> None:
     last_good.load_into(in_force)
     reporter = UsageReporter(Link(settings.coordinators), Spool(settings.state_dir / "usage"), gateway_id, metrics)
     lane = LiteLlmLane(LIMITS, enabled=settings.litellm)
+    if in_force.route_table is not None and in_force.route_table.provider_routes:
+        lane.want()
     watch = RouteWatch(
         Link(settings.coordinators), in_force, last_good, gateway_id, version("vllm-studio"), on_providers=lane.want
     )
