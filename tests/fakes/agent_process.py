@@ -13,8 +13,10 @@ from typing import Self
 from google.protobuf.duration_pb2 import Duration
 from studio.v1.assignment_pb2 import AssignedReplica
 from studio.v1.recipe_pb2 import DemoArgs, EngineArgs, EngineChoice, Recipe
+from studio_agent.launch import EngineCgroups, ProcessLauncher
 from studio_agent.launch.proc_scan import pids, token_of
-from studio_runtime.process import ProcessIdentity
+from studio_agent.plan.record import Engine
+from studio_runtime.process import ProcessIdentity, boot_id
 
 
 class AgentProcess:
@@ -36,8 +38,7 @@ class AgentProcess:
 
     async def __aexit__(self, *_: object) -> None:
         await self.terminate()
-        code, output = await self.command("stop-engines", "--state-dir", str(self.state), "--grace", "2")
-        assert code == 0, output
+        await self._kill_engines()
 
     @property
     def pid(self) -> int:
@@ -96,6 +97,18 @@ class AgentProcess:
 
     def _argv(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "studio_agent", *arguments]
+
+    async def _kill_engines(self) -> None:
+        """The quick way; the careful way has tests of its own."""
+        host_id = (self.state / "host-id").read_text()
+        launcher = ProcessLauncher(host_id, EngineCgroups.prepare(host_id))
+        async with asyncio.timeout(30):
+            while found := await launcher.survey():
+                for engine in found:
+                    remains = Engine(engine.token, 0, boot_id(), "", cgroup=engine.cgroup)
+                    await launcher.kill(remains)
+                    await launcher.release(remains)
+                await asyncio.sleep(0.02)
 
     async def _end(self, number: signal.Signals) -> int:
         process = self._process

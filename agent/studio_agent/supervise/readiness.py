@@ -22,7 +22,7 @@ from studio_agent.supervise.equipment import Equipment
 from studio_agent.supervise.event_log import timestamp
 from studio_agent.supervise.observation import base_url
 
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.05
 # The port is seen taken by a stranger this often before it counts: an engine may be between bind and fork.
 FOREIGN_SIGHTINGS = 3
 
