@@ -54,6 +54,12 @@ proto: $(VENV)/.dev ## generate the contract's Python code
 bench: $(VENV)/.dev ## benchmarks; each prints ratios
 	$(BIN)/python bench/gateway.py
 
+bench-estimate: $(VENV)/.dev ## the memory estimate against published measurements
+	$(BIN)/python bench/estimate.py
+
+bench-scheduler: $(VENV)/.dev ## placement: speed, and packing against the optimum
+	$(BIN)/python bench/scheduler.py
+
 lock: ## make the lock files anew from pyproject.toml (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --all-extras --group build pyproject.toml -o requirements.lock
@@ -63,4 +69,4 @@ lock: ## make the lock files anew from pyproject.toml (needs uv)
 clean: ## remove the environment and what tools left behind
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help up test check test-engine proto bench lock clean
+.PHONY: help up test check test-engine proto bench bench-estimate bench-scheduler lock clean

@@ -76,6 +76,10 @@ def _leaves(group: BaseExceptionGroup[StudioError]) -> list[StudioError]:
 
 def main() -> None:
     """Entry point."""
+    if sys.argv[1:2] == ["estimate"]:
+        from studio_coordinator.estimate_command import main as estimate  # noqa: PLC0415 - needs nothing of a server
+
+        sys.exit(estimate(sys.argv[2:]))
     arguments = parser().parse_args()
     if arguments.command == "serve":
         run_serve(serve_settings(arguments))

@@ -60,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     postgres = commands.add_parser("postgres", help="run the embedded PostgreSQL in the foreground")
     postgres.add_argument("--data-dir", type=Path, default=home.postgres)
     commands.add_parser("migrations-check", help="prove every migration on a throw-away database")
+    commands.add_parser("estimate", help="what a model needs of a GPU; has a --help of its own")
     return top
 
 
