@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from google.protobuf.duration_pb2 import Duration
 from studio.v1.assignment_pb2 import AssignedReplica
@@ -27,6 +27,7 @@ class AgentProcess:
     ) -> None:
         self.folder = folder
         self.state = folder / "agent"
+        self._ready_file = folder / "ready.json"
         self._coordinator = coordinator
         self._extra = extra
         self._environment = os.environ | dict(environment or {})
@@ -47,7 +48,7 @@ class AgentProcess:
 
     async def start(self) -> None:
         """Start it and wait until it supervises its host."""
-        ready = self.folder / "ready.json"
+        ready = self._ready_file
         ready.unlink(missing_ok=True)
         with (self.folder / "agent.log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
@@ -61,7 +62,13 @@ class AgentProcess:
             while not ready.exists():
                 assert self._process.returncode is None, self.output()
                 await asyncio.sleep(0.02)
-        assert json.loads(ready.read_text())["pid"] == self.pid
+        assert self.ready()["pid"] == self.pid
+
+    def ready(self) -> dict[str, Any]:
+        """What it said when it was ready."""
+        said = json.loads(self._ready_file.read_text())
+        assert isinstance(said, dict)
+        return said
 
     async def kill(self) -> None:
         """End it as a crash would."""
