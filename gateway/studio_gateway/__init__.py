@@ -19,6 +19,7 @@ models           the list of models ★
 call             what a body asks for: model, streaming; and the few edits that a body may get ★
 forward, relay   the data path to the fleet's engines: open, retry once, copy
 litellm_lane     the only file that knows LiteLLM
+provider_call    what another provider may be asked ★
 table, keys      the immutable forms of what the coordinator sends ★
 pick             which endpoint: least requests in flight, ejection of those that do not answer ★
 sse, usage       token counts out of answers, extra usage events taken out ★

@@ -9,7 +9,6 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -25,10 +24,10 @@ from studio_gateway.openai_errors import (
     SERVER,
     ApiError,
     internal_error,
-    invalid_body,
     upstream_error,
     upstream_timeout,
 )
+from studio_gateway.provider_call import OPERATIONS, Operation, arguments_of
 from studio_gateway.sse import EventStream
 from studio_gateway.table import Model
 
@@ -43,56 +42,6 @@ FIRST_ERROR_STATUS = 400
 FIRST_SERVER_ERROR = 500
 LAST_ERROR_STATUS = 599
 BAD_GATEWAY = 502
-
-
-@dataclass(frozen=True)
-class Operation:
-    """A path: LiteLLM's function for it, and the fields of the body that it may be given."""
-
-    function: str
-    parameters: frozenset[str]
-    # Whether the events of its streams are named, and end without [DONE].
-    named_events: bool = False
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-OPERATIONS = {
-    "/v1/chat/completions": Operation(
-        "acompletion",
-        _words(
-            "messages stream stream_options temperature top_p n stop max_tokens max_completion_tokens presence_penalty"
-            " frequency_penalty logit_bias logprobs top_logprobs user response_format seed tools tool_choice functions"
-            " function_call parallel_tool_calls reasoning_effort verbosity modalities audio prediction thinking"
-            " service_tier safety_identifier prompt_cache_key web_search_options"
-        ),
-    ),
-    "/v1/completions": Operation(
-        "atext_completion",
-        _words(
-            "prompt stream stream_options temperature top_p n stop max_tokens presence_penalty frequency_penalty logit_bias"
-            " logprobs user seed suffix echo best_of"
-        ),
-    ),
-    "/v1/embeddings": Operation("aembedding", _words("input dimensions encoding_format user")),
-    "/v1/responses": Operation(
-        "aresponses",
-        _words(
-            "input include instructions max_output_tokens prompt metadata parallel_tool_calls reasoning stream temperature text"
-            " tool_choice tools top_p truncation user service_tier safety_identifier"
-        ),
-        named_events=True,
-    ),
-    "/v1/messages": Operation(
-        "anthropic_messages",
-        _words(
-            "messages max_tokens metadata stop_sequences stream system temperature thinking tool_choice tools top_k top_p"
-        ),
-        named_events=True,
-    ),
-}
 
 
 class LiteLlmLane:
@@ -135,7 +84,7 @@ class LiteLlmLane:
                 f" offered: {', '.join(OPERATIONS)}.",
             )
         account.provider = provider.provider_model.partition("/")[0]
-        arguments = _arguments(operation, call, provider, self._limits)
+        arguments = arguments_of(operation, call, provider, _key_of(provider), self._limits.first_byte_seconds)
         self.want()
         litellm = await asyncio.shield(self._loaded)
         if litellm is None:
@@ -206,32 +155,21 @@ def _import_litellm() -> ModuleType:
     return module
 
 
-def _arguments(operation: Operation, call: Call, provider: ProviderRoute, limits: Limits) -> dict[str, Any]:
-    """What LiteLLM's function is called with. Raises ApiError."""
-    given = call.values()
-    given.pop("model", None)
-    if unknown := sorted(given.keys() - operation.parameters):
-        raise invalid_body(
-            f"Unrecognised fields for a model of another provider: {', '.join(unknown)[:400]}.", unknown[0]
+def _key_of(provider: ProviderRoute) -> str:
+    """The operator's key for ``provider``, empty where it needs none. Raises ApiError."""
+    if not provider.api_key_env:
+        return ""
+    key = os.environ.get(provider.api_key_env, "")
+    if not key:
+        raise ApiError(
+            503,
+            "provider_key_missing",
+            f"The gateway's environment has no {provider.api_key_env}, which holds the key for {provider.model!r}."
+            " The operator sets it and restarts the gateway.",
+            kind=SERVER,
+            finish="unavailable",
         )
-    if call.adds_usage:
-        given["stream_options"] = (given.get("stream_options") or {}) | {"include_usage": True}
-    given |= {"model": provider.provider_model, "timeout": limits.first_byte_seconds, "max_retries": 0}
-    if provider.api_base:
-        given["api_base"] = provider.api_base
-    if provider.api_key_env:
-        key = os.environ.get(provider.api_key_env)
-        if not key:
-            raise ApiError(
-                503,
-                "provider_key_missing",
-                f"The gateway's environment has no {provider.api_key_env}, which holds the key for {provider.model!r}."
-                " The operator sets it and restarts the gateway.",
-                kind=SERVER,
-                finish="unavailable",
-            )
-        given["api_key"] = key
-    return given
+    return key
 
 
 def _json_of(value: Any) -> str:

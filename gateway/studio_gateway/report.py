@@ -33,6 +33,7 @@ class UsageReporter:
         # What is sent stays here until the coordinator has it.
         self._pending: deque[UsageRecord] = deque()
         self._wake = asyncio.Event()
+        self._is_away = False
 
     def add(self, record: UsageRecord) -> None:
         """Take one record; with 10,000 waiting, the oldest is given up."""
@@ -73,11 +74,13 @@ class UsageReporter:
                     await self._send(kept, seconds)
                 await asyncio.to_thread(self._spool.remove, path)
         except grpc.aio.AioRpcError as error:
-            log.info(
-                "usage_not_reported", coordinator=str(self._link.address), reason=error.details() or error.code().name
-            )
+            say = log.debug if self._is_away else log.info
+            say("usage_not_reported", coordinator=str(self._link.address), reason=error.details() or error.code().name)
+            self._is_away = True
             await self._link.turn()
             await self._to_disk()
+        else:
+            self._is_away = False
         self._metrics.spool_bytes.set(await asyncio.to_thread(lambda: self._spool.size_bytes))
 
     async def _send(self, request: ReportUsageRequest, seconds: float) -> None:

@@ -54,9 +54,9 @@ class RouteWatch:
                 except grpc.aio.AioRpcError as error:
                     reason = error.details() or error.code().name
                 self._in_force.metrics.connected.set(0)
-                log.warning(
-                    "coordinator_away", coordinator=str(self._link.address), reason=reason, failures=self._failures
-                )
+                # Once is news; that it is still so is not.
+                say = log.debug if self._failures else log.warning
+                say("coordinator_away", coordinator=str(self._link.address), reason=reason)
                 await self._link.turn()
                 longest = min(FIRST_BACKOFF_SECONDS * 2.0**self._failures, LONGEST_BACKOFF_SECONDS)
                 self._failures = min(self._failures + 1, 10)
