@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from math import ceil, floor, log10
 
 WIDTH, HEIGHT = 720, 400
+LINE = 15
 LEFT, RIGHT, TOP, BOTTOM = 70, 190, 40, 50
 COLOURS = ("#2563eb", "#dc2626", "#059669", "#7c3aed")
 
@@ -37,10 +38,15 @@ def log_chart(title: str, x_label: str, y_label: str, series: Mapping[str, Point
     for value in sorted(set(xs)):
         x, _ = at(value, min(ys))
         parts.append(f'<text x="{x}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{value:,.0f}</text>')
-    for colour, (name, points) in zip(COLOURS, series.items(), strict=False):
+    for colour, points in zip(COLOURS, series.values(), strict=False):
         path = " ".join(f"{x},{y}" for x, y in (at(*point) for point in points))
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts += [f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>' for x, y in (at(*point) for point in points)]
+    lowest = HEIGHT - BOTTOM + LINE
+    coloured = sorted(zip(series.items(), COLOURS, strict=False), key=lambda item: item[0][1][-1][1])
+    for (name, points), colour in coloured:
         x, y = at(*points[-1])
-        parts.append(f'<text x="{x + 8}" y="{y + 4}" fill="{colour}">{name}: {points[-1][1]:.3g}</text>')
+        # Names stay readable where lines end close together.
+        lowest = min(y + 4, lowest - LINE)
+        parts.append(f'<text x="{x + 8}" y="{lowest}" fill="{colour}">{name}: {points[-1][1]:.3g}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"
