@@ -36,7 +36,7 @@ class LineFollower:
 
 def prepare_log(path: Path) -> int:
     """Make room for the next engine of a replica; returns the offset at which its part begins."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o710)
     if path.exists() and path.stat().st_size > LARGEST_BYTES:
         path.replace(path.with_suffix(".log.1"))
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))

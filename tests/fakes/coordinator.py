@@ -38,7 +38,14 @@ State = Replica.State
 class FakeCoordinator(AgentServiceServicer):
     """``async with FakeCoordinator() as coordinator``: listens on a free port, for one agent at a time."""
 
-    def __init__(self, *, heartbeat_seconds: float = 0.2, lease_seconds: float = 10.0, ack_events: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        heartbeat_seconds: float = 0.2,
+        lease_seconds: float = 10.0,
+        ack_events: bool = True,
+        address: str = "127.0.0.1",
+    ) -> None:
         self.heartbeat = Duration(seconds=int(heartbeat_seconds), nanos=int(heartbeat_seconds % 1 * 1e9))
         self.lease = Duration(seconds=int(lease_seconds), nanos=int(lease_seconds % 1 * 1e9))
         self.ack_events = ack_events
@@ -57,6 +64,7 @@ class FakeCoordinator(AgentServiceServicer):
         self.log_ends: dict[str, str] = {}
         self.telemetry: list[ReportTelemetryRequest] = []
         self.results: list[CommandResult] = []
+        self.listens_on = address
         self.port = 0
         self.connected = False
         self._outgoing: asyncio.Queue[ConnectResponse] = asyncio.Queue()
@@ -72,12 +80,12 @@ class FakeCoordinator(AgentServiceServicer):
 
     @property
     def address(self) -> str:
-        return str(Address("127.0.0.1", self.port))
+        return str(Address(self.listens_on, self.port))
 
     async def start(self) -> None:
         self._server = make_server()
         add_AgentServiceServicer_to_server(self, self._server)
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
+        self.port = self._server.add_insecure_port(f"{self.listens_on}:{self.port}")
         assert self.port
         await self._server.start()
 

@@ -5,11 +5,13 @@ import os
 import sys
 from pathlib import Path
 
-from studio_agent.launch import Launcher
+from studio_agent.launch import EngineCgroups, Launcher, ProcessLauncher, SystemdLauncher
 from studio_agent.plan.record import Engine
 from studio_runtime.process import boot_id
 
 PYTHON = sys.executable
+# Where the agent's unit keeps its state.
+STATE = Path("/var/lib/studio-agent")
 
 SLEEPS = "import time; print('up', flush=True); time.sleep(600)"
 IGNORES_SIGTERM = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + SLEEPS
@@ -26,6 +28,14 @@ os.wait()
 print('up', flush=True)
 time.sleep(600)
 """
+
+
+def a_launcher(kind: str) -> Launcher:
+    """A new one of that kind, as the next agent would have."""
+    host_id = os.urandom(8).hex()
+    if kind == "systemd":
+        return SystemdLauncher.prepare(host_id, STATE / "cache")
+    return ProcessLauncher(host_id, EngineCgroups.prepare(host_id) if kind == "with cgroups" else EngineCgroups(None))
 
 
 def an_engine(folder: Path, launcher: Launcher, name: str = "") -> Engine:

@@ -54,6 +54,8 @@ class Host:
     cable: Cable
     # Folders of this machine that the host sees, read-only: from here to there.
     binds: dict[Path, str] = field(default_factory=dict)
+    # Whose it is: hosts of two runs may have one name.
+    _owner: int = field(default_factory=os.getpid)
     _process: subprocess.Popen[bytes] | None = None
     _leader: int = 0
 
@@ -141,19 +143,18 @@ class Host:
 
     def _end(self, number: signal.Signals | None) -> None:
         process, self._process, self._leader = self._process, None, 0
-        if process is None:
-            return
-        if number is not None:
-            process.send_signal(number)
-        try:
-            process.wait(OFF_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        if process is not None:
+            if number is not None:
+                process.send_signal(number)
+            try:
+                process.wait(OFF_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
         self._remove_cgroups()
 
     def _cgroups(self) -> list[Path]:
-        return [hierarchy / f"studio-fleet-{self.name}-{os.getpid()}" for hierarchy in HIERARCHIES]
+        return [hierarchy / f"studio-fleet-{self.name}-{self._owner}" for hierarchy in HIERARCHIES]
 
     def _join_cgroups(self) -> None:
         for group in self._cgroups():

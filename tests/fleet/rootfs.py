@@ -14,7 +14,8 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "vllm-s
 SUITE = "bookworm"
 MIRROR = os.environ.get("STUDIO_DEBIAN_MIRROR", "http://deb.debian.org/debian")
 PACKAGES = (
-    *("systemd", "systemd-sysv", "dbus", "polkitd", "procps", "iproute2"),
+    # polkitd wants a login manager, and debootstrap does not follow what has alternatives.
+    *("systemd", "systemd-sysv", "libpam-systemd", "dbus", "polkitd", "procps", "iproute2"),
     *("python3", "python3-venv", "openssh-server", "sudo", "ca-certificates"),
 )
 # Program, and the package of this machine's own Debian that brings it.
@@ -52,11 +53,14 @@ def _make(folder: Path) -> None:
     unfinished = folder.with_suffix(".unfinished")
     _clear(unfinished)
     included = f"--include={','.join(PACKAGES)}"
-    subprocess.run(
+    made = subprocess.run(
         ["debootstrap", "--variant=minbase", included, SUITE, str(unfinished), MIRROR],  # noqa: S607 - root's own PATH
-        check=True,
-        stdout=subprocess.DEVNULL,
+        check=False,
+        capture_output=True,
+        text=True,
     )
+    if made.returncode:
+        raise RuntimeError(f"debootstrap failed; its log is below {unfinished / 'debootstrap'}:\n{made.stdout[-3000:]}")
     # What no two hosts may share is made anew by each at its first boot; packages that were unpacked are not needed again.
     (unfinished / "etc/machine-id").write_text("")
     for key in (unfinished / "etc/ssh").glob("ssh_host_*"):

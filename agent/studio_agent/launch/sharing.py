@@ -1,20 +1,22 @@
 """Letting engines, which run as a user of their own, at exactly the files and folders that they need.
 
 The agent's folder is closed to them except for passing through. What is given is given to the engines' group, of which the agent
-is a member.
+is a member. On an installed host systemd-tmpfiles has made the folders so that what is made below them has the group by itself;
+then only modes are left to set, which is all that the sandbox of the agent's unit lets it do.
 """
 
 import grp
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from studio_agent.launch.base import LaunchError
 
-PASS_THROUGH = 0o2710
-# New files below inherit the group.
-WORK_IN = 0o2770
+PASS_THROUGH = 0o710
 APPEND_TO = 0o660
+# The set-group-id bit: what is made below has the group too.
+WORK_IN = 0o2770
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,10 @@ class EngineGroup:
         self._give(file, APPEND_TO)
 
     def _give(self, path: Path, mode: int) -> None:
-        # A change of group clears the set-group-id bit, so the mode comes second.
-        os.chown(path, -1, self.gid)
-        path.chmod(mode)
+        """Give the group at least what ``mode`` says."""
+        seen = path.stat()
+        if seen.st_gid != self.gid:
+            os.chown(path, -1, self.gid)
+        # A change of group may clear bits, so the mode comes second.
+        if stat.S_IMODE(path.stat().st_mode) & mode != mode:
+            path.chmod(mode)

@@ -29,7 +29,7 @@ PREFIX, SUFFIX = "studio-engine@", ".service"
 SLICE = Path("studio.slice/studio-engines.slice")
 ENGINE_GROUP = "studio-engine"
 SPEC_MODE = 0o640
-NOT_SET_UP = "Run the agent as studio-agent.service, whose user is a member of the engines' group."
+NOT_SET_UP = "Run the agent as studio-agent.service, and `systemd-tmpfiles --create vllm-studio.conf` once before it."
 # systemd hears of an end a little after the kernel has told us.
 EXIT_CODE_SECONDS = 5.0
 EXIT_CODE_POLL_SECONDS = 0.02

@@ -1,0 +1,160 @@
+"""The agent as a unit of a booted host: it dies in every way there is, and its engines do not."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from fakes.agent_process import a_demo_replica
+from fakes.coordinator import FakeCoordinator
+from fleet.engine_units import FREEZER, EngineUnit, engine_units, frozen
+from fleet.hosts import Host
+from fleet.network import Network
+from studio.v1.agent_service_pb2 import ReplicaObservation
+from studio.v1.assignment_pb2 import AssignedReplica
+from studio.v1.replica_pb2 import Replica
+
+AGENT = "studio-agent.service"
+DROP_IN = "/etc/systemd/system/studio-agent.service.d/test.conf"
+READY = Replica.STATE_READY
+ASK = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1] + '/health', timeout=5).status)"
+
+
+@pytest.fixture
+async def coordinator(network: Network) -> AsyncIterator[FakeCoordinator]:
+    async with FakeCoordinator(address=network.gateway) as fake:
+        yield fake
+
+
+@pytest.fixture
+async def agent(host: Host, coordinator: FakeCoordinator) -> AsyncIterator[Host]:
+    """The host with its agent started; afterwards it has neither agent nor engine."""
+    host.write("/etc/vllm-studio/agent.env", f"STUDIO_COORDINATOR={coordinator.address}\n")
+    started = await host.run("systemctl", "start", AGENT)
+    assert started.code == 0, (await host.run("journalctl", "--no-pager", "--lines=50", "--unit", AGENT)).output
+    yield host
+    if engine_units(host):
+        await until_connected(coordinator)
+        coordinator.assign()
+        async with asyncio.timeout(60):
+            while await asyncio.to_thread(engine_units, host):
+                await asyncio.sleep(0.1)
+    (await host.run("systemctl", "stop", AGENT)).ok()
+    (await host.run("sh", "-c", "rm -rf /var/lib/studio-agent/*; systemd-tmpfiles --create vllm-studio.conf")).ok()
+
+
+async def until_connected(coordinator: FakeCoordinator) -> None:
+    await coordinator.until(lambda: coordinator.connected)
+
+
+async def serving(
+    host: Host, coordinator: FakeCoordinator, replica: AssignedReplica | None = None
+) -> tuple[ReplicaObservation, EngineUnit]:
+    """A replica that is ready, and its unit."""
+    coordinator.assign(replica or a_demo_replica())
+    ready = await coordinator.until_state("demo-1", READY, timeout=60)
+    (unit,) = await asyncio.to_thread(engine_units, host)
+    assert unit.main_pid == ready.pid
+    return ready, unit
+
+
+async def main_pid(host: Host) -> int:
+    return int((await host.run("systemctl", "show", "--property=MainPID", "--value", AGENT)).ok())
+
+
+async def assert_unchanged(host: Host, unit: EngineUnit, ready: ReplicaObservation) -> None:
+    """The very same engine runs and answers."""
+    assert await asyncio.to_thread(engine_units, host) == [unit]
+    asked = await host.run("/opt/vllm-studio/venv/bin/python", "-c", ASK, ready.base_url)
+    assert asked.ok() == "200"
+
+
+async def adopted(coordinator: FakeCoordinator, hello: int, ready: ReplicaObservation) -> None:
+    """The agent of that Hello says that it goes on with the same process."""
+    await coordinator.until(lambda: len(coordinator.hellos) > hello, timeout=60)
+    (seen,) = coordinator.hellos[hello].replicas
+    assert (seen.pid, seen.state, seen.generation, seen.restarts) == (ready.pid, READY, 1, 0)
+
+
+async def test_kill_9_of_the_agent(agent: Host, coordinator: FakeCoordinator) -> None:
+    ready, unit = await serving(agent, coordinator)
+    before = await main_pid(agent)
+    (await agent.run("kill", "-KILL", str(before))).ok()
+    await adopted(coordinator, 1, ready)
+    assert await main_pid(agent) != before
+    await assert_unchanged(agent, unit, ready)
+    # The next agent supervises what it adopted, and may end it.
+    (await agent.run("systemctl", "kill", "--signal=SEGV", "--kill-whom=main", unit.name)).ok()
+    failed = await coordinator.until_event("replica.failed")
+    assert failed.event.attributes["exit_code"] == "-11", failed
+    again = await coordinator.until_replica("demo-1", lambda r: r.state == READY and r.pid != ready.pid, timeout=60)
+    (now,) = await asyncio.to_thread(engine_units, agent)
+    assert (now.main_pid, now.name != unit.name) == (again.pid, True)
+
+
+async def test_stop_of_the_agent(agent: Host, coordinator: FakeCoordinator) -> None:
+    ready, unit = await serving(agent, coordinator)
+    (await agent.run("systemctl", "stop", AGENT)).ok()
+    await assert_unchanged(agent, unit, ready)
+    (await agent.run("systemctl", "start", AGENT)).ok()
+    await adopted(coordinator, 1, ready)
+    await assert_unchanged(agent, unit, ready)
+
+
+async def test_an_agent_whose_loop_stands_still_is_replaced_by_the_watchdog(
+    host: Host, coordinator: FakeCoordinator, agent: Host
+) -> None:
+    ready, unit = await serving(agent, coordinator)
+    host.write(DROP_IN, "[Service]\nWatchdogSec=4\nTimeoutAbortSec=1\n")
+    try:
+        for verb in ("daemon-reload", "restart"):
+            (await host.run("systemctl", verb, *([AGENT] if verb == "restart" else []))).ok()
+        await adopted(coordinator, 1, ready)
+        before = await main_pid(host)
+        (await host.run("kill", "-STOP", str(before))).ok()
+        await adopted(coordinator, 2, ready)
+        assert await main_pid(host) != before
+        await assert_unchanged(host, unit, ready)
+    finally:
+        (host.root / DROP_IN.lstrip("/")).unlink()
+        (await host.run("systemctl", "daemon-reload")).ok()
+
+
+async def test_a_cut_cable(agent: Host, coordinator: FakeCoordinator) -> None:
+    ready, unit = await serving(agent, coordinator)
+    agent.cable.unplug()
+    try:
+        (await agent.run("systemctl", "kill", "--signal=KILL", AGENT)).ok()
+        await assert_unchanged(agent, unit, ready)
+    finally:
+        agent.cable.plug()
+    await adopted(coordinator, 1, ready)
+    await assert_unchanged(agent, unit, ready)
+
+
+async def test_an_engine_that_does_not_die_is_said_to_be_unkillable(agent: Host, coordinator: FakeCoordinator) -> None:
+    assert FREEZER.is_dir(), "the version 1 freezer is needed: what version 2 freezes can still be killed"
+    replica = a_demo_replica()
+    replica.stop_grace.FromMilliseconds(100)
+    ready, unit = await serving(agent, coordinator, replica)
+    with frozen(agent, unit.name):
+        coordinator.assign()
+        said = await coordinator.until_event("replica.unkillable", timeout=60)
+        assert str(ready.pid) in said.event.message
+        stuck = coordinator.observed["demo-1"]
+        assert stuck.state == Replica.STATE_STOPPING
+        assert [unit.name for unit in await asyncio.to_thread(engine_units, agent)] == [unit.name]
+    await coordinator.until_gone("demo-1", timeout=60)
+
+
+async def test_a_power_cut(agent: Host, coordinator: FakeCoordinator) -> None:
+    ready, unit = await serving(agent, coordinator)
+    (await agent.run("systemctl", "enable", AGENT)).ok()
+    agent.power_off()
+    await asyncio.to_thread(agent.boot)
+    await coordinator.until(lambda: len(coordinator.hellos) == 2, timeout=60)
+    assert coordinator.hellos[1].host_id == coordinator.hellos[0].host_id
+    again = await coordinator.until_replica("demo-1", lambda r: r.state == READY, timeout=60)
+    assert again.restarts == 0, "a boot is no failure of the engine"
+    (now,) = await asyncio.to_thread(engine_units, agent)
+    assert now.name != unit.name
+    assert ready.generation == again.generation
