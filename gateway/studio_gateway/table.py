@@ -19,9 +19,6 @@ from urllib.parse import urlsplit
 
 from studio.v1.route_pb2 import AccessTable, Endpoint, ProviderRoute, Route, RouteTable
 
-# How a ``Route.unavailable_reason`` ends that passes by itself: "no replica of chat is ready yet".
-STARTING_END = "yet"
-
 
 class UnsoundTableError(Exception):
     """A table contradicts itself; the text says where."""
@@ -49,12 +46,9 @@ class Model:
     created_seconds: int
     targets: tuple[Target, ...] = ()
     unavailable_reason: str = ""
+    # The reason for its absence passes by itself, soon.
+    is_starting: bool = False
     provider: ProviderRoute | None = None
-
-    @property
-    def is_starting(self) -> bool:
-        """Whether the reason for its absence passes by itself, soon."""
-        return self.unavailable_reason.rstrip(".").endswith(STARTING_END)
 
 
 @dataclass(frozen=True)
@@ -93,6 +87,7 @@ def _served(route: Route) -> Model:
         created_seconds=route.created_at.seconds,
         targets=tuple(_target(endpoint, route.model) for endpoint in route.endpoints),
         unavailable_reason=route.unavailable_reason,
+        is_starting=route.starting,
     )
 
 

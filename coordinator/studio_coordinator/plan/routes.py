@@ -47,6 +47,7 @@ def _route(deployment: Deployment, replicas: Sequence[Replica]) -> Route:
             )
         )
     if not route.endpoints:
+        route.starting = not deployment.stopped
         route.unavailable_reason = (
             f"{deployment.name} is stopped; start it with: studio start {deployment.name}"
             if deployment.stopped

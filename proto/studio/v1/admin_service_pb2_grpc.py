@@ -44,6 +44,16 @@ class AdminServiceStub:
                 request_serializer=studio_dot_v1_dot_admin__service__pb2.ApplyRequest.SerializeToString,
                 response_deserializer=studio_dot_v1_dot_admin__service__pb2.ApplyResponse.FromString,
                 _registered_method=True)
+        self.Plan = channel.unary_unary(
+                '/studio.v1.AdminService/Plan',
+                request_serializer=studio_dot_v1_dot_admin__service__pb2.PlanRequest.SerializeToString,
+                response_deserializer=studio_dot_v1_dot_admin__service__pb2.PlanResponse.FromString,
+                _registered_method=True)
+        self.Rebalance = channel.unary_unary(
+                '/studio.v1.AdminService/Rebalance',
+                request_serializer=studio_dot_v1_dot_admin__service__pb2.RebalanceRequest.SerializeToString,
+                response_deserializer=studio_dot_v1_dot_admin__service__pb2.RebalanceResponse.FromString,
+                _registered_method=True)
         self.ListRecipes = channel.unary_unary(
                 '/studio.v1.AdminService/ListRecipes',
                 request_serializer=studio_dot_v1_dot_admin__service__pb2.ListRecipesRequest.SerializeToString,
@@ -162,6 +172,20 @@ class AdminServiceServicer:
 
     def Apply(self, request, context):
         """Recipes and deployments as YAML or JSON text. Taken whole or refused whole.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Plan(self, request, context):
+        """What applying a manifest would do: where each replica would go, with which command, what it needs, and why not elsewhere.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Rebalance(self, request, context):
+        """Moves that would free whole hosts or heal spread, with their cost; carried out as ordinary drains.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -306,6 +330,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.Apply,
                     request_deserializer=studio_dot_v1_dot_admin__service__pb2.ApplyRequest.FromString,
                     response_serializer=studio_dot_v1_dot_admin__service__pb2.ApplyResponse.SerializeToString,
+            ),
+            'Plan': grpc.unary_unary_rpc_method_handler(
+                    servicer.Plan,
+                    request_deserializer=studio_dot_v1_dot_admin__service__pb2.PlanRequest.FromString,
+                    response_serializer=studio_dot_v1_dot_admin__service__pb2.PlanResponse.SerializeToString,
+            ),
+            'Rebalance': grpc.unary_unary_rpc_method_handler(
+                    servicer.Rebalance,
+                    request_deserializer=studio_dot_v1_dot_admin__service__pb2.RebalanceRequest.FromString,
+                    response_serializer=studio_dot_v1_dot_admin__service__pb2.RebalanceResponse.SerializeToString,
             ),
             'ListRecipes': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRecipes,
@@ -467,6 +501,60 @@ class AdminService:
             '/studio.v1.AdminService/Apply',
             studio_dot_v1_dot_admin__service__pb2.ApplyRequest.SerializeToString,
             studio_dot_v1_dot_admin__service__pb2.ApplyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Plan(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/studio.v1.AdminService/Plan',
+            studio_dot_v1_dot_admin__service__pb2.PlanRequest.SerializeToString,
+            studio_dot_v1_dot_admin__service__pb2.PlanResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Rebalance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/studio.v1.AdminService/Rebalance',
+            studio_dot_v1_dot_admin__service__pb2.RebalanceRequest.SerializeToString,
+            studio_dot_v1_dot_admin__service__pb2.RebalanceResponse.FromString,
             options,
             channel_credentials,
             insecure,

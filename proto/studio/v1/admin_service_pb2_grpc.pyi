@@ -34,6 +34,10 @@ class AdminServiceStub:
     GetStatus: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetStatusRequest, _admin_service_pb2.GetStatusResponse]
     Apply: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ApplyRequest, _admin_service_pb2.ApplyResponse]
     """Recipes and deployments as YAML or JSON text. Taken whole or refused whole."""
+    Plan: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.PlanRequest, _admin_service_pb2.PlanResponse]
+    """What applying a manifest would do: where each replica would go, with which command, what it needs, and why not elsewhere."""
+    Rebalance: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RebalanceRequest, _admin_service_pb2.RebalanceResponse]
+    """Moves that would free whole hosts or heal spread, with their cost; carried out as ordinary drains."""
     ListRecipes: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListRecipesRequest, _admin_service_pb2.ListRecipesResponse]
     GetRecipe: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetRecipeRequest, _admin_service_pb2.GetRecipeResponse]
     DeleteRecipe: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteRecipeRequest, _admin_service_pb2.DeleteRecipeResponse]
@@ -63,6 +67,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     GetStatus: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetStatusRequest, _admin_service_pb2.GetStatusResponse]  # type: ignore[assignment]
     Apply: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ApplyRequest, _admin_service_pb2.ApplyResponse]  # type: ignore[assignment]
     """Recipes and deployments as YAML or JSON text. Taken whole or refused whole."""
+    Plan: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.PlanRequest, _admin_service_pb2.PlanResponse]  # type: ignore[assignment]
+    """What applying a manifest would do: where each replica would go, with which command, what it needs, and why not elsewhere."""
+    Rebalance: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RebalanceRequest, _admin_service_pb2.RebalanceResponse]  # type: ignore[assignment]
+    """Moves that would free whole hosts or heal spread, with their cost; carried out as ordinary drains."""
     ListRecipes: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListRecipesRequest, _admin_service_pb2.ListRecipesResponse]  # type: ignore[assignment]
     GetRecipe: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetRecipeRequest, _admin_service_pb2.GetRecipeResponse]  # type: ignore[assignment]
     DeleteRecipe: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteRecipeRequest, _admin_service_pb2.DeleteRecipeResponse]  # type: ignore[assignment]
@@ -101,6 +109,22 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ApplyResponse, _abc.Awaitable[_admin_service_pb2.ApplyResponse]]:
         """Recipes and deployments as YAML or JSON text. Taken whole or refused whole."""
+
+    @_abc_1.abstractmethod
+    def Plan(
+        self,
+        request: _admin_service_pb2.PlanRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.PlanResponse, _abc.Awaitable[_admin_service_pb2.PlanResponse]]:
+        """What applying a manifest would do: where each replica would go, with which command, what it needs, and why not elsewhere."""
+
+    @_abc_1.abstractmethod
+    def Rebalance(
+        self,
+        request: _admin_service_pb2.RebalanceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.RebalanceResponse, _abc.Awaitable[_admin_service_pb2.RebalanceResponse]]:
+        """Moves that would free whole hosts or heal spread, with their cost; carried out as ordinary drains."""
 
     @_abc_1.abstractmethod
     def ListRecipes(

@@ -427,6 +427,7 @@ class ReplicaObservation(_message.Message):
     DEPLOYMENT_FIELD_NUMBER: _builtins.int
     RECIPE_REVISION_FIELD_NUMBER: _builtins.int
     GAVE_UP_FIELD_NUMBER: _builtins.int
+    MEASURED_FIELD_NUMBER: _builtins.int
     replica_id: _builtins.str
     generation: _builtins.int
     state: _replica_pb2.Replica.State.ValueType
@@ -450,6 +451,8 @@ class ReplicaObservation(_message.Message):
     def started_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def gpu_uuids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def measured(self) -> _replica_pb2.MeasuredMemory: ...
     def __init__(
         self,
         *,
@@ -469,10 +472,11 @@ class ReplicaObservation(_message.Message):
         deployment: _builtins.str = ...,
         recipe_revision: _builtins.int = ...,
         gave_up: _builtins.bool = ...,
+        measured: _replica_pb2.MeasuredMemory | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "progress", b"progress", "retry_at", b"retry_at", "started_at", b"started_at", "state_since", b"state_since"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "measured", b"measured", "progress", b"progress", "retry_at", b"retry_at", "started_at", b"started_at", "state_since", b"state_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_url", b"base_url", "deployment", b"deployment", "failure", b"failure", "gave_up", b"gave_up", "generation", b"generation", "gpu_uuids", b"gpu_uuids", "pid", b"pid", "progress", b"progress", "recipe_revision", b"recipe_revision", "replica_id", b"replica_id", "restarts", b"restarts", "retry_at", b"retry_at", "started_at", b"started_at", "state", b"state", "state_reason", b"state_reason", "state_since", b"state_since"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_url", b"base_url", "deployment", b"deployment", "failure", b"failure", "gave_up", b"gave_up", "generation", b"generation", "gpu_uuids", b"gpu_uuids", "measured", b"measured", "pid", b"pid", "progress", b"progress", "recipe_revision", b"recipe_revision", "replica_id", b"replica_id", "restarts", b"restarts", "retry_at", b"retry_at", "started_at", b"started_at", "state", b"state", "state_reason", b"state_reason", "state_since", b"state_since"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -622,6 +626,8 @@ class Command(_message.Message):
     CANCEL_PULL_FIELD_NUMBER: _builtins.int
     REMOVE_MODEL_FIELD_NUMBER: _builtins.int
     CHECK_GPU_FIELD_NUMBER: _builtins.int
+    READ_MODEL_FIELD_NUMBER: _builtins.int
+    PREVIEW_LAUNCH_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     term: _builtins.int
     @_builtins.property
@@ -640,6 +646,10 @@ class Command(_message.Message):
     def remove_model(self) -> Global___RemoveModel: ...
     @_builtins.property
     def check_gpu(self) -> Global___CheckGpu: ...
+    @_builtins.property
+    def read_model(self) -> Global___ReadModel: ...
+    @_builtins.property
+    def preview_launch(self) -> Global___PreviewLaunch: ...
     def __init__(
         self,
         *,
@@ -653,12 +663,14 @@ class Command(_message.Message):
         cancel_pull: Global___CancelPull | None = ...,
         remove_model: Global___RemoveModel | None = ...,
         check_gpu: Global___CheckGpu | None = ...,
+        read_model: Global___ReadModel | None = ...,
+        preview_launch: Global___PreviewLaunch | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_pull", b"cancel_pull", "check_gpu", b"check_gpu", "deadline", b"deadline", "install_engine", b"install_engine", "operation", b"operation", "pause_pull", b"pause_pull", "pull_model", b"pull_model", "remove_engine", b"remove_engine", "remove_model", b"remove_model"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_pull", b"cancel_pull", "check_gpu", b"check_gpu", "deadline", b"deadline", "install_engine", b"install_engine", "operation", b"operation", "pause_pull", b"pause_pull", "preview_launch", b"preview_launch", "pull_model", b"pull_model", "read_model", b"read_model", "remove_engine", b"remove_engine", "remove_model", b"remove_model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_pull", b"cancel_pull", "check_gpu", b"check_gpu", "command_id", b"command_id", "deadline", b"deadline", "install_engine", b"install_engine", "operation", b"operation", "pause_pull", b"pause_pull", "pull_model", b"pull_model", "remove_engine", b"remove_engine", "remove_model", b"remove_model", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_pull", b"cancel_pull", "check_gpu", b"check_gpu", "command_id", b"command_id", "deadline", b"deadline", "install_engine", b"install_engine", "operation", b"operation", "pause_pull", b"pause_pull", "preview_launch", b"preview_launch", "pull_model", b"pull_model", "read_model", b"read_model", "remove_engine", b"remove_engine", "remove_model", b"remove_model", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_operation: _TypeAlias = _typing.Literal["install_engine", "remove_engine", "pull_model", "pause_pull", "cancel_pull", "remove_model", "check_gpu"]  # noqa: Y015
+    _WhichOneofReturnType_operation: _TypeAlias = _typing.Literal["install_engine", "remove_engine", "pull_model", "pause_pull", "cancel_pull", "remove_model", "check_gpu", "read_model", "preview_launch"]  # noqa: Y015
     _WhichOneofArgType_operation: _TypeAlias = _typing.Literal["operation", b"operation"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_operation) -> _WhichOneofReturnType_operation | None: ...
 
@@ -825,6 +837,192 @@ class CheckGpu(_message.Message):
 Global___CheckGpu: _TypeAlias = CheckGpu  # noqa: Y015
 
 @_typing.final
+class ReadModel(_message.Message):
+    """Read what describes a model in a directory of the host: its configuration and the headers of its tensor files, not the tensors."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    revision: _builtins.str
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        revision: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadModel: _TypeAlias = ReadModel  # noqa: Y015
+
+@_typing.final
+class ModelDescription(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class FilesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.bytes
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.bytes = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class TensorHeadersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.bytes
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.bytes = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class SizesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    FILES_FIELD_NUMBER: _builtins.int
+    TENSOR_HEADERS_FIELD_NUMBER: _builtins.int
+    SIZES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def files(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
+        """Base name to content: config.json, generation_config.json, the chat template, the tensor index."""
+
+    @_builtins.property
+    def tensor_headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
+        """Base name of each tensor file to its header (safetensors: the JSON at its start)."""
+
+    @_builtins.property
+    def sizes(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Base name to size of every file in the directory."""
+
+    def __init__(
+        self,
+        *,
+        files: _abc.Mapping[_builtins.str, _builtins.bytes] | None = ...,
+        tensor_headers: _abc.Mapping[_builtins.str, _builtins.bytes] | None = ...,
+        sizes: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "sizes", b"sizes", "tensor_headers", b"tensor_headers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelDescription: _TypeAlias = ModelDescription  # noqa: Y015
+
+@_typing.final
+class PreviewLaunch(_message.Message):
+    """Say with which command the engine would be started; nothing is started."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLICA_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def replica(self) -> _assignment_pb2.AssignedReplica: ...
+    def __init__(
+        self,
+        *,
+        replica: _assignment_pb2.AssignedReplica | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["replica", b"replica"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["replica", b"replica"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewLaunch: _TypeAlias = PreviewLaunch  # noqa: Y015
+
+@_typing.final
+class LaunchPreview(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class EnvEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ARGV_FIELD_NUMBER: _builtins.int
+    ENV_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def argv(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def env(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Secrets are masked."""
+
+    def __init__(
+        self,
+        *,
+        argv: _abc.Iterable[_builtins.str] | None = ...,
+        env: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "env", b"env"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LaunchPreview: _TypeAlias = LaunchPreview  # noqa: Y015
+
+@_typing.final
 class CommandProgress(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -877,12 +1075,20 @@ class CommandResult(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     HINT_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    PREVIEW_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     ok: _builtins.bool
     message: _builtins.str
     reason: _builtins.str
     """One word where it failed."""
     hint: _builtins.str
+    @_builtins.property
+    def model(self) -> Global___ModelDescription:
+        """What was asked for, where something was."""
+
+    @_builtins.property
+    def preview(self) -> Global___LaunchPreview: ...
     def __init__(
         self,
         *,
@@ -891,10 +1097,12 @@ class CommandResult(_message.Message):
         message: _builtins.str = ...,
         reason: _builtins.str = ...,
         hint: _builtins.str = ...,
+        model: Global___ModelDescription | None = ...,
+        preview: Global___LaunchPreview | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "preview", b"preview"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "hint", b"hint", "message", b"message", "ok", b"ok", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_id", b"command_id", "hint", b"hint", "message", b"message", "model", b"model", "ok", b"ok", "preview", b"preview", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

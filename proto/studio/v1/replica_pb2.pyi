@@ -96,6 +96,7 @@ class Replica(_message.Message):
     RETIRING_REASON_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     ENGINE_FIELD_NUMBER: _builtins.int
+    MEASURED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The deployment's name and a number: chat-1."""
     deployment: _builtins.str
@@ -130,6 +131,8 @@ class Replica(_message.Message):
     def retry_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def figures(self) -> Global___ReplicaFigures: ...
+    @_builtins.property
+    def measured(self) -> Global___MeasuredMemory: ...
     def __init__(
         self,
         *,
@@ -156,14 +159,90 @@ class Replica(_message.Message):
         retiring_reason: _builtins.str = ...,
         version: _builtins.int = ...,
         engine: _builtins.str = ...,
+        measured: Global___MeasuredMemory | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "figures", b"figures", "progress", b"progress", "retry_at", b"retry_at", "state_since", b"state_since"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "figures", b"figures", "measured", b"measured", "progress", b"progress", "retry_at", b"retry_at", "state_since", b"state_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_url", b"base_url", "deployment", b"deployment", "engine", b"engine", "engine_ready", b"engine_ready", "failure", b"failure", "figures", b"figures", "generation", b"generation", "gpu_uuids", b"gpu_uuids", "host_id", b"host_id", "host_name", b"host_name", "id", b"id", "pid", b"pid", "progress", b"progress", "recipe_name", b"recipe_name", "recipe_revision", b"recipe_revision", "restarts", b"restarts", "retiring", b"retiring", "retiring_reason", b"retiring_reason", "retry_at", b"retry_at", "state", b"state", "state_reason", b"state_reason", "state_since", b"state_since", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_url", b"base_url", "deployment", b"deployment", "engine", b"engine", "engine_ready", b"engine_ready", "failure", b"failure", "figures", b"figures", "generation", b"generation", "gpu_uuids", b"gpu_uuids", "host_id", b"host_id", "host_name", b"host_name", "id", b"id", "measured", b"measured", "pid", b"pid", "progress", b"progress", "recipe_name", b"recipe_name", "recipe_revision", b"recipe_revision", "restarts", b"restarts", "retiring", b"retiring", "retiring_reason", b"retiring_reason", "retry_at", b"retry_at", "state", b"state", "state_reason", b"state_reason", "state_since", b"state_since", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Replica: _TypeAlias = Replica  # noqa: Y015
+
+@_typing.final
+class MeasuredMemory(_message.Message):
+    """What one start of an engine measured, per GPU: from the engine's own log lines and from NVML. An absent value was not measured."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WEIGHTS_BYTES_FIELD_NUMBER: _builtins.int
+    ACTIVATION_BYTES_FIELD_NUMBER: _builtins.int
+    GRAPHS_BYTES_FIELD_NUMBER: _builtins.int
+    CONTEXT_BYTES_FIELD_NUMBER: _builtins.int
+    KV_BYTES_FIELD_NUMBER: _builtins.int
+    KV_TOKENS_FIELD_NUMBER: _builtins.int
+    GPU_PEAK_BYTES_FIELD_NUMBER: _builtins.int
+    ENGINE_VERSION_FIELD_NUMBER: _builtins.int
+    GPU_MODEL_FIELD_NUMBER: _builtins.int
+    weights_bytes: _builtins.int
+    activation_bytes: _builtins.int
+    """Peak of the activations while profiling."""
+    graphs_bytes: _builtins.int
+    context_bytes: _builtins.int
+    """Context, NCCL and whatever else is outside of the engine's allocator."""
+    kv_bytes: _builtins.int
+    kv_tokens: _builtins.int
+    gpu_peak_bytes: _builtins.int
+    """Highest use of the GPU by this engine that NVML showed."""
+    engine_version: _builtins.str
+    gpu_model: _builtins.str
+    def __init__(
+        self,
+        *,
+        weights_bytes: _builtins.int | None = ...,
+        activation_bytes: _builtins.int | None = ...,
+        graphs_bytes: _builtins.int | None = ...,
+        context_bytes: _builtins.int | None = ...,
+        kv_bytes: _builtins.int | None = ...,
+        kv_tokens: _builtins.int | None = ...,
+        gpu_peak_bytes: _builtins.int | None = ...,
+        engine_version: _builtins.str = ...,
+        gpu_model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_activation_bytes", b"_activation_bytes", "_context_bytes", b"_context_bytes", "_gpu_peak_bytes", b"_gpu_peak_bytes", "_graphs_bytes", b"_graphs_bytes", "_kv_bytes", b"_kv_bytes", "_kv_tokens", b"_kv_tokens", "_weights_bytes", b"_weights_bytes", "activation_bytes", b"activation_bytes", "context_bytes", b"context_bytes", "gpu_peak_bytes", b"gpu_peak_bytes", "graphs_bytes", b"graphs_bytes", "kv_bytes", b"kv_bytes", "kv_tokens", b"kv_tokens", "weights_bytes", b"weights_bytes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_activation_bytes", b"_activation_bytes", "_context_bytes", b"_context_bytes", "_gpu_peak_bytes", b"_gpu_peak_bytes", "_graphs_bytes", b"_graphs_bytes", "_kv_bytes", b"_kv_bytes", "_kv_tokens", b"_kv_tokens", "_weights_bytes", b"_weights_bytes", "activation_bytes", b"activation_bytes", "context_bytes", b"context_bytes", "engine_version", b"engine_version", "gpu_model", b"gpu_model", "gpu_peak_bytes", b"gpu_peak_bytes", "graphs_bytes", b"graphs_bytes", "kv_bytes", b"kv_bytes", "kv_tokens", b"kv_tokens", "weights_bytes", b"weights_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__activation_bytes: _TypeAlias = _typing.Literal["activation_bytes"]  # noqa: Y015
+    _WhichOneofArgType__activation_bytes: _TypeAlias = _typing.Literal["_activation_bytes", b"_activation_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__context_bytes: _TypeAlias = _typing.Literal["context_bytes"]  # noqa: Y015
+    _WhichOneofArgType__context_bytes: _TypeAlias = _typing.Literal["_context_bytes", b"_context_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__gpu_peak_bytes: _TypeAlias = _typing.Literal["gpu_peak_bytes"]  # noqa: Y015
+    _WhichOneofArgType__gpu_peak_bytes: _TypeAlias = _typing.Literal["_gpu_peak_bytes", b"_gpu_peak_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__graphs_bytes: _TypeAlias = _typing.Literal["graphs_bytes"]  # noqa: Y015
+    _WhichOneofArgType__graphs_bytes: _TypeAlias = _typing.Literal["_graphs_bytes", b"_graphs_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__kv_bytes: _TypeAlias = _typing.Literal["kv_bytes"]  # noqa: Y015
+    _WhichOneofArgType__kv_bytes: _TypeAlias = _typing.Literal["_kv_bytes", b"_kv_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__kv_tokens: _TypeAlias = _typing.Literal["kv_tokens"]  # noqa: Y015
+    _WhichOneofArgType__kv_tokens: _TypeAlias = _typing.Literal["_kv_tokens", b"_kv_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__weights_bytes: _TypeAlias = _typing.Literal["weights_bytes"]  # noqa: Y015
+    _WhichOneofArgType__weights_bytes: _TypeAlias = _typing.Literal["_weights_bytes", b"_weights_bytes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__activation_bytes) -> _WhichOneofReturnType__activation_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__context_bytes) -> _WhichOneofReturnType__context_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gpu_peak_bytes) -> _WhichOneofReturnType__gpu_peak_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__graphs_bytes) -> _WhichOneofReturnType__graphs_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__kv_bytes) -> _WhichOneofReturnType__kv_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__kv_tokens) -> _WhichOneofReturnType__kv_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__weights_bytes) -> _WhichOneofReturnType__weights_bytes | None: ...
+
+Global___MeasuredMemory: _TypeAlias = MeasuredMemory  # noqa: Y015
 
 @_typing.final
 class StartProgress(_message.Message):

@@ -62,12 +62,15 @@ class Route(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UNAVAILABLE_REASON_FIELD_NUMBER: _builtins.int
     STRATEGY_FIELD_NUMBER: _builtins.int
+    STARTING_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The public model name."""
     unavailable_reason: _builtins.str
     """Known, but nothing serves it right now: a sentence for the caller."""
     strategy: _builtins.str
     """How the gateway picks; empty: least outstanding work."""
+    starting: _builtins.bool
+    """Without endpoints: a replica is on its way."""
     @_builtins.property
     def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -83,10 +86,11 @@ class Route(_message.Message):
         created_at: _timestamp_pb2.Timestamp | None = ...,
         unavailable_reason: _builtins.str = ...,
         strategy: _builtins.str = ...,
+        starting: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "created_at", b"created_at", "endpoints", b"endpoints", "model", b"model", "strategy", b"strategy", "unavailable_reason", b"unavailable_reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "created_at", b"created_at", "endpoints", b"endpoints", "model", b"model", "starting", b"starting", "strategy", b"strategy", "unavailable_reason", b"unavailable_reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -141,7 +141,8 @@ async def test_models_of_providers_and_names_with_slashes_are_listed():
     [("no replica of tiny is ready yet", "model_starting"), ("tiny is stopped", "model_unavailable")],
 )
 async def test_model_without_an_engine_is_503_with_the_reason(reason: str, code: str):
-    async with front_door(a_route("tiny", unavailable_reason=reason)) as door:
+    starting = code == "model_starting"
+    async with front_door(a_route("tiny", unavailable_reason=reason, starting=starting)) as door:
         async with door.client.post(door.url + CHAT, json={"model": "tiny"}) as response:
             assert response.status == 503
             assert int(response.headers["retry-after"]) > 0
