@@ -115,12 +115,11 @@ class AgentService(AgentServiceServicer):
         async with self._database.transaction() as conn:
             stored = await hosts.open_session(conn, hello, hello.host_id, now)
             assignment = await assignments.get_assignment(conn, stored.host_id)
-            connected = Event(kind="host.connected", severity=Event.SEVERITY_INFO, host=stored.name, actor="agent")
-            connected.message = (
-                f"host {stored.name} connected: {len(hello.gpus)} GPUs, agent {hello.facts.agent_version}"
-            )
-            connected.at.FromDatetime(now)
-            await events.append(conn, [connected])
+            told = [_event(now, stored.name, "host.connected", _connected(stored.name, hello))]
+            generation = assignment.generation if assignment is not None else 0
+            if hello.applied_generation > generation or hello.highest_term > self._leadership.term:
+                told.append(_event(now, stored.name, "host.ahead", _ahead(stored.name, hello), Event.SEVERITY_ERROR))
+            await events.append(conn, told)
         self._events_stored.set()
         session = Session(stored.host_id, stored.name, stored.session_epoch)
         session.applied_generation = hello.applied_generation
@@ -174,6 +173,25 @@ class AgentService(AgentServiceServicer):
             session.take_log(request.log_chunk)
         elif kind == "hello":
             raise InvalidError("a second Hello on one stream")
+
+
+def _connected(name: str, hello: Hello) -> str:
+    return f"host {name} connected: {len(hello.gpus)} GPUs, agent {hello.facts.agent_version}"
+
+
+def _ahead(name: str, hello: Hello) -> str:
+    return (
+        f"host {name} has seen generation {hello.applied_generation} of term {hello.highest_term}, which this database does not "
+        "know: it was restored from a backup, or is another one. The host keeps what runs and takes no new assignment."
+    )
+
+
+def _event(
+    now: datetime, host: str, kind: str, message: str, severity: Event.Severity.ValueType = Event.SEVERITY_INFO
+) -> Event:
+    event = Event(kind=kind, severity=severity, host=host, message=message, actor="agent")
+    event.at.FromDatetime(now)
+    return event
 
 
 def _check_hello(hello: Hello) -> None:

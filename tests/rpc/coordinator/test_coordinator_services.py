@@ -126,6 +126,15 @@ async def test_a_second_session_of_a_host_ends_the_first(channel: grpc.aio.Chann
         assert [host.name for host in hosts] == ["h1"]
 
 
+async def test_a_host_that_saw_a_newer_database_is_an_event(channel: grpc.aio.Channel, admin: AdminServiceStub) -> None:
+    hello = Hello(protocol=1, oldest_protocol=1, host_id="x", host_name="x", applied_generation=7, highest_term=1)
+    agent = await FakeAgent(channel, "x").open(hello)
+    told = await admin.ListEvents(admin_pb2.ListEventsRequest(host="x"))
+    assert [event.kind for event in told.events] == ["host.connected", "host.ahead"]
+    assert "generation 7" in told.events[1].message
+    agent.hang_up()
+
+
 async def test_two_hosts_that_call_themselves_alike_get_names_of_their_own(channel: grpc.aio.Channel) -> None:
     async with connected(channel, "h1") as first:
         other = await FakeAgent(channel, "h1").open(
