@@ -53,7 +53,7 @@ class Awaiting:
     @property
     def reason(self) -> str:
         """What it waits for."""
-        return f"waits for {listed(self.leaving)} to leave {self.host.name}"
+        return f"{listed(self.leaving)} {'has' if len(self.leaving) == 1 else 'have'} to leave {self.host.name} first"
 
 
 @dataclass(frozen=True)
@@ -104,10 +104,12 @@ def _first(fits: Iterable[Fit | None]) -> Fit | None:
 
 def _praise(best: Fit, wish: Wish, fleet: Fleet) -> str:
     """Why this host, in a few words."""
-    count = wish.gpus.count
+    count, total = wish.gpus.count, len(best.view.devices)
     if count == 0:
         return "it needs no GPU"
-    reasons = [f"{count} of its {len(best.view.devices)} GPUs {'has' if count == 1 else 'have'} room"]
+    reasons = [
+        "its GPU has room" if total == 1 else f"{count} of its {total} GPUs {'has' if count == 1 else 'have'} room"
+    ]
     if count > 1:
         reasons.append(
             ("in one NVLink domain", "on one NUMA node", "not all linked to each other")[best.chosen.distance]

@@ -94,12 +94,13 @@ def _gpu_refusal(view: HostView, wish: Wish) -> Refusal:
         has = counted(len(view.devices), "GPU") if view.devices else "no GPU"
         return Refusal(f"{has}, {need.count} wanted")
     allowed = view.allowed(need)
+    if allowed is not None and len(allowed) < need.count:
+        return Refusal(f"has {len(allowed)} of the GPUs in placement.gpus, {need.count} wanted")
     causes: dict[str, list[int]] = defaultdict(list)
     for position, (device, taken) in enumerate(zip(view.devices, view.taken, strict=True)):
-        pinned_away = allowed is not None and position not in allowed
-        cause = "is not among placement.gpus" if pinned_away else unfit(device, need) or occupied(device, taken, need)
-        if cause:
-            causes[cause].append(position)
+        if allowed is None or position in allowed:
+            causes[unfit(device, need) or occupied(device, taken, need)].append(position)
+    causes.pop("", None)
     held = causes.pop(HELD, [])
     others = "; ".join(f"{_which(view, positions)} {cause}" for cause, positions in causes.items())
     if not held:
@@ -125,14 +126,18 @@ def _told(members: Sequence[Refusal]) -> str:
 
 def _why_they_stay(view: HostView, wish: Wish, held: Sequence[int]) -> str:
     """Why the least important holder is not sent away."""
-    least = min(view.holders(held), key=lambda holder: (holder.priority, holder.id))
+    staying = [holder for holder in view.holders(held) if holder.id not in view.leaving]
+    if not staying:
+        return "leaving, for who came first"
+    least = min(staying, key=lambda holder: (holder.priority, holder.id))
     return spared(view, least, wish) or "pre-empting all that are in the way would serve less priority than it brings"
 
 
 def _which(view: HostView, positions: Sequence[int]) -> str:
     if len(positions) == len(view.devices):
         return "each GPU" if len(positions) > 1 else "its GPU"
-    return "GPU " + ",".join(str(view.gpus[position].index) for position in positions)
+    # MIG instances of one GPU share its index.
+    return "GPU " + ",".join(dict.fromkeys(str(view.gpus[position].index) for position in positions))
 
 
 def _hardware(view: HostView) -> str:

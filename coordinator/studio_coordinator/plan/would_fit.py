@@ -1,6 +1,6 @@
 """What to change so that a replica fits: each demand loosened alone, and kept if that helps."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from studio_coordinator.plan.feasible import host_refusal
@@ -11,36 +11,47 @@ from studio_coordinator.plan.wish import Wish
 
 SHOWN = 2
 
+# What is changed, in words, and the wish so changed.
+Change = tuple[str, Wish]
+
 
 def would_fit(fleet: Fleet, wish: Wish) -> tuple[str, ...]:
     """Ways to have it fit now, the gentlest first; empty when no single change helps."""
-    ways = []
-    for change, loosened in _loosened(wish):
-        found = fleet.best(loosened)
+    ways = [_first_that_fits(fleet, changes) for changes in (*_without_limits(wish), _with_fewer_gpus(wish))]
+    return tuple(way for way in (*ways, _with_less_memory(fleet, wish)) if way)[:SHOWN]
+
+
+def _first_that_fits(fleet: Fleet, changes: Sequence[Change]) -> str:
+    for told, changed in changes:
+        found = fleet.best(changed)
         if found is not None:
-            ways.append(f"{change} on {found.view.host.name}")
-        if len(ways) == SHOWN:
-            return tuple(ways)
-    smaller = _with_less_memory(fleet, wish)
-    return (*ways, smaller) if smaller else tuple(ways)
+            return f"{told} on {found.view.host.name}"
+    return ""
 
 
-def _loosened(wish: Wish) -> Iterator[tuple[str, Wish]]:
+def _without_limits(wish: Wish) -> Iterator[Sequence[Change]]:
     need = wish.gpus
     if wish.labels:
-        yield f"without the label {', '.join(f'{key}={value}' for key, value in wish.labels)}", replace(wish, labels=())
+        labels = ", ".join(f"{key}={value}" for key, value in wish.labels)
+        yield [(f"without the label {labels}", replace(wish, labels=()))]
     if wish.hosts:
-        yield "without placement.hosts", replace(wish, hosts=())
+        yield [("without placement.hosts", replace(wish, hosts=()))]
     if need.pinned is not None:
-        yield "without placement.gpus", replace(wish, gpus=replace(need, pinned=None))
+        yield [("without placement.gpus", replace(wish, gpus=replace(need, pinned=None)))]
     if need.models:
-        yield f"on another GPU than {' or '.join(need.models)}", replace(wish, gpus=replace(need, models=()))
+        yield [(f"with another model than {' or '.join(need.models)}", replace(wish, gpus=replace(need, models=())))]
     if wish.apart:
-        yield "without placement.anti_affinity", replace(wish, apart=frozenset())
-    fewer = need.count // 2
-    while fewer and need.exclusive:
-        yield f"with {counted(fewer, 'GPU')}", replace(wish, gpus=replace(need, count=fewer))
-        fewer //= 2
+        yield [("without placement.anti_affinity", replace(wish, apart=frozenset()))]
+
+
+def _with_fewer_gpus(wish: Wish) -> Sequence[Change]:
+    """Half as many, a quarter, and so on: counts by which a model that divides by the wish divides as well."""
+    need, changes = wish.gpus, []
+    count = need.count
+    while need.exclusive and count > 1 and count % 2 == 0:
+        count //= 2
+        changes.append((f"with {counted(count, 'GPU')}", replace(wish, gpus=replace(need, count=count))))
+    return changes
 
 
 def _with_less_memory(fleet: Fleet, wish: Wish) -> str:
