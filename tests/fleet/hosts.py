@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,15 @@ BOOT_SECONDS = 60.0
 OFF_SECONDS = 30.0
 POLL_SECONDS = 0.1
 UP = ("running", "degraded")
+# Two hosts must not share a cgroup: join those before the "--", then become what follows it.
+JOIN = """
+import os, sys
+end = sys.argv.index("--")
+for group in sys.argv[1:end]:
+    with open(group + "/cgroup.procs", "w") as procs:
+        procs.write("0")
+os.execvp(sys.argv[end + 1], sys.argv[end + 1:])
+"""
 # Where this machine mounts what a host's cgroup is made in: version 2, and systemd's own of version 1 where that is still there.
 HIERARCHIES = tuple(
     path
@@ -85,7 +95,8 @@ class Host:
     def boot(self) -> None:
         """Boot, and return once systemd says that the host is up."""
         assert self._process is None, f"{self.name} is on"
-        argv = ["systemd-nspawn", "--quiet", f"--directory={self.root}", f"--machine={self.name}", "--boot"]
+        argv = [sys.executable, "-I", "-S", "-c", JOIN, *map(str, self._cgroups()), "--"]
+        argv += ["systemd-nspawn", "--quiet", f"--directory={self.root}", f"--machine={self.name}", "--boot"]
         argv += [f"--network-namespace-path=/run/netns/{self.cable.namespace}", "--register=no", "--keep-unit"]
         argv += ["--resolv-conf=off", "--timezone=off", "--link-journal=no", "--console=read-only"]
         argv += [f"--bind-ro={here}:{there}" for here, there in self.binds.items()]
@@ -100,7 +111,6 @@ class Host:
                 start_new_session=True,
                 # As today's distributions have it, whatever this machine still mounts beside it.
                 env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
-                preexec_fn=self._join_cgroups,  # noqa: PLW1509 - two writes; a host must not share its cgroup with another
             )
         self._until_up()
 
@@ -155,10 +165,6 @@ class Host:
 
     def _cgroups(self) -> list[Path]:
         return [hierarchy / f"studio-fleet-{self.name}-{self._owner}" for hierarchy in HIERARCHIES]
-
-    def _join_cgroups(self) -> None:
-        for group in self._cgroups():
-            (group / "cgroup.procs").write_text("0")
 
     def _remove_cgroups(self) -> None:
         deadline = time.monotonic() + OFF_SECONDS

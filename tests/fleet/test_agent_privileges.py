@@ -1,11 +1,15 @@
 """What the agent's user may ask of a host: its own engines' units, and nothing else."""
 
+import json
+
 import pytest
 from fleet.hosts import Host
 from fleet.studio_host import PYTHON
 
 AGENT = "studio-agent"
 MANAGER = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
+ENGINES = "/var/lib/studio-engine"
+SPEC = "/run/studio-engines/demo-1.1.00.json"
 EVIL = "studio-engine@evil.service"
 # A transient unit that runs a shell command as root, if it is made.
 TRANSIENT = ("StartTransientUnit", "ssa(sv)a(sa(sv))", EVIL, "fail", "1")
@@ -59,17 +63,14 @@ def test_only_names_of_engines_are_engines(host: Host, unit: str) -> None:
 
 def test_the_agents_user_may_start_kill_stop_and_forget_an_engine(host: Host) -> None:
     unit = "studio-engine@demo-1.1.00.service"
-    host.write(
-        "/run-spec", '{"argv": ["/usr/bin/sleep", "600"], "env": {}, "log_path": "/var/lib/studio-engine/x.log"}'
-    )
-    host.call("install", "-d", "-o", "studio-engine", "-m", "0700", "/var/lib/studio-engine").ok()
-    host.call("install", "-o", "studio-engine", "-m", "0600", "/dev/null", "/var/lib/studio-engine/x.log").ok()
-    host.call("install", "-o", AGENT, "-m", "0644", "/run-spec", "/run/studio-engines/demo-1.1.00.json").ok()
+    host.write("/run-spec", json.dumps({"argv": ["/usr/bin/sleep", "600"], "env": {}, "log_path": f"{ENGINES}/x.log"}))
+    host.call("install", "-d", "-o", "studio-engine", "-m", "0700", ENGINES).ok()
+    host.call("install", "-o", "studio-engine", "-m", "0600", "/dev/null", f"{ENGINES}/x.log").ok()
+    host.call("install", "-o", AGENT, "-m", "0644", "/run-spec", SPEC).ok()
     host.call("systemctl", "start", unit, user=AGENT).ok()
-    user, pid = host.call("systemctl", "show", "--property=User,MainPID", "--value", unit).ok().split()[::-1]
-    if user.isdigit():
-        user, pid = pid, user
-    assert user == "studio-engine"
+    host.call("rm", SPEC, "/run-spec").ok()
+    pid = host.call("systemctl", "show", "--property=MainPID", "--value", unit).ok()
+    assert host.call("ps", "-o", "user=", "-p", pid).ok() == "studio-engine"
     denied = host.call(PYTHON, "-c", f"import os; os.kill({pid}, 9)", user=AGENT)
     assert "not permitted" in denied.problems, "engines are another user's; only systemd signals them for the agent"
     host.call("systemctl", "kill", "--signal=KILL", unit, user=AGENT).ok()
