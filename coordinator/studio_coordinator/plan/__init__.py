@@ -16,7 +16,7 @@ feasible         whether a host as a whole takes the replica; `pick`, `topology`
 rank             which host is best
 fleet            all hosts, indexed: the best host at the cost of the kinds of hosts, not of their number
 place            one answer: placed, waiting for others to leave, or refused
-make_room        room by moving what the same pass placed; `preempt`: by victims of lower priority
+make_room        room by moving what the same pass placed; `preempt`: by victims of lower priority; `victims`: the cheapest
 across           several hosts for one replica
 why_not          the reason of every host, alike ones together (`names`), and `would_fit`: what to change
 order            which deployment chooses first

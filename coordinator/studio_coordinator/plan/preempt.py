@@ -14,19 +14,15 @@ Nothing is stopped here. The plan retires the victims, and places the replica wh
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 from studio_coordinator.plan.fleet import Fit, Fleet
 from studio_coordinator.plan.occupancy import Held, HostView
+from studio_coordinator.plan.victims import Price, Terms, cheapest
 from studio_coordinator.plan.wish import Wish
 
 MINIMUM_RESIDENCY_SECONDS = 600.0
-# Up to so many candidates on a host every set of them is looked at; beyond it, sets are thinned out one by one.
-EXHAUSTIVE = 8
 
 PRE_EMPTED = "pre-empted by"
-
-Price = tuple[float, int]
 
 
 @dataclass(frozen=True)
@@ -46,19 +42,19 @@ def propose(fleet: Fleet, wish: Wish, residency_seconds: float = MINIMUM_RESIDEN
     if wish.gpus.count == 0 or not fleet.priorities or min(fleet.priorities) >= wish.priority:
         return None
     floor = min(fleet.priorities)
-    best: tuple[Price, Fit, tuple[Held, ...]] | None = None
-    for view in fleet.views:
-        candidates = [held for held in view.replicas.values() if not spared(view, held, wish, residency_seconds)]
-        if view.closed or not candidates:
-            continue
-        for victims in _sets(fleet, view, wish, candidates, floor):
-            price = _price(victims, floor)
-            if best is not None and price > best[0]:
-                continue
-            fit = fleet.fit(view.without({*view.leaving, *(held.id for held in victims)}), wish)
-            if fit is not None and (best is None or (price, fit.order) < (best[0], best[1].order)):
-                best = (price, fit, victims)
-    return None if best is None else Preemption(best[1], best[2])
+
+    def price(victims: Sequence[Held]) -> Price:
+        # Priorities count from the lowest in the fleet, so that even that one costs something.
+        costs = ((held.priority - floor + 1) * held.demand * (2 if held.serving else 1) for held in victims)
+        return sum(costs), len(victims)
+
+    terms = Terms(
+        may_go=lambda view, held: not spared(view, held, wish, residency_seconds),
+        price=price,
+        acceptable=lambda victims: _served(victims) <= wish.priority * wish.gpus.demand,
+    )
+    way = cheapest(fleet, wish, terms)
+    return None if way is None else Preemption(way.fit, way.victims)
 
 
 def spared(view: HostView, held: Held, wish: Wish, residency_seconds: float = MINIMUM_RESIDENCY_SECONDS) -> str:
@@ -79,35 +75,6 @@ def spared(view: HostView, held: Held, wish: Wish, residency_seconds: float = MI
     return ""
 
 
-def _sets(
-    fleet: Fleet, view: HostView, wish: Wish, candidates: Sequence[Held], floor: int
-) -> Sequence[tuple[Held, ...]]:
-    """Sets of victims worth looking at, cheapest first."""
-    allowed = wish.priority * wish.gpus.demand
-    if len(candidates) <= EXHAUSTIVE:
-        sets = [
-            chosen
-            for size in range(1, len(candidates) + 1)
-            for chosen in combinations(candidates, size)
-            if _served(chosen) <= allowed
-        ]
-        return sorted(sets, key=lambda chosen: _price(chosen, floor))
-    chosen = list(candidates)
-    if fleet.fit(view.without({*view.leaving, *(held.id for held in chosen)}), wish) is None:
-        return ()
-    # Give back the dearest first, as long as there is still room.
-    for held in sorted(candidates, key=lambda held: (_price((held,), floor), held.id), reverse=True):
-        fewer = [other for other in chosen if other is not held]
-        if fleet.fit(view.without({*view.leaving, *(other.id for other in fewer)}), wish) is not None:
-            chosen = fewer
-    return (tuple(chosen),) if _served(chosen) <= allowed else ()
-
-
 def _served(victims: Sequence[Held]) -> float:
     """Priority that is served: each GPU counts with the priority of who has it."""
     return sum(held.priority * held.demand for held in victims)
-
-
-def _price(victims: Sequence[Held], floor: int) -> Price:
-    # Priorities count from the lowest in the fleet, so that even that one costs something.
-    return sum((held.priority - floor + 1) * held.demand * (2 if held.serving else 1) for held in victims), len(victims)

@@ -130,7 +130,7 @@ def _why_they_stay(view: HostView, wish: Wish, held: Sequence[int]) -> str:
     if not staying:
         return "leaving, for who came first"
     least = min(staying, key=lambda holder: (holder.priority, holder.id))
-    return spared(view, least, wish) or "pre-empting all that are in the way would serve less priority than it brings"
+    return spared(view, least, wish) or "all that are in the way together outweigh it"
 
 
 def _which(view: HostView, positions: Sequence[int]) -> str:
