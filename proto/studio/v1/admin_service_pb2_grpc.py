@@ -69,6 +69,31 @@ class AdminServiceStub:
                 request_serializer=studio_dot_v1_dot_admin__service__pb2.DeleteRecipeRequest.SerializeToString,
                 response_deserializer=studio_dot_v1_dot_admin__service__pb2.DeleteRecipeResponse.FromString,
                 _registered_method=True)
+        self.ListRecipeRevisions = channel.unary_unary(
+                '/studio.v1.AdminService/ListRecipeRevisions',
+                request_serializer=studio_dot_v1_dot_admin__service__pb2.ListRecipeRevisionsRequest.SerializeToString,
+                response_deserializer=studio_dot_v1_dot_admin__service__pb2.ListRecipeRevisionsResponse.FromString,
+                _registered_method=True)
+        self.DiffRecipe = channel.unary_unary(
+                '/studio.v1.AdminService/DiffRecipe',
+                request_serializer=studio_dot_v1_dot_admin__service__pb2.DiffRecipeRequest.SerializeToString,
+                response_deserializer=studio_dot_v1_dot_admin__service__pb2.DiffRecipeResponse.FromString,
+                _registered_method=True)
+        self.RollbackRecipe = channel.unary_unary(
+                '/studio.v1.AdminService/RollbackRecipe',
+                request_serializer=studio_dot_v1_dot_admin__service__pb2.RollbackRecipeRequest.SerializeToString,
+                response_deserializer=studio_dot_v1_dot_admin__service__pb2.RollbackRecipeResponse.FromString,
+                _registered_method=True)
+        self.ExportState = channel.unary_unary(
+                '/studio.v1.AdminService/ExportState',
+                request_serializer=studio_dot_v1_dot_admin__service__pb2.ExportStateRequest.SerializeToString,
+                response_deserializer=studio_dot_v1_dot_admin__service__pb2.ExportStateResponse.FromString,
+                _registered_method=True)
+        self.ConvertRecipes = channel.unary_unary(
+                '/studio.v1.AdminService/ConvertRecipes',
+                request_serializer=studio_dot_v1_dot_admin__service__pb2.ConvertRecipesRequest.SerializeToString,
+                response_deserializer=studio_dot_v1_dot_admin__service__pb2.ConvertRecipesResponse.FromString,
+                _registered_method=True)
         self.ListDeployments = channel.unary_unary(
                 '/studio.v1.AdminService/ListDeployments',
                 request_serializer=studio_dot_v1_dot_admin__service__pb2.ListDeploymentsRequest.SerializeToString,
@@ -94,6 +119,16 @@ class AdminServiceStub:
                 request_serializer=studio_dot_v1_dot_admin__service__pb2.DeleteDeploymentRequest.SerializeToString,
                 response_deserializer=studio_dot_v1_dot_admin__service__pb2.DeleteDeploymentResponse.FromString,
                 _registered_method=True)
+        self.GetRollout = channel.unary_unary(
+                '/studio.v1.AdminService/GetRollout',
+                request_serializer=studio_dot_v1_dot_admin__service__pb2.GetRolloutRequest.SerializeToString,
+                response_deserializer=studio_dot_v1_dot_admin__service__pb2.GetRolloutResponse.FromString,
+                _registered_method=True)
+        self.ControlRollout = channel.unary_unary(
+                '/studio.v1.AdminService/ControlRollout',
+                request_serializer=studio_dot_v1_dot_admin__service__pb2.ControlRolloutRequest.SerializeToString,
+                response_deserializer=studio_dot_v1_dot_admin__service__pb2.ControlRolloutResponse.FromString,
+                _registered_method=True)
         self.ListReplicas = channel.unary_unary(
                 '/studio.v1.AdminService/ListReplicas',
                 request_serializer=studio_dot_v1_dot_admin__service__pb2.ListReplicasRequest.SerializeToString,
@@ -103,6 +138,21 @@ class AdminServiceStub:
                 '/studio.v1.AdminService/ListHosts',
                 request_serializer=studio_dot_v1_dot_admin__service__pb2.ListHostsRequest.SerializeToString,
                 response_deserializer=studio_dot_v1_dot_admin__service__pb2.ListHostsResponse.FromString,
+                _registered_method=True)
+        self.UpdateHost = channel.unary_unary(
+                '/studio.v1.AdminService/UpdateHost',
+                request_serializer=studio_dot_v1_dot_admin__service__pb2.UpdateHostRequest.SerializeToString,
+                response_deserializer=studio_dot_v1_dot_admin__service__pb2.UpdateHostResponse.FromString,
+                _registered_method=True)
+        self.RemoveHost = channel.unary_unary(
+                '/studio.v1.AdminService/RemoveHost',
+                request_serializer=studio_dot_v1_dot_admin__service__pb2.RemoveHostRequest.SerializeToString,
+                response_deserializer=studio_dot_v1_dot_admin__service__pb2.RemoveHostResponse.FromString,
+                _registered_method=True)
+        self.WatchTelemetry = channel.unary_stream(
+                '/studio.v1.AdminService/WatchTelemetry',
+                request_serializer=studio_dot_v1_dot_admin__service__pb2.WatchTelemetryRequest.SerializeToString,
+                response_deserializer=studio_dot_v1_dot_admin__service__pb2.WatchTelemetryResponse.FromString,
                 _registered_method=True)
         self.RunCommand = channel.unary_stream(
                 '/studio.v1.AdminService/RunCommand',
@@ -209,6 +259,39 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListRecipeRevisions(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiffRecipe(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollbackRecipe(self, request, context):
+        """Make an older revision the newest again, as a new revision.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportState(self, request, context):
+        """The desired state as a manifest that Apply takes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ConvertRecipes(self, request, context):
+        """Recipes of the upstream vLLM Studio as a manifest, with a report of each field.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListDeployments(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -239,6 +322,18 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetRollout(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ControlRollout(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListReplicas(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -247,6 +342,26 @@ class AdminServiceServicer:
 
     def ListHosts(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateHost(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveHost(self, request, context):
+        """Forget a host that is gone; refused while it is connected or holds replicas.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchTelemetry(self, request, context):
+        """Newest figures of the fleet, every second.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -356,6 +471,31 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=studio_dot_v1_dot_admin__service__pb2.DeleteRecipeRequest.FromString,
                     response_serializer=studio_dot_v1_dot_admin__service__pb2.DeleteRecipeResponse.SerializeToString,
             ),
+            'ListRecipeRevisions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRecipeRevisions,
+                    request_deserializer=studio_dot_v1_dot_admin__service__pb2.ListRecipeRevisionsRequest.FromString,
+                    response_serializer=studio_dot_v1_dot_admin__service__pb2.ListRecipeRevisionsResponse.SerializeToString,
+            ),
+            'DiffRecipe': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiffRecipe,
+                    request_deserializer=studio_dot_v1_dot_admin__service__pb2.DiffRecipeRequest.FromString,
+                    response_serializer=studio_dot_v1_dot_admin__service__pb2.DiffRecipeResponse.SerializeToString,
+            ),
+            'RollbackRecipe': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollbackRecipe,
+                    request_deserializer=studio_dot_v1_dot_admin__service__pb2.RollbackRecipeRequest.FromString,
+                    response_serializer=studio_dot_v1_dot_admin__service__pb2.RollbackRecipeResponse.SerializeToString,
+            ),
+            'ExportState': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportState,
+                    request_deserializer=studio_dot_v1_dot_admin__service__pb2.ExportStateRequest.FromString,
+                    response_serializer=studio_dot_v1_dot_admin__service__pb2.ExportStateResponse.SerializeToString,
+            ),
+            'ConvertRecipes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConvertRecipes,
+                    request_deserializer=studio_dot_v1_dot_admin__service__pb2.ConvertRecipesRequest.FromString,
+                    response_serializer=studio_dot_v1_dot_admin__service__pb2.ConvertRecipesResponse.SerializeToString,
+            ),
             'ListDeployments': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDeployments,
                     request_deserializer=studio_dot_v1_dot_admin__service__pb2.ListDeploymentsRequest.FromString,
@@ -381,6 +521,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=studio_dot_v1_dot_admin__service__pb2.DeleteDeploymentRequest.FromString,
                     response_serializer=studio_dot_v1_dot_admin__service__pb2.DeleteDeploymentResponse.SerializeToString,
             ),
+            'GetRollout': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRollout,
+                    request_deserializer=studio_dot_v1_dot_admin__service__pb2.GetRolloutRequest.FromString,
+                    response_serializer=studio_dot_v1_dot_admin__service__pb2.GetRolloutResponse.SerializeToString,
+            ),
+            'ControlRollout': grpc.unary_unary_rpc_method_handler(
+                    servicer.ControlRollout,
+                    request_deserializer=studio_dot_v1_dot_admin__service__pb2.ControlRolloutRequest.FromString,
+                    response_serializer=studio_dot_v1_dot_admin__service__pb2.ControlRolloutResponse.SerializeToString,
+            ),
             'ListReplicas': grpc.unary_unary_rpc_method_handler(
                     servicer.ListReplicas,
                     request_deserializer=studio_dot_v1_dot_admin__service__pb2.ListReplicasRequest.FromString,
@@ -390,6 +540,21 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListHosts,
                     request_deserializer=studio_dot_v1_dot_admin__service__pb2.ListHostsRequest.FromString,
                     response_serializer=studio_dot_v1_dot_admin__service__pb2.ListHostsResponse.SerializeToString,
+            ),
+            'UpdateHost': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateHost,
+                    request_deserializer=studio_dot_v1_dot_admin__service__pb2.UpdateHostRequest.FromString,
+                    response_serializer=studio_dot_v1_dot_admin__service__pb2.UpdateHostResponse.SerializeToString,
+            ),
+            'RemoveHost': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveHost,
+                    request_deserializer=studio_dot_v1_dot_admin__service__pb2.RemoveHostRequest.FromString,
+                    response_serializer=studio_dot_v1_dot_admin__service__pb2.RemoveHostResponse.SerializeToString,
+            ),
+            'WatchTelemetry': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchTelemetry,
+                    request_deserializer=studio_dot_v1_dot_admin__service__pb2.WatchTelemetryRequest.FromString,
+                    response_serializer=studio_dot_v1_dot_admin__service__pb2.WatchTelemetryResponse.SerializeToString,
             ),
             'RunCommand': grpc.unary_stream_rpc_method_handler(
                     servicer.RunCommand,
@@ -647,6 +812,141 @@ class AdminService:
             _registered_method=True)
 
     @staticmethod
+    def ListRecipeRevisions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/studio.v1.AdminService/ListRecipeRevisions',
+            studio_dot_v1_dot_admin__service__pb2.ListRecipeRevisionsRequest.SerializeToString,
+            studio_dot_v1_dot_admin__service__pb2.ListRecipeRevisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiffRecipe(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/studio.v1.AdminService/DiffRecipe',
+            studio_dot_v1_dot_admin__service__pb2.DiffRecipeRequest.SerializeToString,
+            studio_dot_v1_dot_admin__service__pb2.DiffRecipeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollbackRecipe(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/studio.v1.AdminService/RollbackRecipe',
+            studio_dot_v1_dot_admin__service__pb2.RollbackRecipeRequest.SerializeToString,
+            studio_dot_v1_dot_admin__service__pb2.RollbackRecipeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportState(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/studio.v1.AdminService/ExportState',
+            studio_dot_v1_dot_admin__service__pb2.ExportStateRequest.SerializeToString,
+            studio_dot_v1_dot_admin__service__pb2.ExportStateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConvertRecipes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/studio.v1.AdminService/ConvertRecipes',
+            studio_dot_v1_dot_admin__service__pb2.ConvertRecipesRequest.SerializeToString,
+            studio_dot_v1_dot_admin__service__pb2.ConvertRecipesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListDeployments(request,
             target,
             options=(),
@@ -782,6 +1082,60 @@ class AdminService:
             _registered_method=True)
 
     @staticmethod
+    def GetRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/studio.v1.AdminService/GetRollout',
+            studio_dot_v1_dot_admin__service__pb2.GetRolloutRequest.SerializeToString,
+            studio_dot_v1_dot_admin__service__pb2.GetRolloutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ControlRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/studio.v1.AdminService/ControlRollout',
+            studio_dot_v1_dot_admin__service__pb2.ControlRolloutRequest.SerializeToString,
+            studio_dot_v1_dot_admin__service__pb2.ControlRolloutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListReplicas(request,
             target,
             options=(),
@@ -825,6 +1179,87 @@ class AdminService:
             '/studio.v1.AdminService/ListHosts',
             studio_dot_v1_dot_admin__service__pb2.ListHostsRequest.SerializeToString,
             studio_dot_v1_dot_admin__service__pb2.ListHostsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateHost(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/studio.v1.AdminService/UpdateHost',
+            studio_dot_v1_dot_admin__service__pb2.UpdateHostRequest.SerializeToString,
+            studio_dot_v1_dot_admin__service__pb2.UpdateHostResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveHost(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/studio.v1.AdminService/RemoveHost',
+            studio_dot_v1_dot_admin__service__pb2.RemoveHostRequest.SerializeToString,
+            studio_dot_v1_dot_admin__service__pb2.RemoveHostResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchTelemetry(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/studio.v1.AdminService/WatchTelemetry',
+            studio_dot_v1_dot_admin__service__pb2.WatchTelemetryRequest.SerializeToString,
+            studio_dot_v1_dot_admin__service__pb2.WatchTelemetryResponse.FromString,
             options,
             channel_credentials,
             insecure,

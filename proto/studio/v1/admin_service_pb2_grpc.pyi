@@ -41,13 +41,28 @@ class AdminServiceStub:
     ListRecipes: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListRecipesRequest, _admin_service_pb2.ListRecipesResponse]
     GetRecipe: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetRecipeRequest, _admin_service_pb2.GetRecipeResponse]
     DeleteRecipe: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteRecipeRequest, _admin_service_pb2.DeleteRecipeResponse]
+    ListRecipeRevisions: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListRecipeRevisionsRequest, _admin_service_pb2.ListRecipeRevisionsResponse]
+    DiffRecipe: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.DiffRecipeRequest, _admin_service_pb2.DiffRecipeResponse]
+    RollbackRecipe: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RollbackRecipeRequest, _admin_service_pb2.RollbackRecipeResponse]
+    """Make an older revision the newest again, as a new revision."""
+    ExportState: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ExportStateRequest, _admin_service_pb2.ExportStateResponse]
+    """The desired state as a manifest that Apply takes."""
+    ConvertRecipes: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ConvertRecipesRequest, _admin_service_pb2.ConvertRecipesResponse]
+    """Recipes of the upstream vLLM Studio as a manifest, with a report of each field."""
     ListDeployments: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListDeploymentsRequest, _admin_service_pb2.ListDeploymentsResponse]
     StopDeployment: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.StopDeploymentRequest, _admin_service_pb2.StopDeploymentResponse]
     StartDeployment: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.StartDeploymentRequest, _admin_service_pb2.StartDeploymentResponse]
     ScaleDeployment: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ScaleDeploymentRequest, _admin_service_pb2.ScaleDeploymentResponse]
     DeleteDeployment: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteDeploymentRequest, _admin_service_pb2.DeleteDeploymentResponse]
+    GetRollout: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetRolloutRequest, _admin_service_pb2.GetRolloutResponse]
+    ControlRollout: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ControlRolloutRequest, _admin_service_pb2.ControlRolloutResponse]
     ListReplicas: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListReplicasRequest, _admin_service_pb2.ListReplicasResponse]
     ListHosts: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListHostsRequest, _admin_service_pb2.ListHostsResponse]
+    UpdateHost: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.UpdateHostRequest, _admin_service_pb2.UpdateHostResponse]
+    RemoveHost: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RemoveHostRequest, _admin_service_pb2.RemoveHostResponse]
+    """Forget a host that is gone; refused while it is connected or holds replicas."""
+    WatchTelemetry: _grpc.UnaryStreamMultiCallable[_admin_service_pb2.WatchTelemetryRequest, _admin_service_pb2.WatchTelemetryResponse]
+    """Newest figures of the fleet, every second."""
     RunCommand: _grpc.UnaryStreamMultiCallable[_admin_service_pb2.RunCommandRequest, _admin_service_pb2.RunCommandResponse]
     """One-shot operations on a host; the stream tells how far they are and ends with the result."""
     ListEvents: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListEventsRequest, _admin_service_pb2.ListEventsResponse]
@@ -74,13 +89,28 @@ class AdminServiceAsyncStub(AdminServiceStub):
     ListRecipes: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListRecipesRequest, _admin_service_pb2.ListRecipesResponse]  # type: ignore[assignment]
     GetRecipe: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetRecipeRequest, _admin_service_pb2.GetRecipeResponse]  # type: ignore[assignment]
     DeleteRecipe: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteRecipeRequest, _admin_service_pb2.DeleteRecipeResponse]  # type: ignore[assignment]
+    ListRecipeRevisions: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListRecipeRevisionsRequest, _admin_service_pb2.ListRecipeRevisionsResponse]  # type: ignore[assignment]
+    DiffRecipe: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DiffRecipeRequest, _admin_service_pb2.DiffRecipeResponse]  # type: ignore[assignment]
+    RollbackRecipe: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RollbackRecipeRequest, _admin_service_pb2.RollbackRecipeResponse]  # type: ignore[assignment]
+    """Make an older revision the newest again, as a new revision."""
+    ExportState: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ExportStateRequest, _admin_service_pb2.ExportStateResponse]  # type: ignore[assignment]
+    """The desired state as a manifest that Apply takes."""
+    ConvertRecipes: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ConvertRecipesRequest, _admin_service_pb2.ConvertRecipesResponse]  # type: ignore[assignment]
+    """Recipes of the upstream vLLM Studio as a manifest, with a report of each field."""
     ListDeployments: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListDeploymentsRequest, _admin_service_pb2.ListDeploymentsResponse]  # type: ignore[assignment]
     StopDeployment: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.StopDeploymentRequest, _admin_service_pb2.StopDeploymentResponse]  # type: ignore[assignment]
     StartDeployment: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.StartDeploymentRequest, _admin_service_pb2.StartDeploymentResponse]  # type: ignore[assignment]
     ScaleDeployment: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ScaleDeploymentRequest, _admin_service_pb2.ScaleDeploymentResponse]  # type: ignore[assignment]
     DeleteDeployment: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteDeploymentRequest, _admin_service_pb2.DeleteDeploymentResponse]  # type: ignore[assignment]
+    GetRollout: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetRolloutRequest, _admin_service_pb2.GetRolloutResponse]  # type: ignore[assignment]
+    ControlRollout: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ControlRolloutRequest, _admin_service_pb2.ControlRolloutResponse]  # type: ignore[assignment]
     ListReplicas: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListReplicasRequest, _admin_service_pb2.ListReplicasResponse]  # type: ignore[assignment]
     ListHosts: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListHostsRequest, _admin_service_pb2.ListHostsResponse]  # type: ignore[assignment]
+    UpdateHost: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.UpdateHostRequest, _admin_service_pb2.UpdateHostResponse]  # type: ignore[assignment]
+    RemoveHost: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RemoveHostRequest, _admin_service_pb2.RemoveHostResponse]  # type: ignore[assignment]
+    """Forget a host that is gone; refused while it is connected or holds replicas."""
+    WatchTelemetry: _aio.UnaryStreamMultiCallable[_admin_service_pb2.WatchTelemetryRequest, _admin_service_pb2.WatchTelemetryResponse]  # type: ignore[assignment]
+    """Newest figures of the fleet, every second."""
     RunCommand: _aio.UnaryStreamMultiCallable[_admin_service_pb2.RunCommandRequest, _admin_service_pb2.RunCommandResponse]  # type: ignore[assignment]
     """One-shot operations on a host; the stream tells how far they are and ends with the result."""
     ListEvents: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListEventsRequest, _admin_service_pb2.ListEventsResponse]  # type: ignore[assignment]
@@ -148,6 +178,44 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_service_pb2.DeleteRecipeResponse, _abc.Awaitable[_admin_service_pb2.DeleteRecipeResponse]]: ...
 
     @_abc_1.abstractmethod
+    def ListRecipeRevisions(
+        self,
+        request: _admin_service_pb2.ListRecipeRevisionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ListRecipeRevisionsResponse, _abc.Awaitable[_admin_service_pb2.ListRecipeRevisionsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def DiffRecipe(
+        self,
+        request: _admin_service_pb2.DiffRecipeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.DiffRecipeResponse, _abc.Awaitable[_admin_service_pb2.DiffRecipeResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RollbackRecipe(
+        self,
+        request: _admin_service_pb2.RollbackRecipeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.RollbackRecipeResponse, _abc.Awaitable[_admin_service_pb2.RollbackRecipeResponse]]:
+        """Make an older revision the newest again, as a new revision."""
+
+    @_abc_1.abstractmethod
+    def ExportState(
+        self,
+        request: _admin_service_pb2.ExportStateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ExportStateResponse, _abc.Awaitable[_admin_service_pb2.ExportStateResponse]]:
+        """The desired state as a manifest that Apply takes."""
+
+    @_abc_1.abstractmethod
+    def ConvertRecipes(
+        self,
+        request: _admin_service_pb2.ConvertRecipesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ConvertRecipesResponse, _abc.Awaitable[_admin_service_pb2.ConvertRecipesResponse]]:
+        """Recipes of the upstream vLLM Studio as a manifest, with a report of each field."""
+
+    @_abc_1.abstractmethod
     def ListDeployments(
         self,
         request: _admin_service_pb2.ListDeploymentsRequest,
@@ -183,6 +251,20 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_service_pb2.DeleteDeploymentResponse, _abc.Awaitable[_admin_service_pb2.DeleteDeploymentResponse]]: ...
 
     @_abc_1.abstractmethod
+    def GetRollout(
+        self,
+        request: _admin_service_pb2.GetRolloutRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.GetRolloutResponse, _abc.Awaitable[_admin_service_pb2.GetRolloutResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ControlRollout(
+        self,
+        request: _admin_service_pb2.ControlRolloutRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ControlRolloutResponse, _abc.Awaitable[_admin_service_pb2.ControlRolloutResponse]]: ...
+
+    @_abc_1.abstractmethod
     def ListReplicas(
         self,
         request: _admin_service_pb2.ListReplicasRequest,
@@ -195,6 +277,29 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.ListHostsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ListHostsResponse, _abc.Awaitable[_admin_service_pb2.ListHostsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def UpdateHost(
+        self,
+        request: _admin_service_pb2.UpdateHostRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.UpdateHostResponse, _abc.Awaitable[_admin_service_pb2.UpdateHostResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RemoveHost(
+        self,
+        request: _admin_service_pb2.RemoveHostRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.RemoveHostResponse, _abc.Awaitable[_admin_service_pb2.RemoveHostResponse]]:
+        """Forget a host that is gone; refused while it is connected or holds replicas."""
+
+    @_abc_1.abstractmethod
+    def WatchTelemetry(
+        self,
+        request: _admin_service_pb2.WatchTelemetryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_admin_service_pb2.WatchTelemetryResponse], _abc.AsyncIterator[_admin_service_pb2.WatchTelemetryResponse]]:
+        """Newest figures of the fleet, every second."""
 
     @_abc_1.abstractmethod
     def RunCommand(

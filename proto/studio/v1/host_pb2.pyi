@@ -88,6 +88,7 @@ class Host(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     FIGURES_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
+    DRAINING_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Taken from the verified identity of the agent."""
     name: _builtins.str
@@ -97,6 +98,8 @@ class Host(_message.Message):
     cordoned: _builtins.bool
     version: _builtins.int
     """Optimistic version of what an operator edits (labels, cordon)."""
+    draining: _builtins.bool
+    """Its replicas are moved away."""
     @_builtins.property
     def facts(self) -> Global___HostFacts: ...
     @_builtins.property
@@ -127,10 +130,11 @@ class Host(_message.Message):
         version: _builtins.int = ...,
         figures: Global___HostFigures | None = ...,
         models: _abc.Iterable[Global___CachedModel] | None = ...,
+        draining: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["facts", b"facts", "figures", b"figures", "first_seen", b"first_seen", "last_seen", b"last_seen"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cordoned", b"cordoned", "facts", b"facts", "figures", b"figures", "first_seen", b"first_seen", "gpus", b"gpus", "id", b"id", "labels", b"labels", "last_seen", b"last_seen", "models", b"models", "name", b"name", "state", b"state", "state_reason", b"state_reason", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cordoned", b"cordoned", "draining", b"draining", "facts", b"facts", "figures", b"figures", "first_seen", b"first_seen", "gpus", b"gpus", "id", b"id", "labels", b"labels", "last_seen", b"last_seen", "models", b"models", "name", b"name", "state", b"state", "state_reason", b"state_reason", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
