@@ -157,8 +157,8 @@ async def test_an_engine_that_does_not_die_is_said_to_be_unkillable(agent: Host,
 
 
 async def test_a_power_cut(agent: Host, coordinator: FakeCoordinator) -> None:
-    # A container's boot id is a mount over the kernel's, and this part of the sandbox puts the kernel's back.
-    async with drop_in(agent, "ProtectKernelTunables=no"):
+    # A container's boot id is a mount over the kernel's, and these parts of the sandbox put the kernel's back.
+    async with drop_in(agent, "ProtectKernelTunables=no", "ProtectControlGroups=no"):
         (await agent.run("systemctl", "restart", AGENT)).ok()
         await coordinator.until(lambda: len(coordinator.hellos) == 2, timeout=60)
         ready, unit = await serving(agent, coordinator)
