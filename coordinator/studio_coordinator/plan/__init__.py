@@ -18,6 +18,7 @@ fleet            all hosts, indexed: the best host at the cost of the kinds of h
 place            one answer: placed, waiting for others to leave, or refused
 make_room        room by moving what the same pass placed; `preempt`: by victims of lower priority; `victims`: the cheapest
 across           several hosts for one replica
+on_demand        who makes room for a model that a request waits for; `rebalance`: moves that free hosts or heal spread
 why_not          the reason of every host, alike ones together (`names`), and `would_fit`: what to change
 order            which deployment chooses first
 ================ ==================================================================================================
