@@ -90,7 +90,7 @@ def _emptied(fleet: Fleet, view: HostView, wishes: Mapping[str, Wish]) -> list[M
 
 
 def _best_elsewhere(fleet: Fleet, here: HostView, wish: Wish, *, alone: bool) -> Fit | None:
-    """The best other host; ``alone``: one without the deployment, else one that stays in use and does not crowd the deployment."""
+    """The best other host; ``alone``: one without the deployment, else one that stays in use without crowding it."""
     crowd = 0 if alone or not wish.pack else len(fleet.views)
     fits = (
         fleet.fit(view, wish)
