@@ -48,6 +48,7 @@ class FakeCoordinator(AgentServiceServicer):
     ) -> None:
         self.heartbeat = Duration(seconds=int(heartbeat_seconds), nanos=int(heartbeat_seconds % 1 * 1e9))
         self.lease = Duration(seconds=int(lease_seconds), nanos=int(lease_seconds % 1 * 1e9))
+        self.telemetry_interval = Duration(nanos=200_000_000)
         self.ack_events = ack_events
         self.answers_heartbeats = True
         self.term = 1
@@ -194,7 +195,7 @@ class FakeCoordinator(AgentServiceServicer):
             term=self.term,
             heartbeat_interval=self.heartbeat,
             lease=self.lease,
-            telemetry_interval=Duration(nanos=200_000_000),
+            telemetry_interval=self.telemetry_interval,
             assignment=self.assignment,
             event_sequence_acked=max(self.events, default=0) if self.ack_events else 0,
             host_name="test-host",

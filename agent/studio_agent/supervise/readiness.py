@@ -6,12 +6,17 @@ meanwhile may answer as well.
 """
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
+from studio.v1.recipe_pb2 import Recipe
 from studio.v1.replica_pb2 import Failure, StartProgress
 
 from studio_agent.engines.base import Driver
+from studio_agent.engines.inquiry.model_directory import facts_at
+from studio_agent.engines.model_facts import Task, task_of
+from studio_agent.engines.typed_args import local_path
 from studio_agent.errors import EngineFailedError
 from studio_agent.launch import listeners
 from studio_agent.logfiles import LineFollower
@@ -22,7 +27,10 @@ from studio_agent.supervise.equipment import Equipment
 from studio_agent.supervise.event_log import timestamp
 from studio_agent.supervise.observation import base_url
 
-POLL_SECONDS = 0.05
+# Looking for new lines is cheap, and a line may be the one that says that the engine serves.
+LOG_POLL_SECONDS = 0.01
+# Asking over HTTP is not: it is done after new lines, and every so often.
+PROBE_SECONDS = 0.05
 # The port is seen taken by a stranger this often before it counts: an engine may be between bind and fork.
 FOREIGN_SIGHTINGS = 3
 
@@ -56,16 +64,22 @@ async def until_ready(
     if engine is None:
         raise RuntimeError(f"{record.replica_id} has no engine to wait for")
     url = base_url(equipment.settings.engine_address, engine.port)
-    path, body = driver.canary(next(iter(record.assigned.model_names), record.replica_id))
+    name = next(iter(record.assigned.model_names), record.replica_id)
+    tasks = itertools.cycle(await asyncio.to_thread(_tasks, record.assigned.recipe))
     follower = LineFollower(Path(engine.log_path), engine.log_offset)
     clock, doing, foreign = Clock(equipment.settings.start), "nothing in its log", 0
+    loop, probe_at = asyncio.get_running_loop(), 0.0
     while True:
-        for line in follower.new_lines():
+        lines = follower.new_lines()
+        for line in lines:
             if (progress := driver.progress(line)) is not None:
                 clock.progressed()
                 doing = progress.detail or StartProgress.Phase.Name(progress.phase)
                 report(progress)
         clock.check(doing)
+        if not lines and loop.time() < probe_at:
+            await asyncio.sleep(LOG_POLL_SECONDS)
+            continue
         if await equipment.prober.is_up(url + driver.ready_path):
             members = await equipment.launcher.members(engine)
             if await asyncio.to_thread(listeners.is_foreign, engine.port, [identity.pid for identity in members]):
@@ -73,11 +87,12 @@ async def until_ready(
                 if foreign >= FOREIGN_SIGHTINGS:
                     raise _port_taken(engine.port)
             else:
-                problem = await equipment.prober.completion_problem(url + path, body)
+                canary = driver.canary(name, next(tasks))
+                problem = await equipment.prober.completion_problem(url + canary.path, canary.body or {})
                 if not problem:
                     return
                 doing = problem
-        await asyncio.sleep(POLL_SECONDS)
+        probe_at = loop.time() + PROBE_SECONDS
 
 
 def with_phase_since(progress: StartProgress, before: StartProgress | None, now: float) -> StartProgress:
@@ -87,6 +102,13 @@ def with_phase_since(progress: StartProgress, before: StartProgress | None, now:
     same = before is not None and before.phase == progress.phase
     stamped.phase_since.CopyFrom(before.phase_since if before is not None and same else timestamp(now))
     return stamped
+
+
+def _tasks(recipe: Recipe) -> tuple[Task, ...]:
+    """What the engine may have to prove: the model's task, or each in turn where its files do not tell. Blocks on the disk."""
+    facts = facts_at(local_path(recipe.model.source))
+    task = task_of(recipe, facts)
+    return (task,) if facts is not None or task is not Task.GENERATE else tuple(Task)
 
 
 def _timed_out(reason: str, what: str, doing: str) -> EngineFailedError:
