@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from importlib import metadata
 
 import structlog
@@ -17,7 +18,7 @@ from studio_agent.environments import installed
 from studio_agent.errors import MetricsAddressError, StateFolderInUseError
 from studio_agent.event_queue import EventQueue
 from studio_agent.gpu.sampler import GpuSampler
-from studio_agent.gpu_watch import first_picture, known_health, watch_gpus
+from studio_agent.gpu_watch import first_picture, known_health, room_of, watch_gpus
 from studio_agent.host_figures import host_facts
 from studio_agent.latest import Latest
 from studio_agent.launch import EngineCgroups, Launcher, ProcessLauncher, SystemdLauncher
@@ -67,6 +68,7 @@ async def _run_equipped(equipment: Equipment, running: RunSettings) -> None:
         wake=lambda: gpu_news.set(None),
     )
     async with sampling as sampler, asyncio.TaskGroup() as group:
+        equipment = replace(equipment, gpu_room=lambda uuids: room_of(sampler, uuids))
         supervisor = Supervisor(equipment)
         group.create_task(supervisor.run(), name="supervisor")
         # What the first Hello says must be true: what runs here, on which GPUs.

@@ -5,6 +5,7 @@ A quarantine must outlast the agent: a GPU that fell off its bus is not whole ag
 
 import asyncio
 import json
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from studio_runtime.process import write_atomically
 from studio_agent.gpu.health import GpuHealth
 from studio_agent.gpu.sampler import GpuSampler, SamplerState
 from studio_agent.latest import Latest
+from studio_agent.supervise.equipment import GpuRoom
 from studio_agent.supervise.event_log import EventLog
 from studio_agent.threads import to_the_end
 
@@ -32,6 +34,20 @@ def known_health(path: Path) -> dict[str, GpuHealth]:
     except (OSError, ValueError, TypeError, AttributeError) as error:
         log.warning("gpu_health_unreadable", path=str(path), error=str(error))
         return {}
+
+
+def room_of(sampler: GpuSampler, uuids: Collection[str]) -> GpuRoom:
+    """What the GPUs of these UUIDs hold, as far as it was read."""
+    gpus = [gpu for gpu in sampler.gpus() if gpu.uuid in uuids and gpu.memory_bytes]
+    if not gpus:
+        return GpuRoom()
+    figures = sampler.figures()
+    used = [
+        figures[gpu.uuid] for gpu in gpus if gpu.uuid in figures and figures[gpu.uuid].HasField("memory_used_bytes")
+    ]
+    total = min(gpu.memory_bytes for gpu in gpus)
+    taken = max((each.memory_used_bytes + each.memory_reserved_bytes for each in used), default=0)
+    return GpuRoom(total, max(0, total - taken) if len(used) == len(gpus) else 0)
 
 
 async def first_picture(sampler: GpuSampler, news: Latest[None]) -> None:

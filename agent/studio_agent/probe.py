@@ -10,6 +10,8 @@ import aiohttp
 PROBE_TIMEOUT_SECONDS = 5.0
 # A first completion may compile kernels.
 COMPLETION_TIMEOUT_SECONDS = 120.0
+# Where an answer has what was asked for: a completion, vectors or classes, ranks.
+ANSWER_KEYS = ("choices", "data", "results")
 LARGEST_METRICS_BYTES = 8 * 1024 * 1024
 
 
@@ -39,14 +41,17 @@ class Prober:
             return False
 
     async def completion_problem(self, url: str, body: dict[str, Any]) -> str:
-        """Ask for a completion: "" when it came, else what happened."""
+        """Ask for a completion, a vector or a score: "" when it came, else what happened."""
         timeout = aiohttp.ClientTimeout(total=COMPLETION_TIMEOUT_SECONDS)
         try:
             async with self._open().post(url, json=body, timeout=timeout) as response:
                 text = await response.text()
                 if response.status != HTTPStatus.OK:
                     return f"a completion was answered with {response.status}: {text[:300]}"
-                return "" if json.loads(text).get("choices") else f"a completion came without choices: {text[:300]}"
+                answer = json.loads(text)
+                if any(answer.get(key) for key in ANSWER_KEYS):
+                    return ""
+                return f"an answer came without {', '.join(ANSWER_KEYS)}: {text[:300]}"
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             return f"a completion failed: {type(error).__name__} {error}"
 

@@ -110,8 +110,8 @@ async def test_it_starts_answers_counts_and_stops(engine: Engine):
     assert phases == sorted(phases)
     assert {StartProgress.PHASE_INIT, StartProgress.PHASE_WEIGHTS, StartProgress.PHASE_WARM_UP} <= set(phases)
 
-    path, body = DRIVER.canary("tiny")
-    async with aiohttp.ClientSession() as session, session.post(engine.url + path, json=body) as answer:
+    canary = DRIVER.canary("tiny")
+    async with aiohttp.ClientSession() as session, session.post(engine.url + canary.path, json=canary.body) as answer:
         assert answer.status == 200
         assert (await answer.json())["usage"]["completion_tokens"] == 1
 

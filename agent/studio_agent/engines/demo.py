@@ -1,14 +1,15 @@
 """Driver of the demo engine, the stand-in that ships with the agent (`studio_agent.demo_engine`)."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from studio.v1.recipe_pb2 import DemoArgs, Recipe
 from studio.v1.replica_pb2 import Failure, ReplicaFigures, StartProgress
 
-from studio_agent.engines import environ, failures, figures, flags, phases
-from studio_agent.engines.base import LaunchContext, LaunchSpec
+from studio_agent.engines import canary, environ, failures, figures, flags, phases
+from studio_agent.engines.base import DrainFacts, HttpRequest, LaunchContext, LaunchSpec
+from studio_agent.engines.flags import ExtraFlags
+from studio_agent.engines.model_facts import Task
 from studio_agent.engines.vllm_failures import VLLM_FAILURES
 from studio_agent.engines.vllm_metrics import VLLM_METRICS
 from studio_agent.engines.vllm_phases import VLLM_PHASES
@@ -26,6 +27,7 @@ class DemoDriver:
     name = "demo"
     default_version = ""
     ready_path = "/health"
+    drain = DrainFacts(finishes_requests=True, limit_seconds=5.0, tells_running=True)
 
     def launch_spec(self, recipe: Recipe, context: LaunchContext) -> LaunchSpec:
         """One flag for each field of `DemoArgs` that is set."""
@@ -44,7 +46,8 @@ class DemoDriver:
             # A switch that is off is left out: argparse has no `--no-` form for it.
             if value is not False:
                 argv += flags.words(flag, value, f"args.demo.{flag.replace('-', '_')}")
-        argv += flags.extra_words(recipe.extra_args, OWNED_FLAGS, [*typed, *settings])
+        extra = ExtraFlags(OWNED_FLAGS, abbreviates=True, has_off_forms=False, known=context.known_flags)
+        argv += extra.words(recipe.extra_args, [*typed, *settings])
         env = environ.base(context)
         if MEMORY_DIR not in recipe.env:
             env[MEMORY_DIR] = str(context.cache_dir / "demo-gpu-memory")
@@ -58,9 +61,9 @@ class DemoDriver:
         """As vLLM's."""
         return failures.classify(lines, exit_code, VLLM_FAILURES)
 
-    def canary(self, model_name: str) -> tuple[str, dict[str, Any]]:
-        """A completion of one token."""
-        return "/v1/completions", {"model": model_name, "prompt": "Hi", "max_tokens": 1, "temperature": 0}
+    def canary(self, model_name: str, task: Task = Task.GENERATE) -> HttpRequest:
+        """In OpenAI's form."""
+        return canary.openai(model_name, task)
 
     def figures(self, metrics_text: str, at: Timestamp) -> ReplicaFigures:
         """As vLLM's."""

@@ -30,6 +30,12 @@ DENIED = (
     "VLLM_SERVER_DEV_MODE",
     "VLLM_ALLOW_RUNTIME_LORA_UPDATING",
     "VLLM_PLUGINS",
+    "SGLANG_LOGGING_CONFIG_PATH",
+    "SGLANG_*PLUGIN*",
+    # They set any option of these two engines, past every check of `args` and `extra_args`.
+    "TABBY_*",
+    "LLAMA_ARG_*",
+    "LLAMA_API_KEY",
     "STUDIO_REPLICA",
 )
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -44,9 +50,28 @@ def base(context: LaunchContext) -> dict[str, str]:
         "HOME": str(context.cache_dir / "home"),
         "LANG": "C.UTF-8",
     }
-    if context.gpu_uuids:
-        env["CUDA_VISIBLE_DEVICES"] = ",".join(context.gpu_uuids)
+    return env | devices(context)
+
+
+def devices(context: LaunchContext) -> dict[str, str]:
+    """The one place where an engine is told its GPUs: by UUID, in the words of their vendor."""
+    if not context.gpu_uuids:
+        return {}
+    name = {"nvidia": "CUDA_VISIBLE_DEVICES", "amd": "HIP_VISIBLE_DEVICES"}[context.gpu_vendor]
+    return {name: ",".join(context.gpu_uuids)}
+
+
+def hub(context: LaunchContext) -> dict[str, str]:
+    """For engines that read models through `huggingface_hub`; one that has its model on the host asks nobody."""
+    env = {"HF_HOME": str(context.cache_dir / "huggingface"), "DO_NOT_TRACK": "1"}
+    if is_local(context.model_path):
+        env["HF_HUB_OFFLINE"] = "1"
     return env
+
+
+def is_local(model_path: str) -> bool:
+    """Whether the model is on this host, and not a hub id."""
+    return model_path.startswith("/")
 
 
 def with_recipe(env: Mapping[str, str], recipe_env: Mapping[str, str]) -> dict[str, str]:

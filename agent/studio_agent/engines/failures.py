@@ -11,9 +11,18 @@ from dataclasses import dataclass
 
 from studio.v1.replica_pb2 import Failure
 
-# "(EngineCore pid=12) ERROR 11-24 18:00:00 [core.py:1] " before the text itself.
-PREFIX = re.compile(r"^(?:\([^)]*pid=\d+\)\s*)?(?:[A-Z]+ \d\d-\d\d \d\d:\d\d:\d\d (?:\[[^\]]*\] ?)?)?")
-ERROR_LINE = re.compile(r"\b(?:ERROR|CRITICAL)\b|Traceback \(most recent call last\)|\berror: ")
+# What stands before the text itself, in the forms of vLLM ("(EngineCore pid=12) ERROR 11-24 18:00:00 [core.py:1] "), SGLang
+# ("[2026-11-24 18:00:00 TP0] ") and TabbyAPI ("2026-11-24 18:00:00.000 ERROR:    ").
+PREFIX = re.compile(
+    r"^(?:\([^)]*pid=\d+\)\s*)?"
+    r"(?:[A-Z]+ \d\d-\d\d \d\d:\d\d:\d\d (?:\[[^\]]*\] ?)?"
+    r"|\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[^\]]*\] "
+    r"|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ [A-Z]+:\s*)?"
+)
+# llama.cpp prints no level; what it cannot go on from it calls an error or a failure.
+ERROR_LINE = re.compile(
+    r"\b(?:ERROR|CRITICAL)\b|Traceback \(most recent call last\)|\berror\b|: failed to |failed: |couldn't bind"
+)
 EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)\b(?::|$)")
 CAUSE_LINE_CHARACTERS = 500
 
@@ -34,6 +43,21 @@ class FailureRule:
     before: str = ""
     after: str = ""
     wrapper: bool = False
+
+
+def rule(
+    reason: str,
+    pattern: str,
+    message: str,
+    hint: str,
+    *,
+    retryable: bool = False,
+    before: str = "",
+    after: str = "",
+    wrapper: bool = False,
+) -> FailureRule:
+    """A row of a failure table."""
+    return FailureRule(reason, re.compile(pattern), message, hint, retryable, before, after, wrapper)
 
 
 def classify(lines: Sequence[str], exit_code: int | None, rules: Sequence[FailureRule]) -> Failure:

@@ -14,17 +14,21 @@ from studio.v1.replica_pb2 import Histogram, ReplicaFigures
 
 @dataclass(frozen=True)
 class MetricNames:
-    """What an engine calls each figure: names of samples; of the histograms, the name without `_bucket`."""
+    """What an engine calls each figure: names of samples; of the histograms, the name without `_bucket`.
+
+    "": the engine does not tell it. The prefix hit share comes from two counters, or from a gauge.
+    """
 
     running: str
     waiting: str
-    kv_used_share: str
     prompt_tokens_total: str
     generation_tokens_total: str
-    prefix_queries_total: str
-    prefix_hits_total: str
-    ttft_histogram: str
-    itl_histogram: str
+    kv_used_share: str = ""
+    prefix_queries_total: str = ""
+    prefix_hits_total: str = ""
+    prefix_hit_share: str = ""
+    ttft_histogram: str = ""
+    itl_histogram: str = ""
 
 
 @dataclass
@@ -69,7 +73,6 @@ def read(metrics_text: str, at: Timestamp, names: MetricNames) -> ReplicaFigures
                 page.values.setdefault(name, []).append(value)
     except (ValueError, KeyError):
         stale = True
-    queries, hits = page.total(names.prefix_queries_total), page.total(names.prefix_hits_total)
     # A field that is given None stays absent.
     return ReplicaFigures(
         at=at,
@@ -79,10 +82,17 @@ def read(metrics_text: str, at: Timestamp, names: MetricNames) -> ReplicaFigures
         kv_used_share=page.mean(names.kv_used_share),
         prompt_tokens_total=page.total(names.prompt_tokens_total),
         generation_tokens_total=page.total(names.generation_tokens_total),
-        prefix_hit_share=hits / queries if queries and hits is not None else None,
+        prefix_hit_share=_prefix_hit_share(page, names),
         time_to_first_token_seconds=page.histogram(names.ttft_histogram),
         inter_token_seconds=page.histogram(names.itl_histogram),
     )
+
+
+def _prefix_hit_share(page: _Page, names: MetricNames) -> float | None:
+    queries, hits = page.total(names.prefix_queries_total), page.total(names.prefix_hits_total)
+    if queries and hits is not None:
+        return hits / queries
+    return page.mean(names.prefix_hit_share)
 
 
 def _samples(metrics_text: str) -> Iterator[tuple[str, dict[str, str], float]]:

@@ -7,14 +7,17 @@ read as another flag. A value that begins with a dash is joined to its flag (`--
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Value
 
 from studio_agent.engines.errors import RecipeError
+from studio_agent.engines.flag_list import Flag, FlagList, Takes
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+SECRET = re.compile(r"(?:^|-)(?:api-key|hf-token|password|secret)(?:-|$)")
 
 
 def words(flag: str, value: bool | float | str | Sequence[Any] | Mapping[str, Any], path: str) -> list[str]:
@@ -37,21 +40,21 @@ def _text(value: Any, path: str) -> str:
         case None:
             raise RecipeError(path, "null says nothing", "Leave the argument out to have the engine's default.")
         case dict() | list() | bool():
-            text = json.dumps(_whole_numbers(value), separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+            text = json.dumps(whole_numbers(value), separators=(",", ":"), sort_keys=True, ensure_ascii=False)
         case _:
-            text = str(_whole_numbers(value))
+            text = str(whole_numbers(value))
     return checked(text, path)
 
 
-def _whole_numbers(value: Any) -> Any:
+def whole_numbers(value: Any) -> Any:
     """``value`` with 5 for 5.0 at every depth: protobuf keeps each number of a recipe as a double."""
     match value:
         case float() if value.is_integer():
             return int(value)
         case dict():
-            return {key: _whole_numbers(item) for key, item in value.items()}
+            return {key: whole_numbers(item) for key, item in value.items()}
         case list():
-            return [_whole_numbers(item) for item in value]
+            return [whole_numbers(item) for item in value]
         case _:
             return value
 
@@ -63,32 +66,75 @@ def checked(text: str, path: str) -> str:
     return text
 
 
-def extra_words(extra_args: Mapping[str, Value], owned: Collection[str], typed: Collection[str]) -> list[str]:
-    """The words of `extra_args`, sorted by name.
+@dataclass(frozen=True)
+class ExtraFlags:
+    """How an engine takes `extra_args`.
 
-    ``owned`` flags are the agent's alone; ``typed`` ones are set by the recipe's `args` already. Raises RecipeError.
+    ``owned`` flags are the agent's alone; ``known`` is what the installed program takes, None where it could not be asked.
+    ``abbreviates``: its parser takes the beginning of a flag for the flag. ``has_off_forms``: where the program could not be
+    asked, a switch is turned off by `--no-…`; else by leaving it out.
     """
-    argv: list[str] = []
-    for name in sorted(extra_args):
+
+    owned: Collection[str]
+    abbreviates: bool
+    has_off_forms: bool
+    known: FlagList | None = None
+
+    def words(self, extra_args: Mapping[str, Value], typed: Collection[str]) -> list[str]:
+        """The words of ``extra_args``, sorted by name. ``typed`` flags are set by the recipe's `args` already.
+
+        Raises RecipeError for what the engine would not take, and for what is not the recipe's to say.
+        """
+        argv: list[str] = []
+        for name in sorted(extra_args):
+            path = f"extra_args.{name}"
+            flag = self.checked(name, typed)
+            value: Any = MessageToDict(extra_args[name])
+            if flag is not None:
+                argv += _words_of(flag, name, value, path)
+            elif value is not False or self.has_off_forms:
+                argv += words(name, value, path)
+        return argv
+
+    def checked(self, name: str, typed: Collection[str]) -> Flag | None:
+        """What the engine says about the flag ``name``, None where it was not asked. Raises RecipeError."""
         path = f"extra_args.{name}"
-        _check_name(name, path, owned, typed)
-        argv += words(name, MessageToDict(extra_args[name]), path)
-    return argv
+        if not NAME.fullmatch(name):
+            raise RecipeError(path, "a flag is named by lower-case letters, digits and dashes, without leading dashes")
+        if name.startswith("no-"):
+            raise RecipeError(path, f"say `{name.removeprefix('no-')}: false` instead")
+        flag = None if self.known is None else self.known.get(name)
+        subjects = {_subject(each) for each in (name, *(flag.names if flag is not None else ()))}
+        for taken, why in ((self.owned, "is set by the agent"), (typed, "is set in `args` already")):
+            for other in taken:
+                if _subject(other) in subjects:
+                    raise RecipeError(path, f"--{other} {why}")
+                # The engine's parser would take `hos` for `host`.
+                if self.abbreviates and flag is None and other.startswith(name):
+                    raise RecipeError(path, f"is short for --{other}, which {why}")
+        if SECRET.search(name):
+            raise RecipeError(path, "everybody on the host can read a command line", "Give the secret in `env`.")
+        if self.known is not None and flag is None:
+            close = self.known.close_to(name)
+            hint = f"Did you mean {' or '.join(f'`{each}`' for each in close)}?" if close else ""
+            raise RecipeError(path, "the installed engine has no such flag", hint)
+        return flag
 
 
-def _check_name(name: str, path: str, owned: Collection[str], typed: Collection[str]) -> None:
-    if not NAME.fullmatch(name):
-        raise RecipeError(path, "a flag is named by lower-case letters, digits and dashes, without the leading dashes")
-    if name.startswith("no-"):
-        raise RecipeError(path, f"say `{name.removeprefix('no-')}: false` instead")
-    subject = _subject(name)
-    for taken, why in ((owned, "is set by the agent"), (typed, "is set in `args` already")):
-        for flag in taken:
-            if subject == _subject(flag):
-                raise RecipeError(path, f"--{flag} {why}")
-            # The engine's parser takes abbreviations, so `hos` would be `host`.
-            if flag.startswith(name):
-                raise RecipeError(path, f"is short for --{flag}, which {why}")
+def _words_of(flag: Flag, name: str, value: Any, path: str) -> list[str]:
+    """As ``words``, and only if the value is of the kind that the flag takes. Off is the form that the flag has."""
+    plain = flag.takes in (Takes.SWITCH, Takes.TOGGLE, Takes.OFF_SWITCH)
+    if isinstance(value, bool) and (plain or flag.takes is Takes.OPTIONAL):
+        if value:
+            return [] if flag.takes is Takes.OFF_SWITCH else [f"--{name}"]
+        return [f"--{flag.off}"] if flag.off else []
+    if plain:
+        raise RecipeError(path, f"is a switch: say true or false, not {value!r}")
+    if isinstance(value, bool):
+        raise RecipeError(path, "takes a value, not true or false")
+    if isinstance(value, list) and flag.takes is not Takes.LIST:
+        raise RecipeError(path, "takes one value, not a list")
+    return words(name, value, path)
 
 
 def _subject(flag: str) -> str:

@@ -12,9 +12,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from studio.v1.recipe_pb2 import EngineArgs, LoraAdapter, Recipe
 from studio.v1.replica_pb2 import Failure, ReplicaFigures, StartProgress
 
-from studio_agent.engines import environ, failures, figures, flags, phases
-from studio_agent.engines.base import LaunchContext, LaunchSpec
+from studio_agent.engines import canary, environ, failures, figures, flags, memory, parallel, phases
+from studio_agent.engines.base import DrainFacts, HttpRequest, LaunchContext, LaunchSpec
 from studio_agent.engines.errors import RecipeError
+from studio_agent.engines.flags import ExtraFlags
+from studio_agent.engines.model_facts import ModelFacts, Task
+from studio_agent.engines.parsers import parser_for
 from studio_agent.engines.vllm_failures import VLLM_FAILURES
 from studio_agent.engines.vllm_metrics import VLLM_METRICS
 from studio_agent.engines.vllm_phases import VLLM_PHASES
@@ -57,7 +60,6 @@ PLAIN_FLAGS = {
     "load_format": "load-format",
     "tokenizer": "tokenizer",
     "seed": "seed",
-    "reasoning_parser": "reasoning-parser",
     "chat_template": "chat-template",
     "expert_parallel": "enable-expert-parallel",
     "prefix_caching": "enable-prefix-caching",
@@ -74,6 +76,8 @@ class VllmDriver:
     name = "vllm"
     default_version = "0.33.0"
     ready_path = "/health"
+    # Without --shutdown-timeout it aborts what runs, at once.
+    drain = DrainFacts(finishes_requests=False, limit_seconds=0.0, tells_running=True)
 
     def launch_spec(self, recipe: Recipe, context: LaunchContext) -> LaunchSpec:
         """`vllm serve MODEL …`, listening on the given address alone."""
@@ -90,7 +94,8 @@ class VllmDriver:
         typed = dict(_typed_flags(recipe, context))
         for flag, (path, value) in typed.items():
             argv += flags.words(flag, value, path)
-        argv += flags.extra_words(recipe.extra_args, OWNED_FLAGS, typed)
+        extra = ExtraFlags(OWNED_FLAGS, abbreviates=True, has_off_forms=True, known=context.known_flags)
+        argv += extra.words(recipe.extra_args, typed)
         return LaunchSpec(tuple(argv), environ.with_recipe(_environment(recipe, context), recipe.env))
 
     def progress(self, line: str) -> StartProgress | None:
@@ -101,9 +106,32 @@ class VllmDriver:
         """By vLLM's failure table."""
         return failures.classify(lines, exit_code, VLLM_FAILURES)
 
-    def canary(self, model_name: str) -> tuple[str, dict[str, Any]]:
-        """A completion of one token."""
-        return "/v1/completions", {"model": model_name, "prompt": "Hi", "max_tokens": 1, "temperature": 0}
+    def canary(self, model_name: str, task: Task = Task.GENERATE) -> HttpRequest:
+        """In OpenAI's form."""
+        return canary.openai(model_name, task)
+
+    def sleep(self, *, keep_weights: bool) -> Sequence[HttpRequest]:
+        """Level 1 keeps the weights in the host's memory, level 2 nothing."""
+        return [HttpRequest("POST", f"/sleep?level={1 if keep_weights else 2}")]
+
+    def wake(self, model_path: str, *, kept_weights: bool) -> Sequence[HttpRequest]:  # noqa: ARG002 - vLLM remembers its model
+        """Without kept weights in four steps: in another order, or with one left out, the answers are gibberish."""
+        if kept_weights:
+            return [HttpRequest("POST", "/wake_up")]
+        return [
+            HttpRequest("POST", "/wake_up?tags=weights"),
+            HttpRequest("POST", "/collective_rpc", {"method": "reload_weights"}),
+            HttpRequest("POST", "/wake_up?tags=kv_cache"),
+            HttpRequest("POST", "/reset_prefix_cache"),
+        ]
+
+    def load_lora(self, adapter: LoraAdapter, path: str) -> HttpRequest:
+        """Taken by an engine with a single API server."""
+        return HttpRequest("POST", "/v1/load_lora_adapter", {"lora_name": adapter.name, "lora_path": path})
+
+    def unload_lora(self, name: str) -> HttpRequest:
+        """As loading."""
+        return HttpRequest("POST", "/v1/unload_lora_adapter", {"lora_name": name})
 
     def figures(self, metrics_text: str, at: Timestamp) -> ReplicaFigures:
         """By vLLM's metric names."""
@@ -113,47 +141,34 @@ class VllmDriver:
 def _typed_flags(recipe: Recipe, context: LaunchContext) -> Iterator[tuple[str, tuple[str, Any]]]:
     """Pairs of flag and (path in the recipe, value)."""
     args = recipe.args
-    if recipe.model.revision and not _is_local(context.model_path):
+    if recipe.model.revision and not environ.is_local(context.model_path):
         yield "revision", ("model.revision", recipe.model.revision)
     if args.HasField("max_model_len"):
         length = args.max_model_len.value if args.max_model_len.WhichOneof("kind") == "value" else "auto"
         yield "max-model-len", ("args.max_model_len", length)
-    tensor_parallel = _tensor_parallel(args, len(context.gpu_uuids))
+    tensor_parallel = parallel.tensor_parallel(args, len(context.gpu_uuids))
     if tensor_parallel is not None:
         yield "tensor-parallel-size", ("args.tensor_parallel", tensor_parallel)
     yield from _memory_flags(args, context)
     for field, value in args.ListFields():
         if field.name in PLAIN_FLAGS:
             yield PLAIN_FLAGS[field.name], (f"args.{field.name}", value)
-    yield from _feature_flags(recipe)
+    yield from _feature_flags(recipe, context.model)
 
 
-def _feature_flags(recipe: Recipe) -> Iterator[tuple[str, tuple[str, Any]]]:
+def _feature_flags(recipe: Recipe, facts: ModelFacts | None) -> Iterator[tuple[str, tuple[str, Any]]]:
     """What needs a switch and a value together."""
     args = recipe.args
-    if args.tool_parser:
+    if args.tool_parser and (parser := parser_for("vllm", "tool", args.tool_parser, facts)):
         yield "enable-auto-tool-choice", ("args.tool_parser", True)
-        yield "tool-call-parser", ("args.tool_parser", args.tool_parser)
+        yield "tool-call-parser", ("args.tool_parser", parser)
+    if args.reasoning_parser and (parser := parser_for("vllm", "reasoning", args.reasoning_parser, facts)):
+        yield "reasoning-parser", ("args.reasoning_parser", parser)
     if args.HasField("speculative"):
         yield "speculative-config", ("args.speculative", MessageToDict(args.speculative))
     if recipe.lora:
         yield "enable-lora", ("lora", True)
         yield "lora-modules", ("lora", [_lora_module(adapter) for adapter in recipe.lora])
-
-
-def _tensor_parallel(args: EngineArgs, gpus: int) -> int | None:
-    """How many GPUs share each layer. `auto`, and nothing at all on several GPUs, means: all that are left by the other ways."""
-    others = (args.pipeline_parallel or 1) * (args.data_parallel or 1)
-    wanted = args.tensor_parallel.value if args.tensor_parallel.WhichOneof("kind") == "value" else 0
-    if not wanted and gpus % others:
-        raise RecipeError(
-            "args.tensor_parallel", f"{gpus} GPUs cannot be shared evenly by {others} pipelines or copies"
-        )
-    if gpus and wanted * others > gpus:
-        raise RecipeError("args.tensor_parallel", f"needs {wanted * others} GPUs, but {gpus} are assigned")
-    if wanted:
-        return wanted
-    return max(1, gpus // others) if args.HasField("tensor_parallel") or gpus > others else None
 
 
 def _memory_flags(args: EngineArgs, context: LaunchContext) -> Iterator[tuple[str, tuple[str, Any]]]:
@@ -163,23 +178,18 @@ def _memory_flags(args: EngineArgs, context: LaunchContext) -> Iterator[tuple[st
     if args.HasField("kv_cache_memory_bytes"):
         yield "kv-cache-memory-bytes", ("args.kv_cache_memory_bytes", args.kv_cache_memory_bytes)
     if context.gpu_memory_bytes and context.gpu_total_bytes:
-        # vLLM's share is one of the whole device, rounded down so that it never takes more than it was given.
-        share = int(context.gpu_memory_bytes / context.gpu_total_bytes * 10_000) / 10_000
+        share = memory.share_of_total(context.gpu_memory_bytes, context.gpu_total_bytes)
         yield "gpu-memory-utilization", ("resources.gpu.memory", share)
 
 
 def _environment(recipe: Recipe, context: LaunchContext) -> dict[str, str]:
-    env = environ.base(context)
+    env = environ.base(context) | environ.hub(context)
     env |= {
-        "HF_HOME": str(context.cache_dir / "huggingface"),
         "VLLM_CACHE_ROOT": str(context.cache_dir / "vllm"),
         "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
         "VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS": WORKER_SHUTDOWN_SECONDS,
         "VLLM_PROCESS_NAME_PREFIX": context.process_label,
     }
-    if _is_local(context.model_path):
-        env["HF_HUB_OFFLINE"] = "1"
     if not context.gpu_uuids:
         # On a CPU the KV pool is whole GiB of the host's memory; without a word from the recipe a small one, so that a
         # trial does not take the machine.
@@ -189,11 +199,10 @@ def _environment(recipe: Recipe, context: LaunchContext) -> dict[str, str]:
         # Opens /sleep and /wake_up. They are unguarded, which is one reason why engines listen where only the agent and the
         # gateway reach them.
         env["VLLM_SERVER_DEV_MODE"] = "1"
+    if recipe.lora:
+        # Opens loading and unloading of adapters, as unguarded.
+        env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
     return env
-
-
-def _is_local(model_path: str) -> bool:
-    return model_path.startswith("/")
 
 
 def _lora_module(adapter: LoraAdapter) -> dict[str, str]:

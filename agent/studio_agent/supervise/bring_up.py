@@ -1,11 +1,12 @@
 """From an assigned replica to a started engine: program, model, port, command, note, process."""
 
+import asyncio
 import hashlib
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from studio.v1.assignment_pb2 import AssignedReplica
 from studio.v1.replica_pb2 import StartProgress
@@ -13,6 +14,10 @@ from studio_runtime.process import write_atomically
 
 from studio_agent.engines import driver_for
 from studio_agent.engines.base import Driver, LaunchContext
+from studio_agent.engines.flag_list import FlagList
+from studio_agent.engines.inquiry.installed_flags import flags_of
+from studio_agent.engines.inquiry.model_directory import facts_at
+from studio_agent.engines.model_facts import ModelFacts
 from studio_agent.environments import ensure_program
 from studio_agent.environments.model_source import resolve_model
 from studio_agent.ledger_format import decode_record, encode_record
@@ -30,6 +35,8 @@ class Prepared:
     driver: Driver
     program: tuple[str, ...]
     model_path: str
+    model: ModelFacts | None
+    known_flags: FlagList | None
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,7 @@ class Order:
     engine: Engine
     argv: tuple[str, ...]
     env: dict[str, str]
+    files: Mapping[PurePath, bytes]
 
 
 async def prepare(equipment: Equipment, assigned: AssignedReplica, report: Callable[[StartProgress], None]) -> Prepared:
@@ -47,7 +55,9 @@ async def prepare(equipment: Equipment, assigned: AssignedReplica, report: Calla
     driver = driver_for(recipe.engine.name)
     program = await ensure_program(recipe.engine, driver, settings.engines_dir, report)
     model_path = await resolve_model(recipe.model, settings.state.cache, report)
-    return Prepared(driver, program, model_path)
+    # Asking an engine for its flags takes seconds, and says something about `extra_args` only.
+    known_flags = await flags_of(driver.name, program, settings.engines_dir) if recipe.extra_args else None
+    return Prepared(driver, program, model_path, await asyncio.to_thread(facts_at, model_path), known_flags)
 
 
 def describe(equipment: Equipment, record: ReplicaRecord, prepared: Prepared) -> Order:
@@ -55,6 +65,7 @@ def describe(equipment: Equipment, record: ReplicaRecord, prepared: Prepared) ->
     settings, assigned = equipment.settings, record.assigned
     others = {r.engine.port for r in equipment.ledger.records.values() if r.engine is not None}
     port = choose_port(settings.engine_address, settings.engine_ports, others | set(record.taken_ports))
+    room = equipment.gpu_room(assigned.gpu_uuids)
     spec = prepared.driver.launch_spec(
         assigned.recipe,
         LaunchContext(
@@ -67,6 +78,10 @@ def describe(equipment: Equipment, record: ReplicaRecord, prepared: Prepared) ->
             gpu_memory_bytes=assigned.gpu_memory_bytes,
             cache_dir=settings.state.cache,
             process_label=record.replica_id,
+            gpu_total_bytes=room.total_bytes,
+            gpu_free_bytes=room.free_bytes,
+            known_flags=prepared.known_flags,
+            model=prepared.model,
         ),
     )
     token = f"{record.replica_id}.{record.generation}.{secrets.token_hex(6)}"
@@ -81,7 +96,14 @@ def describe(equipment: Equipment, record: ReplicaRecord, prepared: Prepared) ->
         cgroup=equipment.launcher.cgroup_for(token),
         started_at=equipment.now(),
     )
-    return Order(engine, spec.argv, spec.env)
+    return Order(engine, spec.argv, spec.env, spec.files)
+
+
+def write_files(order: Order) -> None:
+    """Write what the engine reads beside its command. Raises OSError."""
+    for path, content in order.files.items():
+        # The group is the agent's own, or that of the engines' user, who must read it.
+        write_atomically(Path(path), content, mode=0o640)
 
 
 def write_note(state: StateFolder, record: ReplicaRecord) -> None:

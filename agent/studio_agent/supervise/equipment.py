@@ -1,6 +1,7 @@
 """What supervision works with on this host."""
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from studio_agent.latest import Latest
@@ -9,6 +10,14 @@ from studio_agent.ledger import Ledger
 from studio_agent.probe import Prober
 from studio_agent.settings import AgentSettings
 from studio_agent.supervise.event_log import EventLog
+
+
+@dataclass(frozen=True)
+class GpuRoom:
+    """Memory of a set of GPUs: that of the smallest, and what is free on the fullest. 0: unknown."""
+
+    total_bytes: int = 0
+    free_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -23,6 +32,8 @@ class Equipment:
     boot_id: str
     # Bumped by every change of the ledger or a new event: whoever persists or reports waits for it.
     changes: Latest[None]
+    # The room on GPUs, by their UUIDs.
+    gpu_room: Callable[[Sequence[str]], GpuRoom] = lambda _uuids: GpuRoom()
 
     def now(self) -> float:
         """Seconds since the epoch."""

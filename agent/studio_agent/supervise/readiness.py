@@ -65,7 +65,8 @@ async def until_ready(
         raise RuntimeError(f"{record.replica_id} has no engine to wait for")
     url = base_url(equipment.settings.engine_address, engine.port)
     name = next(iter(record.assigned.model_names), record.replica_id)
-    tasks = itertools.cycle(await asyncio.to_thread(_tasks, record.assigned.recipe))
+    tasks = await asyncio.to_thread(_tasks, record.assigned.recipe)
+    turns = itertools.cycle(tasks)
     follower = LineFollower(Path(engine.log_path), engine.log_offset)
     clock, doing, foreign = Clock(equipment.settings.start), "nothing in its log", 0
     loop, probe_at = asyncio.get_running_loop(), 0.0
@@ -87,11 +88,12 @@ async def until_ready(
                 if foreign >= FOREIGN_SIGHTINGS:
                     raise _port_taken(engine.port)
             else:
-                canary = driver.canary(name, next(tasks))
+                task = next(turns)
+                canary = driver.canary(name, task)
                 problem = await equipment.prober.completion_problem(url + canary.path, canary.body or {})
                 if not problem:
                     return
-                doing = problem
+                doing = problem if task is tasks[0] else doing
         probe_at = loop.time() + PROBE_SECONDS
 
 
@@ -106,9 +108,11 @@ def with_phase_since(progress: StartProgress, before: StartProgress | None, now:
 
 def _tasks(recipe: Recipe) -> tuple[Task, ...]:
     """What the engine may have to prove: the model's task, or each in turn where its files do not tell. Blocks on the disk."""
-    facts = facts_at(local_path(recipe.model.source))
+    source = recipe.model.source
+    facts = facts_at(local_path(source))
     task = task_of(recipe, facts)
-    return (task,) if facts is not None or task is not Task.GENERATE else tuple(Task)
+    told = not source or facts is not None or task is not Task.GENERATE
+    return (task,) if told else tuple(Task)
 
 
 def _timed_out(reason: str, what: str, doing: str) -> EngineFailedError:

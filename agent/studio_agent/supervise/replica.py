@@ -139,6 +139,7 @@ class ReplicaSupervision:
         self._put(replace(self._record, engine=order.engine))
         await asyncio.to_thread(bring_up.write_note, equipment.settings.state, self._record)
         await equipment.ledger.flush()
+        await asyncio.to_thread(bring_up.write_files, order)
         self._move(State.STATE_STARTING, "the engine loads")
         engine = await equipment.launcher.start(order.engine, order.argv, order.env)
         self._put(replace(self._record, engine=engine))
