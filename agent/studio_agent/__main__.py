@@ -7,13 +7,18 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from studio_runtime.settings import DEFAULT_COORDINATOR_PORT, Address
+
+if TYPE_CHECKING:
+    from studio_agent.settings import AgentSettings
 
 EXAMPLES = """\
 examples:
   studio-agent run --coordinator 127.0.0.1:7070 --state-dir ~/.vllm-studio/agent --engines-dir ~/.vllm-studio/engines
   studio-agent run --coordinator control:7070 --state-dir /var/lib/studio --engines-dir /srv/engines --label pool=prod
+  studio-agent doctor --coordinator control:7070 --state-dir /var/lib/studio --engines-dir /srv/engines
   studio-agent stop-engines --state-dir ~/.vllm-studio/agent --grace 5
 
 SIGTERM ends the agent and leaves its engines running: the next agent on the same state folder takes them up again.
@@ -31,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     configure_logging("agent", parsed.log_level)
     try:
-        (_run if parsed.command == "run" else _stop_engines)(parsed)
+        {"run": _run, "stop-engines": _stop_engines, "doctor": _doctor}[parsed.command](parsed)
     except StudioError as error:
         sys.exit(f"studio-agent: {error.message}\n{error.hint}".rstrip())
 
@@ -40,9 +45,27 @@ def _run(parsed: argparse.Namespace) -> None:
     from studio_runtime.process import run_until_stopped  # noqa: PLC0415 - see main
 
     from studio_agent.assembly import run  # noqa: PLC0415 - see main
-    from studio_agent.settings import AgentSettings, RunSettings, StateFolder  # noqa: PLC0415 - see main
+    from studio_agent.settings import RunSettings  # noqa: PLC0415 - see main
 
-    settings = AgentSettings(
+    settings = _settings(parsed)
+    running = RunSettings(parsed.coordinator, parsed.metrics, parsed.ready_file)
+    run_until_stopped(lambda: run(settings, running))
+
+
+def _doctor(parsed: argparse.Namespace) -> None:
+    from studio_agent.doctor import examine  # noqa: PLC0415 - see main
+    from studio_agent.doctor.finding import Verdict, render  # noqa: PLC0415 - see main
+
+    findings = asyncio.run(examine(_settings(parsed), parsed.coordinator))
+    sys.stdout.write(render(findings))
+    if any(finding.verdict is Verdict.BAD for _, finding in findings):
+        sys.exit(1)
+
+
+def _settings(parsed: argparse.Namespace) -> "AgentSettings":
+    from studio_agent.settings import AgentSettings, StateFolder  # noqa: PLC0415 - see main
+
+    return AgentSettings(
         state=StateFolder(parsed.state_dir),
         engines_dir=parsed.engines_dir,
         host_name=parsed.host_name,
@@ -51,8 +74,6 @@ def _run(parsed: argparse.Namespace) -> None:
         labels=dict(parsed.label),
         launcher=parsed.launcher,
     )
-    running = RunSettings(parsed.coordinator, parsed.metrics, parsed.ready_file)
-    run_until_stopped(lambda: run(settings, running))
 
 
 def _stop_engines(parsed: argparse.Namespace) -> None:
@@ -80,7 +101,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="supervise this host until SIGTERM; engines stay")
     stop = commands.add_parser("stop-engines", help="stop every engine that an agent on this state folder started")
-    for command in (run, stop):
+    doctor = commands.add_parser("doctor", help="check what `run` with the same options needs, and say what to do")
+    for command in (run, stop, doctor):
         command.add_argument("--state-dir", type=_folder, required=True, help="the agent's own folder")
         command.add_argument(
             "--launcher",
@@ -89,6 +111,14 @@ def _parser() -> argparse.ArgumentParser:
             help="what starts engines: this process, or systemd's studio-engine@.service (default: %(default)s)",
         )
         command.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    for command in (run, doctor):
+        _add_run_options(command)
+    doctor.set_defaults(log_level="error")
+    stop.add_argument("--grace", type=_seconds, metavar="SECONDS", help="from SIGTERM to SIGKILL; default: as assigned")
+    return parser
+
+
+def _add_run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("--coordinator", type=_address, required=True, metavar="HOST:PORT")
     run.add_argument("--engines-dir", type=_folder, required=True, help="where engine environments are installed")
     run.add_argument("--host-name", default=socket.gethostname(), help="what people call this host")
@@ -99,8 +129,6 @@ def _parser() -> argparse.ArgumentParser:
         "--metrics", type=_address, metavar="HOST:PORT", help="serve Prometheus metrics there; port 0: a free one"
     )
     run.add_argument("--ready-file", type=Path, help="written (JSON) once the agent supervises this host")
-    stop.add_argument("--grace", type=_seconds, metavar="SECONDS", help="from SIGTERM to SIGKILL; default: as assigned")
-    return parser
 
 
 def _folder(text: str) -> Path:

@@ -1,0 +1,37 @@
+"""Runs the checks at once; one that hangs or breaks is a finding of its own and holds up no other."""
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+
+from studio_runtime.settings import Address
+
+from studio_agent.doctor import host, launcher
+from studio_agent.doctor.finding import Finding, bad
+from studio_agent.settings import AgentSettings
+
+CHECK_SECONDS = 15.0
+
+
+async def examine(settings: AgentSettings, coordinator: Address) -> list[tuple[str, Finding]]:
+    """Every check's name and finding, in the order in which they should be mended."""
+    checks: Mapping[str, Awaitable[Finding]] = {
+        "state folder": asyncio.to_thread(host.state_folder, settings),
+        "disk": asyncio.to_thread(host.disk, settings),
+        "launcher": launcher.check(settings),
+        "gpus": host.gpus(),
+        "ports": asyncio.to_thread(host.ports, settings),
+        "clock": asyncio.to_thread(host.clock),
+        "coordinator": host.coordinator(coordinator),
+    }
+    findings = await asyncio.gather(*map(_bounded, checks.values()))
+    return list(zip(checks, findings, strict=True))
+
+
+async def _bounded(check: Awaitable[Finding]) -> Finding:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            return await check
+    except TimeoutError:
+        return bad(f"no answer within {CHECK_SECONDS:.0f} s", "Something on this host hangs; see dmesg.")
+    except Exception as error:  # noqa: BLE001 - a check that breaks is a finding
+        return bad(f"the check itself failed: {error!r}", "Please report this.")
