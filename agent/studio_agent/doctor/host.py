@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+import grpc
 from studio_runtime.channel import open_channel
 from studio_runtime.settings import Address
 
@@ -77,15 +78,18 @@ def clock() -> Finding:
 async def coordinator(address: Address) -> Finding:
     """The agent dials out; nothing dials in."""
     async with open_channel(address) as channel:
-        try:
+        state = channel.get_state(try_to_connect=True)
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(REACH_SECONDS):
-                await channel.channel_ready()
-        except TimeoutError:
-            return bad(
-                f"{address} does not answer",
-                "Engines go on without it, but nothing new is placed here. Check address, route and firewall.",
-            )
-    return ok(f"{address} answers")
+                while state not in (grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE):
+                    await channel.wait_for_state_change(state)
+                    state = channel.get_state()
+    if state is grpc.ChannelConnectivity.READY:
+        return ok(f"{address} answers")
+    return bad(
+        f"{address} does not answer",
+        "Engines go on without it, but nothing new is placed here. Check address, route and firewall.",
+    )
 
 
 async def gpus() -> Finding:

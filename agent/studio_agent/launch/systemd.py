@@ -30,6 +30,8 @@ SLICE = Path("studio.slice/studio-engines.slice")
 ENGINE_GROUP = "studio-engine"
 SPEC_MODE = 0o640
 NOT_SET_UP = "Run the agent as studio-agent.service, and `systemd-tmpfiles --create vllm-studio.conf` once before it."
+# Since version 252 it is spelt --kill-whom; this is understood before and after.
+MAIN = "--kill-who=main"
 # systemd hears of an end a little after the kernel has told us.
 EXIT_CODE_SECONDS = 5.0
 EXIT_CODE_POLL_SECONDS = 0.02
@@ -102,7 +104,7 @@ class SystemdLauncher:
 
     async def terminate(self, engine: Engine) -> None:
         """Ask the engine's main process to stop (SIGTERM)."""
-        await self._signal("SIGTERM", engine, "--kill-who=main")
+        await self._signal("SIGTERM", engine, MAIN)
 
     async def members(self, engine: Engine) -> list[ProcessIdentity]:
         """Every live process of the engine's unit."""
