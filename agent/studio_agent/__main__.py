@@ -30,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # The gRPC library must not run its fork hooks: engines are started by fork and exec.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     parsed = _parser().parse_args(arguments)
+    if not sys.stderr.isatty():
+        # Structlog takes rich along where it can, to colour tracebacks: 4 MB for nothing in an agent that logs JSON.
+        sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # None refuses an import
     # Imported late: `--help` and wrong usage need none of it, and gRPC reads its environment when it is imported.
     from studio_runtime.errors import StudioError  # noqa: PLC0415 - see above
     from studio_runtime.logging import configure_logging  # noqa: PLC0415 - see above
