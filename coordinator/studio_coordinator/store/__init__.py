@@ -1,25 +1,27 @@
 """The coordinator's memory: PostgreSQL, one file per aggregate with its table and its queries.
 
-============ =======================================================================================================
-database     the engine, its time-outs, transactions; connection failures become ``UnavailableError``
-columns      column types for contract values, and rows to messages and back
-metadata     the one ``MetaData`` with its naming convention
-counters     numbers that rise with every change (events, access)
-hosts        hosts, their sessions and their GPUs
-recipes      recipes and their immutable revisions
-model_names  who owns a public model name: one deployment or one provider model
-deployments  what is to be served; optimistic versions, history, marks for deletion
-replicas     running engines; the leader is their one writer
-assignments  what each host should run, by generation
-routes       the one versioned route table
-access       API keys
-providers    models of other providers
-events       what happened, in commit order
-usage        finished requests
-lease        who leads, with a fencing epoch
-idempotency  first answers to repeated requests
-migrations   Alembic, shipped in the wheel
-============ =======================================================================================================
+=============== =======================================================================================================
+database        the engine, its time-outs, transactions; connection failures become ``UnavailableError``
+columns         column types for contract values, and rows to messages and back
+metadata        the one ``MetaData`` with its naming convention
+counters        numbers that rise with every change (events, access)
+hosts           hosts, their sessions and their GPUs
+recipes         recipes and their immutable revisions
+model_names     who owns a public model name: one deployment or one provider model
+deployments     what is to be served; optimistic versions, history, marks for deletion
+replicas        running engines; the leader is their one writer
+assignments     what each host should run, by generation
+routes          the one versioned route table
+access          API keys
+providers       models of other providers
+events          what happened, in commit order
+usage           finished requests
+model_facts     what was read of models
+measured_memory what starts of engines measured
+lease           who leads, with a fencing epoch
+idempotency     first answers to repeated requests
+migrations      Alembic, shipped in the wheel
+=============== =======================================================================================================
 
 Every function takes an ``AsyncConnection`` inside a transaction of ``Database.transaction`` and returns contract messages or
 frozen values, never rows. Rules for locking: a transaction is short and makes no network call; the leader's begins with
