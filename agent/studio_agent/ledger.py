@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from studio.v1.assignment_pb2 import Assignment
+from studio_runtime.failpoints import failpoint
 from studio_runtime.process import write_atomically
 
 from studio_agent.errors import LedgerUnreadableError
@@ -66,7 +67,9 @@ class Ledger:
         async with self._writing:
             version = self._version
             content = encode(assignment, max(self.highest_term, assignment.term), self.records.values())
+            failpoint("assignment_offered")
             await to_the_end(write_atomically, self.path, content)
+            failpoint("assignment_written")
             self._flushed = version
         self.assignment = assignment
         self.highest_term = max(self.highest_term, assignment.term)

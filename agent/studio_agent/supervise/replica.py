@@ -16,6 +16,7 @@ from studio.v1.event_pb2 import Event
 from studio.v1.replica_pb2 import Failure, StartProgress
 from studio_runtime import tracing
 from studio_runtime.errors import StudioError
+from studio_runtime.failpoints import failpoint
 
 from studio_agent import metrics
 from studio_agent.engines import driver_for
@@ -138,10 +139,13 @@ class ReplicaSupervision:
         # The intent is on disk before the start: an agent that dies between the two is followed by one that finds the engine.
         self._put(replace(self._record, engine=order.engine))
         await asyncio.to_thread(bring_up.write_note, equipment.settings.state, self._record)
+        failpoint("note_written")
         await equipment.ledger.flush()
+        failpoint("intent_written")
         await asyncio.to_thread(bring_up.write_files, order)
         self._move(State.STATE_STARTING, "the engine loads")
         engine = await equipment.launcher.start(order.engine, order.argv, order.env)
+        failpoint("engine_started")
         self._put(replace(self._record, engine=engine))
         log.info("engine_started", replica=self._id, pid=engine.pid, port=engine.port, argv=list(order.argv))
         return prepared.driver
@@ -167,6 +171,7 @@ class ReplicaSupervision:
             port_conflicts=0,
             failure=None,
         )
+        failpoint("engine_ready")
         self._say("replica.ready", f"{self._id} is ready after {seconds:.1f} s", pid=str(engine.pid))
 
     async def _until_end(self, driver: Driver) -> None:
@@ -184,6 +189,7 @@ class ReplicaSupervision:
 
     async def _fail(self, failure: Failure) -> None:
         failure.at.CopyFrom(timestamp(self._equipment.now()))
+        failpoint("failure_seen")
         self._put(record_failure(self._record, failure, self._equipment.now(), self._equipment.settings.restarts))
         metrics.FAILURES.labels(failure.reason).inc()
         self._say(
@@ -203,6 +209,7 @@ class ReplicaSupervision:
             return
         if await wind_down.clear(self._equipment, engine, self._report_unkillable):
             log.info("leftovers_killed", replica=self._id, token=engine.token)
+        failpoint("leftovers_cleared")
         self._put(replace(self._record, engine=None))
         if self._record.state == State.STATE_STOPPING:
             self._stopped("what would not die is gone")
@@ -214,7 +221,9 @@ class ReplicaSupervision:
                 how = await wind_down.drain(self._equipment, self._record, engine)
                 self._move(State.STATE_STOPPING, f"{reason}; {how}")
             await wind_down.stop(self._equipment, self._record, engine)
+            failpoint("engine_stopped")
             await wind_down.clear(self._equipment, engine, self._report_unkillable)
+            failpoint("engine_cleared")
             if not await wind_down.port_is_free(self._equipment, engine):
                 log.warning("port_still_taken", replica=self._id, port=engine.port)
         self._stopped(reason)
