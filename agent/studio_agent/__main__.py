@@ -71,6 +71,8 @@ def _settings(parsed: argparse.Namespace) -> "AgentSettings":
     return AgentSettings(
         state=StateFolder(parsed.state_dir),
         engines_dir=parsed.engines_dir,
+        models_dir=parsed.models_dir,
+        wheelhouse=parsed.wheelhouse,
         host_name=parsed.host_name,
         engine_address=parsed.engine_address,
         engine_ports=parsed.engine_ports,
@@ -124,6 +126,12 @@ def _parser() -> argparse.ArgumentParser:
 def _add_run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("--coordinator", type=_address, required=True, metavar="HOST:PORT")
     run.add_argument("--engines-dir", type=_folder, required=True, help="where engine environments are installed")
+    run.add_argument(
+        "--models-dir", type=_folder, help="where model files are kept (default: models, beside the engines)"
+    )
+    run.add_argument(
+        "--wheelhouse", type=_folder, metavar="DIR", help="install engines from the wheels there, without network"
+    )
     run.add_argument("--host-name", default=socket.gethostname(), help="what people call this host")
     run.add_argument("--engine-address", default="127.0.0.1", help="where engines listen (default: %(default)s)")
     run.add_argument("--engine-ports", type=_ports, default="20000-29999", metavar="FIRST-LAST")

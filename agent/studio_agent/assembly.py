@@ -8,13 +8,16 @@ from dataclasses import replace
 from importlib import metadata
 
 import structlog
-from studio.v1.host_pb2 import HostFacts
+from studio.v1.host_pb2 import EngineEnvironment, HostFacts
 from studio_runtime.metrics import serve_metrics
 from studio_runtime.process import announce_ready, boot_id, lock_folder
 from studio_runtime.settings import Address
 from studio_runtime.tracing import configure_tracing, flush_tracing
 
-from studio_agent.environments import installed
+from studio_agent.commands.desk import CommandDesk
+from studio_agent.commands.journal import CommandJournal
+from studio_agent.commands.operations import Operations
+from studio_agent.environments.shelf import EngineShelf
 from studio_agent.errors import MetricsAddressError, StateFolderInUseError
 from studio_agent.event_queue import EventQueue
 from studio_agent.gpu.sampler import GpuSampler
@@ -25,6 +28,7 @@ from studio_agent.launch import EngineCgroups, Launcher, ProcessLauncher, System
 from studio_agent.launch.owner import replica_of
 from studio_agent.ledger import Ledger
 from studio_agent.link import Link
+from studio_agent.models.cache import ModelCache
 from studio_agent.probe import Prober
 from studio_agent.session import Conversation, HostIdentity, keep_connected
 from studio_agent.settings import AgentSettings, RunSettings, StateFolder
@@ -33,7 +37,7 @@ from studio_agent.supervise.event_log import EventLog
 from studio_agent.telemetry import HostSampler, report_telemetry
 
 # What this agent can do beyond the first version of the contract; both sides must list a feature before it is used.
-FEATURES = ("logs", "telemetry")
+FEATURES = ("logs", "telemetry", "commands")
 
 log = structlog.get_logger()
 
@@ -74,12 +78,18 @@ async def _run_equipped(equipment: Equipment, running: RunSettings) -> None:
         # What the first Hello says must be true: what runs here, on which GPUs.
         await supervisor.adopted()
         await first_picture(sampler, gpu_news)
+        await equipment.engines.load()
+        await equipment.models.load()
+        operations = Operations(
+            equipment.engines, equipment.models, sampler, equipment.events, lambda: supervisor.records
+        )
+        desk = CommandDesk(CommandJournal.load(settings.state.commands), operations, group)
         link: Latest[Link | None] = Latest(None)
         for name, work in {
             "GPU health and events": watch_gpus(
                 sampler, gpu_news, equipment.changes, equipment.events, settings.state.gpu_health
             ),
-            "session": keep_connected(running.coordinator, _conversation(equipment, supervisor, sampler), link),
+            "session": keep_connected(running.coordinator, _conversation(equipment, supervisor, sampler, desk), link),
             "telemetry": report_telemetry(
                 link, HostSampler(settings, host_id, equipment.prober, lambda: supervisor.records, sampler.figures)
             ),
@@ -95,7 +105,7 @@ async def _run_equipped(equipment: Equipment, running: RunSettings) -> None:
         log.info("agent_ready", host_id=host_id, coordinator=str(running.coordinator), state=str(settings.state.root))
 
 
-def _conversation(equipment: Equipment, supervisor: Supervisor, sampler: GpuSampler) -> Conversation:
+def _conversation(equipment: Equipment, supervisor: Supervisor, sampler: GpuSampler, desk: CommandDesk) -> Conversation:
     settings = equipment.settings
     identity = HostIdentity(
         host_id=settings.state.host_id(),
@@ -103,11 +113,13 @@ def _conversation(equipment: Equipment, supervisor: Supervisor, sampler: GpuSamp
         boot_id=equipment.boot_id,
         agent_instance_id=uuid.uuid4().hex,
         labels=settings.labels,
-        facts=_facts(settings, lambda: sampler.driver_version),
+        facts=_facts(settings, equipment.engines.installed, lambda: sampler.driver_version),
         gpus=sampler.gpus,
+        engines=equipment.engines.installed,
+        models=equipment.models.models,
     )
     events = equipment.events.queue
-    return Conversation(identity, supervisor, equipment.ledger, events, settings.state, equipment.changes)
+    return Conversation(identity, supervisor, equipment.ledger, events, settings.state, equipment.changes, desk)
 
 
 def _serve_metrics(address: Address | None) -> Address | None:
@@ -133,6 +145,8 @@ async def _equipped(settings: AgentSettings) -> AsyncIterator[Equipment]:
             ledger=ledger,
             launcher=_launcher(settings, host_id),
             prober=prober,
+            engines=EngineShelf(settings.engines_dir, settings.wheelhouse, lambda: changes.set(None)),
+            models=ModelCache(settings.models, lambda: changes.set(None)),
             events=EventLog(EventQueue(settings.state.events), settings.host_name, lambda: changes.set(None)),
             boot_id=boot_id(),
             changes=changes,
@@ -164,12 +178,14 @@ class _owned:  # noqa: N801 - reads as what it is: with _owned(folder)
         self._lock.close()
 
 
-def _facts(settings: AgentSettings, gpu_driver: Callable[[], str]) -> Callable[[], HostFacts]:
+def _facts(
+    settings: AgentSettings, engines: Callable[[], list[EngineEnvironment]], gpu_driver: Callable[[], str]
+) -> Callable[[], HostFacts]:
     fixed = host_facts(settings.engine_address, settings.state.root, _version())
     fixed.features.extend(FEATURES)
 
     def now() -> HostFacts:
-        facts = HostFacts(gpu_driver=gpu_driver(), engines=installed(settings.engines_dir))
+        facts = HostFacts(gpu_driver=gpu_driver(), engines=engines())
         facts.MergeFrom(fixed)
         return facts
 

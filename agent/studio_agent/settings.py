@@ -37,8 +37,13 @@ class StateFolder:
         return self.root / "gpu-health.json"
 
     @property
+    @property
+    def commands(self) -> Path:
+        """Results of the last commands."""
+        return self.root / "commands.json"
+
     def cache(self) -> Path:
-        """Compile caches and model files of the engines."""
+        """Compile caches of the engines."""
         return self.root / "cache"
 
     @property
@@ -124,6 +129,17 @@ class AgentSettings:
 
 @dataclass(frozen=True)
 class RunSettings:
+    # What each request that makes an engine sleep, or wakes it, may take.
+    sleep_seconds: float = 120.0
+    # None: beside the engines.
+    models_dir: Path | None = None
+    # Wheels to install engines from on a host without a network.
+    wheelhouse: Path | None = None
+
+    @property
+    def models(self) -> Path:
+        """Model files, as large as they come."""
+        return self.models_dir or self.engines_dir.parent / "models"
     """Where a running agent connects and shows itself."""
 
     coordinator: Address

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from studio.v1.recipe_pb2 import EngineChoice
 from studio.v1.replica_pb2 import StartProgress
-from studio_agent.engines import driver_for
 from studio_agent.environments import ensure_program
 
 # The first test pays for the installation.
@@ -40,7 +39,7 @@ def engine_environment(engines_dir: Path) -> Path:
         # Shown when a test fails, and with `-s`.
         sys.stderr.write(f"{said.detail}\n")
 
-    (program,) = asyncio.run(ensure_program(EngineChoice(name="vllm"), driver_for("vllm"), engines_dir, report))
+    (program,) = asyncio.run(ensure_program(EngineChoice(name="vllm"), engines_dir, report))
     return Path(program)
 
 

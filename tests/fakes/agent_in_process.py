@@ -6,13 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from fakes.coordinator import FakeCoordinator
+from studio.v1.agent_service_pb2 import Command, CommandResult
 from studio.v1.event_pb2 import Event
 from studio.v1.host_pb2 import HostFacts
+from studio_agent.commands.desk import CommandDesk, Report
+from studio_agent.commands.journal import CommandJournal
+from studio_agent.environments.shelf import EngineShelf
 from studio_agent.event_queue import EventQueue
 from studio_agent.latest import Latest
 from studio_agent.launch import Launcher
 from studio_agent.ledger import Ledger
 from studio_agent.link import Link
+from studio_agent.models.cache import ModelCache
 from studio_agent.plan.record import ReplicaRecord, State
 from studio_agent.probe import Prober
 from studio_agent.session import Conversation, HostIdentity, keep_connected
@@ -21,6 +26,10 @@ from studio_agent.supervise import Equipment, Supervisor
 from studio_agent.supervise.event_log import EventLog
 from studio_runtime.process import boot_id
 from studio_runtime.settings import Address
+
+
+async def no_command(command: Command, _report: Report) -> CommandResult:
+    raise AssertionError(f"a command came: {command}")
 
 
 class AgentInProcess:
@@ -38,13 +47,19 @@ class AgentInProcess:
             ledger=self.ledger,
             launcher=launcher,
             prober=prober,
+            engines=EngineShelf(settings.engines_dir),
+            models=ModelCache(settings.models, lambda: changes.set(None)),
             events=EventLog(self.events, "test-host", lambda: changes.set(None)),
             boot_id=boot_id(),
             changes=changes,
         )
         self.supervisor = Supervisor(self.equipment)
-        identity = HostIdentity("id", "test-host", boot_id(), "instance", {"pool": "a"}, HostFacts, list)
-        self.conversation = Conversation(identity, self.supervisor, self.ledger, self.events, settings.state, changes)
+        identity = HostIdentity("id", "test-host", boot_id(), "instance", {"pool": "a"}, HostFacts, list, list, list)
+        # What commands do is for tests of the whole agent: here is no group that would run them.
+        desk = CommandDesk(CommandJournal(settings.state.commands), no_command, asyncio.TaskGroup())
+        self.conversation = Conversation(
+            identity, self.supervisor, self.ledger, self.events, settings.state, changes, desk
+        )
         self.link: Latest[Link | None] = Latest(None)
 
     def say(self, text: str) -> None:

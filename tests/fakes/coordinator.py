@@ -10,6 +10,7 @@ from studio.v1.agent_service_pb2 import (
     AgentEvent,
     AssignmentAck,
     AssignmentNack,
+    CommandProgress,
     CommandResult,
     ConnectRequest,
     ConnectResponse,
@@ -20,6 +21,7 @@ from studio.v1.agent_service_pb2 import (
     Hello,
     LogChunk,
     LogRequest,
+    ObservationReport,
     ReplicaObservation,
     ReportTelemetryRequest,
     ReportTelemetryResponse,
@@ -65,6 +67,9 @@ class FakeCoordinator(AgentServiceServicer):
         self.log_ends: dict[str, str] = {}
         self.telemetry: list[ReportTelemetryRequest] = []
         self.results: list[CommandResult] = []
+        self.progress: list[CommandProgress] = []
+        # The newest whole picture.
+        self.observation = ObservationReport()
         self.listens_on = address
         self.port = 0
         self.connected = False
@@ -220,9 +225,12 @@ class FakeCoordinator(AgentServiceServicer):
             case "assignment_ack" | "assignment_nack" as kind:
                 self.answers.append(getattr(request, kind))
             case "observation":
+                self.observation = request.observation
                 self._observe(request.observation.replicas, request.observation.gpus)
             case "events":
                 self._take_events(request.events)
+            case "command_progress":
+                self.progress.append(request.command_progress)
             case "command_result":
                 self.results.append(request.command_result)
             case "log_chunk":

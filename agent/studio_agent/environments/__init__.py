@@ -1,9 +1,9 @@
-"""Engine environments and model files: what has to be on the host before an engine can start.
+"""Engine environments: the programs of engines, each with the libraries that it wants.
 
 ===================  =============================================================================
 `ensure_program`     how to run an engine's program, after installing it where need be
 `installed`          the environments that are whole
-`model_source`       the directory or hub id of a recipe's model
+`shelf`              those of this host, in memory: list, install, remove
 `installation`       one environment on disk: lock, marker, pip
 `pins`               which packages make which environment
 ===================  =============================================================================
@@ -16,7 +16,6 @@ import asyncio
 import os
 import sys
 from pathlib import Path
-from typing import Protocol
 
 from studio.v1.host_pb2 import EngineEnvironment
 from studio.v1.recipe_pb2 import EngineChoice
@@ -28,26 +27,21 @@ from studio_agent.environments.pins import InstallPlan, plan_for
 NVIDIA_CONTROL_DEVICE = Path("/dev/nvidiactl")
 
 
-class Named(Protocol):
-    """The part of an engine driver that is needed here."""
-
-    @property
-    def name(self) -> str:
-        """What recipes call the engine."""
-
-
-async def ensure_program(engine: EngineChoice, driver: Named, engines_dir: Path, report: Report) -> tuple[str, ...]:
+async def ensure_program(
+    engine: EngineChoice, engines_dir: Path, report: Report, wheelhouse: Path | None = None
+) -> tuple[str, ...]:
     """The first words of the engine's command: the program named in ``engine.path``, or that of an environment of ours.
 
-    Installs the environment under ``engines_dir`` where it is missing; ``report`` is called with the progress. Raises
-    EnvironmentFailedError. Cancelling it ends the installation, which can be taken up again later.
+    Installs the environment under ``engines_dir`` where it is missing, from the wheels in ``wheelhouse`` where one is given;
+    ``report`` is called with the progress. Raises EnvironmentFailedError. Cancelling it ends the installation, which can be taken
+    up again later.
     """
     if engine.path:
         return (await asyncio.to_thread(_checked_program, engine.path),)
-    if driver.name == "demo":
+    if engine.name == "demo":
         return (sys.executable, "-m", "studio_agent.demo_engine")
-    plan = await asyncio.to_thread(_plan, driver.name, engine.version)
-    return (str(await ensure(plan, engines_dir, report)),)
+    plan = await asyncio.to_thread(planned, engine.name, engine.version)
+    return (str(await ensure(plan, engines_dir, report, wheelhouse)),)
 
 
 def installed(engines_dir: Path) -> list[EngineEnvironment]:
@@ -58,7 +52,8 @@ def installed(engines_dir: Path) -> list[EngineEnvironment]:
     return [environment for environment in found if environment is not None]
 
 
-def _plan(name: str, version: str) -> InstallPlan:
+def planned(name: str, version: str) -> InstallPlan:
+    """The environment of engine ``name`` in ``version`` ("": the tested one) on this host. Raises EnvironmentFailedError."""
     return plan_for(name, version, has_gpu=NVIDIA_CONTROL_DEVICE.exists())
 
 

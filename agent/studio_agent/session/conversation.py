@@ -13,7 +13,6 @@ import structlog
 from studio.v1.agent_service_pb2 import (
     AssignmentAck,
     AssignmentNack,
-    CommandResult,
     ConnectRequest,
     ConnectResponse,
     Heartbeat,
@@ -22,6 +21,7 @@ from studio.v1.agent_service_pb2 import (
 )
 from studio.v1.assignment_pb2 import Assignment
 
+from studio_agent.commands.desk import CommandDesk
 from studio_agent.errors import SessionLostError
 from studio_agent.event_queue import EventQueue
 from studio_agent.latest import Latest
@@ -54,6 +54,7 @@ class Conversation:
         events: EventQueue,
         state: StateFolder,
         changes: Latest[None],
+        desk: CommandDesk,
     ) -> None:
         self._identity = identity
         self._supervisor = supervisor
@@ -61,6 +62,7 @@ class Conversation:
         self._events = events
         self._state = state
         self._changes = changes
+        self._desk = desk
         self._heard_at = 0.0
 
     async def open(self, call: Call) -> Welcome:
@@ -88,17 +90,18 @@ class Conversation:
         # Brings the acknowledgement to disk.
         self._changes.set(None)
         outbox = Outbox(self._observe, self._events, welcome.event_sequence_acked)
-        async with asyncio.TaskGroup() as group:
-            pulls = LogPulls(self._state, outbox, group)
-            group.create_task(self._write(call, outbox), name="session writer")
-            group.create_task(self._beat(outbox, welcome), name="session heartbeats")
-            group.create_task(self._notice_changes(outbox), name="session observations")
-            group.create_task(self._watch_lease(welcome), name="session lease")
-            if welcome.HasField("assignment"):
-                await self._take_assignment(welcome.assignment, outbox)
-            async for message in _messages(call):
-                self._heard_at = asyncio.get_running_loop().time()
-                await self._take(message, outbox, pulls)
+        with self._desk.answering(outbox):
+            async with asyncio.TaskGroup() as group:
+                pulls = LogPulls(self._state, outbox, group)
+                group.create_task(self._write(call, outbox), name="session writer")
+                group.create_task(self._beat(outbox, welcome), name="session heartbeats")
+                group.create_task(self._notice_changes(outbox), name="session observations")
+                group.create_task(self._watch_lease(welcome), name="session lease")
+                if welcome.HasField("assignment"):
+                    await self._take_assignment(welcome.assignment, outbox)
+                async for message in _messages(call):
+                    self._heard_at = asyncio.get_running_loop().time()
+                    await self._take(message, outbox, pulls)
 
     async def _take(self, message: ConnectResponse, outbox: Outbox, pulls: LogPulls) -> None:
         match message.WhichOneof("message"):
@@ -110,10 +113,7 @@ class Conversation:
             case "log_request":
                 pulls.take(message.log_request)
             case "command":
-                log.warning("command_unknown", command_id=message.command.command_id)
-                outbox.result(
-                    CommandResult(command_id=message.command.command_id, message="this agent does not know the command")
-                )
+                self._desk.take(message.command, self._ledger.highest_term)
             case "heartbeat_ack" | "welcome" | None:
                 # Hearing it is all there is to it; a kind that a newer coordinator knows reads as None.
                 pass
@@ -182,6 +182,8 @@ class Conversation:
 
 
 async def _send(call: Call, message: ConnectRequest) -> None:
+            engines=self._identity.engines(),
+            models=self._identity.models(),
     try:
         await call.write(message)
     except asyncio.InvalidStateError:

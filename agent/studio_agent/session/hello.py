@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from studio.v1.agent_service_pb2 import Hello
-from studio.v1.host_pb2 import Gpu, HostFacts
+from studio.v1.host_pb2 import CachedModel, EngineEnvironment, Gpu, HostFacts
 
 from studio_agent.ledger import Ledger
 from studio_agent.supervise import Supervisor
@@ -25,6 +25,8 @@ class HostIdentity:
     labels: Mapping[str, str]
     facts: Callable[[], HostFacts]
     gpus: Callable[[], list[Gpu]]
+    engines: Callable[[], list[EngineEnvironment]]
+    models: Callable[[], list[CachedModel]]
 
     def hello(self, ledger: Ledger, supervisor: Supervisor) -> Hello:
         """The message as of now."""

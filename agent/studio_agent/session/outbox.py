@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from studio.v1.agent_service_pb2 import (
     AssignmentAck,
     AssignmentNack,
+    CommandProgress,
     CommandResult,
     ConnectRequest,
     EventBatch,
@@ -41,6 +42,8 @@ class Outbox:
         self._observation_due = False
         self._observed: ObservationReport | None = None
         self._results: deque[CommandResult] = deque(maxlen=RESULTS)
+        # Of each command the newest; those that run are bounded.
+        self._progress: dict[str, CommandProgress] = {}
         self._chunks: deque[LogChunk] = deque()
         self._chunk_room = asyncio.Semaphore(LOG_CHUNKS)
 
@@ -64,8 +67,14 @@ class Outbox:
 
     def result(self, result: CommandResult) -> None:
         """Say how a command ended."""
+    def progress(self, progress: CommandProgress) -> None:
+        """Say how far a command is, in place of what still waits of it."""
+        self._progress[progress.command_id] = progress
+        self.wake()
+
         self._results.append(result)
         self.wake()
+        self._progress.pop(result.command_id, None)
 
     async def chunk(self, chunk: LogChunk) -> None:
         """Send a piece of a log; waits while others are not taken yet."""
@@ -90,6 +99,7 @@ class Outbox:
             self._next_result,
             self._next_events,
         )
+            self._next_progress,
         while True:
             for source in (*sources, self._next_chunk):
                 if (message := source()) is not None:
@@ -118,6 +128,9 @@ class Outbox:
         return ConnectRequest(command_result=self._results.popleft()) if self._results else None
 
     def _next_events(self) -> ConnectRequest | None:
+    def _next_progress(self) -> ConnectRequest | None:
+        return ConnectRequest(command_progress=self._progress.popitem()[1]) if self._progress else None
+
         batch = self._events.after(self._events_sent, EVENTS_IN_BATCH)
         if not batch:
             return None

@@ -18,10 +18,9 @@ from studio_agent.engines.flag_list import FlagList
 from studio_agent.engines.inquiry.installed_flags import flags_of
 from studio_agent.engines.inquiry.model_directory import facts_at
 from studio_agent.engines.model_facts import ModelFacts
-from studio_agent.environments import ensure_program
-from studio_agent.environments.model_source import resolve_model
 from studio_agent.ledger_format import decode_record, encode_record
 from studio_agent.logfiles import prepare_log
+from studio_agent.models.start import resolve_model
 from studio_agent.plan.record import Engine, ReplicaRecord
 from studio_agent.settings import StateFolder
 from studio_agent.supervise.equipment import Equipment
@@ -53,8 +52,8 @@ async def prepare(equipment: Equipment, assigned: AssignedReplica, report: Calla
     """Bring the engine's program and the model to this host. Raises StudioError."""
     recipe, settings = assigned.recipe, equipment.settings
     driver = driver_for(recipe.engine.name)
-    program = await ensure_program(recipe.engine, driver, settings.engines_dir, report)
-    model_path = await resolve_model(recipe.model, settings.state.cache, report)
+    program = await equipment.engines.program(recipe.engine, report)
+    model_path = await resolve_model(equipment.models, recipe.model, report)
     # Asking an engine for its flags takes seconds, and says something about `extra_args` only.
     known_flags = await flags_of(driver.name, program, settings.engines_dir) if recipe.extra_args else None
     return Prepared(driver, program, model_path, await asyncio.to_thread(facts_at, model_path), known_flags)

@@ -4,9 +4,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from studio_agent.environments.shelf import EngineShelf
 from studio_agent.latest import Latest
 from studio_agent.launch import Launcher
 from studio_agent.ledger import Ledger
+from studio_agent.models.cache import ModelCache
 from studio_agent.probe import Prober
 from studio_agent.settings import AgentSettings
 from studio_agent.supervise.event_log import EventLog
@@ -32,6 +34,8 @@ class Equipment:
     boot_id: str
     # Bumped by every change of the ledger or a new event: whoever persists or reports waits for it.
     changes: Latest[None]
+    engines: EngineShelf
+    models: ModelCache
     # The room on GPUs, by their UUIDs.
     gpu_room: Callable[[Sequence[str]], GpuRoom] = lambda _uuids: GpuRoom()
 

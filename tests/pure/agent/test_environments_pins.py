@@ -1,16 +1,12 @@
-"""Which environment a recipe gets, and where its model is."""
+"""Which environment a recipe gets."""
 
 import re
 from pathlib import Path
 
 import pytest
-from google.protobuf.json_format import ParseDict
-from studio.v1.recipe_pb2 import EngineChoice, ModelSource
-from studio.v1.replica_pb2 import StartProgress
-from studio_agent.engines import driver_for
+from studio.v1.recipe_pb2 import EngineChoice
 from studio_agent.environments import ensure_program, installed
-from studio_agent.environments.errors import EnvironmentFailedError, ModelMissingError
-from studio_agent.environments.model_source import resolve_model
+from studio_agent.environments.errors import EnvironmentFailedError
 from studio_agent.environments.pins import plan_for
 
 
@@ -56,7 +52,7 @@ def test_what_has_no_plan_is_refused(engine: str, version: str, has_gpu: bool, r
 
 
 async def program_of(path: Path | str, folder: Path) -> tuple[str, ...]:
-    return await ensure_program(EngineChoice(path=str(path)), driver_for("vllm"), folder, lambda _said: None)
+    return await ensure_program(EngineChoice(name="vllm", path=str(path)), folder, lambda _said: None)
 
 
 async def test_a_program_that_is_there_is_taken_as_it_is(tmp_path: Path):
@@ -70,26 +66,3 @@ async def test_a_program_that_is_there_is_taken_as_it_is(tmp_path: Path):
     program.chmod(0o700)
     assert await program_of(program, tmp_path) == (str(program),)
     assert installed(tmp_path) == installed(tmp_path / "none") == []
-
-
-async def test_models(tmp_path: Path):
-    reported: list[StartProgress] = []
-
-    async def resolved(source: str) -> str:
-        return await resolve_model(ParseDict({"source": source}, ModelSource()), tmp_path, reported.append)
-
-    assert await resolved("") == ""
-    assert await resolved("hf://Qwen/Qwen3-8B") == "Qwen/Qwen3-8B"
-    assert reported[0].phase == StartProgress.PHASE_DOWNLOAD
-    for source, said in (
-        (f"path://{tmp_path}/none", "there is no directory"),
-        (f"path://{tmp_path}", "no config.json"),
-        ("path://models", "not absolute"),
-        ("hf://Qwen", "names no model"),
-        ("hf://a/b/c", "names no model"),
-        ("Qwen/Qwen3-8B", "no model source"),
-    ):
-        with pytest.raises(ModelMissingError, match=said):
-            await resolved(source)
-    (tmp_path / "config.json").touch()
-    assert await resolved(f"path://{tmp_path}") == str(tmp_path)

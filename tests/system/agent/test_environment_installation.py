@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from fakes.demo_process import until
 from studio.v1.replica_pb2 import StartProgress
-from studio_agent.environments import command, installed
+from studio_agent import program
+from studio_agent.environments import installed
 from studio_agent.environments.errors import EnvironmentFailedError
 from studio_agent.environments.installation import ensure
 from studio_agent.environments.pins import InstallPlan, PipRun
@@ -108,7 +109,7 @@ GRANDCHILD = "import subprocess, time; print(subprocess.Popen(['sleep', '60']).p
 
 async def test_cancelling_ends_a_command_and_what_it_started(tmp_path: Path):
     lines: list[str] = []
-    task = asyncio.ensure_future(command.run((sys.executable, "-c", GRANDCHILD), tmp_path / "log", lines.append))
+    task = asyncio.ensure_future(program.run((sys.executable, "-c", GRANDCHILD), tmp_path / "log", lines.append))
     grandchild = int((await until(lambda: lines))[0])
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -119,11 +120,11 @@ async def test_cancelling_ends_a_command_and_what_it_started(tmp_path: Path):
 HOLDER = """
 import asyncio, os, fcntl, sys
 from pathlib import Path
-from studio_agent.environments import command
+from studio_agent import program
 lock = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
 fcntl.flock(lock, fcntl.LOCK_EX)
 pid = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
-asyncio.run(command.run((sys.executable, "-c", pid), Path(sys.argv[2]), keep_open=(lock,)))
+asyncio.run(program.run((sys.executable, "-c", pid), Path(sys.argv[2]), keep_open=(lock,)))
 """
 
 

@@ -46,7 +46,12 @@ class InstallPlan:
     @property
     def folder_name(self) -> str:
         """Where it lies below the engines folder."""
-        return f"{self.engine}-{self.version}"
+        return folder_name(self.engine, self.version)
+
+
+def folder_name(engine: str, version: str) -> str:
+    """Where the environment of ``engine`` in ``version`` lies below the engines folder."""
+    return f"{engine}-{version}"
 
 
 def plan_for(engine: str, version: str, has_gpu: bool) -> InstallPlan:

@@ -1,10 +1,10 @@
-"""A command that runs to its end: its lines are handed on and logged, its failure is an error, cancelling ends it."""
+"""A program that runs to its end: its lines are handed on and logged, its failure is an error, cancelling ends it."""
 
 import asyncio
 import os
 import signal
 from asyncio.subprocess import PIPE, STDOUT, Process
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 TERMINATE_SECONDS = 5.0
@@ -12,8 +12,8 @@ LINE_LIMIT_BYTES = 1024 * 1024
 KEPT_LINES = 40
 
 
-class CommandError(Exception):
-    """A command ended with another code than 0; ``lines`` are its last ones."""
+class ProgramError(Exception):
+    """A program ended with another code than 0; ``lines`` are its last ones."""
 
     def __init__(self, argv: Sequence[str], code: int, lines: list[str]) -> None:
         super().__init__(f"{Path(argv[0]).name} ended with code {code}")
@@ -22,19 +22,23 @@ class CommandError(Exception):
 
 
 async def run(
-    argv: Sequence[str], log: Path, on_line: Callable[[str], None] = lambda _line: None, keep_open: Sequence[int] = ()
+    argv: Sequence[str],
+    log: Path | None,
+    on_line: Callable[[str], None] = lambda _line: None,
+    keep_open: Sequence[int] = (),
+    environment: Mapping[str, str] | None = None,
 ) -> None:
-    """Run ``argv``; append what it says to ``log``. Raises CommandError.
+    """Run ``argv``; append what it says to ``log``, where there is one. Raises ProgramError.
 
     ``keep_open`` are file descriptors that it inherits, so that a lock held through them lasts as long as it runs, even if this
-    process dies first.
+    process dies first. ``environment`` stands for this process's own.
     """
     process = await asyncio.create_subprocess_exec(
         *argv,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=PIPE,
         stderr=STDOUT,
-        env=_environment(),
+        env=_cleaned(os.environ if environment is None else environment),
         start_new_session=True,
         pass_fds=tuple(keep_open),
         limit=LINE_LIMIT_BYTES,
@@ -42,7 +46,7 @@ async def run(
     last: list[str] = []
     try:
         assert process.stdout is not None  # noqa: S101 - asked for above
-        with log.open("a", encoding="utf-8") as file:
+        with (log or Path(os.devnull)).open("a", encoding="utf-8") as file:
             file.write(f"$ {' '.join(argv)}\n")
             async for raw in process.stdout:
                 line = raw.decode("utf-8", "replace").rstrip()
@@ -55,7 +59,7 @@ async def run(
         await _end(process)
         raise
     if code:
-        raise CommandError(argv, code, last)
+        raise ProgramError(argv, code, last)
 
 
 async def _end(process: Process) -> None:
@@ -73,8 +77,8 @@ async def _end(process: Process) -> None:
         return
 
 
-def _environment() -> dict[str, str]:
-    """Ours, for its proxies, certificates and pip settings, without what would change which Python code is loaded."""
+def _cleaned(environment: Mapping[str, str]) -> dict[str, str]:
+    """With its proxies, certificates and settings of tools, without what would change which Python code is loaded."""
     return {
-        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "STUDIO_", "VIRTUAL_ENV"))
+        name: value for name, value in environment.items() if not name.startswith(("PYTHON", "STUDIO_", "VIRTUAL_ENV"))
     }

@@ -1,0 +1,42 @@
+"""What a recipe may name as its model."""
+
+import re
+from pathlib import Path
+
+from studio_agent.models.errors import ModelMissingError
+
+LOCAL, HUB = "path://", "hf://"
+# Owner and name as the hub allows them; both become part of a folder's name.
+REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def local_directory(source: str) -> Path | None:
+    """The directory of a ``path://`` source; None of any other."""
+    return Path(source.removeprefix(LOCAL)) if source.startswith(LOCAL) else None
+
+
+def repository_of(source: str) -> str:
+    """``OWNER/NAME`` of a hub source. Raises ModelMissingError for what is no source at all."""
+    if not source.startswith(HUB):
+        raise ModelMissingError(
+            f"{source!r} is no model source", "Write hf://OWNER/NAME, or path:// and an absolute directory."
+        )
+    name = source.removeprefix(HUB)
+    if not REPOSITORY.fullmatch(name) or ".." in name or "--" in name:
+        raise ModelMissingError(f"{source} names no model", "Write hf://OWNER/NAME.")
+    return name
+
+
+def check_local(folder: Path) -> None:
+    """Raises ModelMissingError where ``folder`` holds no model."""
+    if not folder.is_absolute():
+        raise ModelMissingError(f"{folder} is not absolute", "Write path:// and an absolute directory on the host.")
+    if not folder.is_dir():
+        raise ModelMissingError(
+            f"there is no directory {folder} on this host", "Copy the model there, or name another place."
+        )
+    if not (folder / "config.json").is_file():
+        raise ModelMissingError(
+            f"{folder} holds no config.json, so it is no model",
+            "Name the directory that holds config.json and the weights.",
+        )
