@@ -37,11 +37,11 @@ class StateFolder:
         return self.root / "gpu-health.json"
 
     @property
-    @property
     def commands(self) -> Path:
         """Results of the last commands."""
         return self.root / "commands.json"
 
+    @property
     def cache(self) -> Path:
         """Compile caches of the engines."""
         return self.root / "cache"
@@ -125,10 +125,6 @@ class AgentSettings:
     start: StartLimits = StartLimits()
     stop: StopLimits = StopLimits()
     restarts: RestartPolicy = field(default_factory=RestartPolicy)
-
-
-@dataclass(frozen=True)
-class RunSettings:
     # What each request that makes an engine sleep, or wakes it, may take.
     sleep_seconds: float = 120.0
     # None: beside the engines.
@@ -140,6 +136,10 @@ class RunSettings:
     def models(self) -> Path:
         """Model files, as large as they come."""
         return self.models_dir or self.engines_dir.parent / "models"
+
+
+@dataclass(frozen=True)
+class RunSettings:
     """Where a running agent connects and shows itself."""
 
     coordinator: Address

@@ -178,12 +178,12 @@ class Conversation:
             replicas=self._supervisor.snapshot(),
             applied_generation=self._ledger.applied_generation,
             gpus=self._identity.gpus(),
+            engines=self._identity.engines(),
+            models=self._identity.models(),
         )
 
 
 async def _send(call: Call, message: ConnectRequest) -> None:
-            engines=self._identity.engines(),
-            models=self._identity.models(),
     try:
         await call.write(message)
     except asyncio.InvalidStateError:

@@ -65,16 +65,16 @@ class Outbox:
         self._observation_due = True
         self.wake()
 
-    def result(self, result: CommandResult) -> None:
-        """Say how a command ended."""
     def progress(self, progress: CommandProgress) -> None:
         """Say how far a command is, in place of what still waits of it."""
         self._progress[progress.command_id] = progress
         self.wake()
 
+    def result(self, result: CommandResult) -> None:
+        """Say how a command ended."""
+        self._progress.pop(result.command_id, None)
         self._results.append(result)
         self.wake()
-        self._progress.pop(result.command_id, None)
 
     async def chunk(self, chunk: LogChunk) -> None:
         """Send a piece of a log; waits while others are not taken yet."""
@@ -97,9 +97,9 @@ class Outbox:
             self._next_answer,
             self._next_observation,
             self._next_result,
+            self._next_progress,
             self._next_events,
         )
-            self._next_progress,
         while True:
             for source in (*sources, self._next_chunk):
                 if (message := source()) is not None:
@@ -127,10 +127,10 @@ class Outbox:
     def _next_result(self) -> ConnectRequest | None:
         return ConnectRequest(command_result=self._results.popleft()) if self._results else None
 
-    def _next_events(self) -> ConnectRequest | None:
     def _next_progress(self) -> ConnectRequest | None:
         return ConnectRequest(command_progress=self._progress.popitem()[1]) if self._progress else None
 
+    def _next_events(self) -> ConnectRequest | None:
         batch = self._events.after(self._events_sent, EVENTS_IN_BATCH)
         if not batch:
             return None

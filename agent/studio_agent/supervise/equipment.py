@@ -31,11 +31,11 @@ class Equipment:
     launcher: Launcher
     prober: Prober
     events: EventLog
+    engines: EngineShelf
+    models: ModelCache
     boot_id: str
     # Bumped by every change of the ledger or a new event: whoever persists or reports waits for it.
     changes: Latest[None]
-    engines: EngineShelf
-    models: ModelCache
     # The room on GPUs, by their UUIDs.
     gpu_room: Callable[[Sequence[str]], GpuRoom] = lambda _uuids: GpuRoom()
 
