@@ -32,7 +32,7 @@ class DemoDriver:
     def launch_spec(self, recipe: Recipe, context: LaunchContext) -> LaunchSpec:
         """One flag for each field of `DemoArgs` that is set."""
         args = recipe.args
-        argv = [*context.program, "--model", *context.model_names]
+        argv = [*context.program, *flags.words("model", context.model_names, "model_names")]
         argv += ["--host", context.host, "--port", str(context.port)]
         typed: dict[str, int] = {}
         if args.max_model_len.WhichOneof("kind") == "value":
@@ -64,6 +64,14 @@ class DemoDriver:
     def canary(self, model_name: str, task: Task = Task.GENERATE) -> HttpRequest:
         """In OpenAI's form."""
         return canary.openai(model_name, task)
+
+    def sleep(self, *, keep_weights: bool) -> Sequence[HttpRequest]:
+        """As vLLM's."""
+        return [HttpRequest("POST", f"/sleep?level={1 if keep_weights else 2}")]
+
+    def wake(self, model_path: str, *, kept_weights: bool) -> Sequence[HttpRequest]:  # noqa: ARG002 - it has no weights
+        """One request, whatever was kept."""
+        return [HttpRequest("POST", "/wake_up")]
 
     def figures(self, metrics_text: str, at: Timestamp) -> ReplicaFigures:
         """As vLLM's."""

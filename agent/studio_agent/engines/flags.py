@@ -1,7 +1,7 @@
 """Command-line words out of typed values and out of a recipe's `extra_args`.
 
 Every value becomes exactly one word of the argv, unchanged, or is refused: no shell, no splitting, and no way for a value to be
-read as another flag. A value that begins with a dash is joined to its flag (`--seed=-1`).
+read as another flag.
 """
 
 import json
@@ -17,11 +17,15 @@ from studio_agent.engines.errors import RecipeError
 from studio_agent.engines.flag_list import Flag, FlagList, Takes
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+Setting = bool | float | str | Sequence[Any] | Mapping[str, Any]
 SECRET = re.compile(r"(?:^|-)(?:api-key|hf-token|password|secret)(?:-|$)")
 
 
-def words(flag: str, value: bool | float | str | Sequence[Any] | Mapping[str, Any], path: str) -> list[str]:
-    """The words of one flag: `--flag`, `--no-flag`, `--flag value`, `--flag a b`, or JSON. Raises RecipeError at ``path``."""
+def words(flag: str, value: Setting, path: str) -> list[str]:
+    """The words of one flag for a parser like argparse. Raises RecipeError at ``path``.
+
+    `--flag`, `--no-flag`, `--flag value`, `--flag a b`, or JSON; a value that begins with a dash is joined, `--flag=-1`.
+    """
     if isinstance(value, bool):
         return [f"--{flag}" if value else f"--no-{flag}"]
     if isinstance(value, Sequence) and not isinstance(value, str):
@@ -31,6 +35,22 @@ def words(flag: str, value: bool | float | str | Sequence[Any] | Mapping[str, An
         return [f"--{flag}", *items]
     text = _text(value, path)
     return [f"--{flag}={text}"] if text.startswith("-") else [f"--{flag}", text]
+
+
+def plain_words(flag: str, value: Setting, path: str, *, takes_value: bool) -> list[str]:
+    """The words of one flag for a parser that takes the next word as the value, whatever it is, and knows no `--flag=value`.
+
+    ``takes_value``: the flag is known to take one. Else a text with a dash in front is refused: after a mere switch it would be
+    a flag. Raises RecipeError at ``path``.
+    """
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        raise RecipeError(path, "takes one value, not a list")
+    text = _text(value, path)
+    if text.startswith("-") and isinstance(value, str) and not takes_value:
+        raise RecipeError(path, "a value that begins with a dash needs the installed engine's list of flags")
+    return [f"--{flag}", text]
 
 
 def _text(value: Any, path: str) -> str:
@@ -72,12 +92,13 @@ class ExtraFlags:
 
     ``owned`` flags are the agent's alone; ``known`` is what the installed program takes, None where it could not be asked.
     ``abbreviates``: its parser takes the beginning of a flag for the flag. ``has_off_forms``: where the program could not be
-    asked, a switch is turned off by `--no-…`; else by leaving it out.
+    asked, a switch is turned off by `--no-…`; else by leaving it out. ``joins``: its parser takes `--flag=value`.
     """
 
     owned: Collection[str]
     abbreviates: bool
     has_off_forms: bool
+    joins: bool = True
     known: FlagList | None = None
 
     def words(self, extra_args: Mapping[str, Value], typed: Collection[str]) -> list[str]:
@@ -91,9 +112,9 @@ class ExtraFlags:
             flag = self.checked(name, typed)
             value: Any = MessageToDict(extra_args[name])
             if flag is not None:
-                argv += _words_of(flag, name, value, path)
+                argv += self._words_of(flag, name, value, path)
             elif value is not False or self.has_off_forms:
-                argv += words(name, value, path)
+                argv += words(name, value, path) if self.joins else plain_words(name, value, path, takes_value=False)
         return argv
 
     def checked(self, name: str, typed: Collection[str]) -> Flag | None:
@@ -120,21 +141,20 @@ class ExtraFlags:
             raise RecipeError(path, "the installed engine has no such flag", hint)
         return flag
 
-
-def _words_of(flag: Flag, name: str, value: Any, path: str) -> list[str]:
-    """As ``words``, and only if the value is of the kind that the flag takes. Off is the form that the flag has."""
-    plain = flag.takes in (Takes.SWITCH, Takes.TOGGLE, Takes.OFF_SWITCH)
-    if isinstance(value, bool) and (plain or flag.takes is Takes.OPTIONAL):
-        if value:
-            return [] if flag.takes is Takes.OFF_SWITCH else [f"--{name}"]
-        return [f"--{flag.off}"] if flag.off else []
-    if plain:
-        raise RecipeError(path, f"is a switch: say true or false, not {value!r}")
-    if isinstance(value, bool):
-        raise RecipeError(path, "takes a value, not true or false")
-    if isinstance(value, list) and flag.takes is not Takes.LIST:
-        raise RecipeError(path, "takes one value, not a list")
-    return words(name, value, path)
+    def _words_of(self, flag: Flag, name: str, value: Any, path: str) -> list[str]:
+        """As ``words``, and only if the value is of the kind that the flag takes. Off is the form that the flag has."""
+        switch = flag.takes in (Takes.SWITCH, Takes.TOGGLE, Takes.OFF_SWITCH)
+        if isinstance(value, bool) and (switch or flag.takes is Takes.OPTIONAL):
+            if value:
+                return [] if flag.takes is Takes.OFF_SWITCH else [f"--{name}"]
+            return [f"--{flag.off}"] if flag.off else []
+        if switch:
+            raise RecipeError(path, f"is a switch: say true or false, not {value!r}")
+        if isinstance(value, bool):
+            raise RecipeError(path, "takes a value, not true or false")
+        if isinstance(value, list) and flag.takes is not Takes.LIST:
+            raise RecipeError(path, "takes one value, not a list")
+        return words(name, value, path) if self.joins else plain_words(name, value, path, takes_value=True)
 
 
 def _subject(flag: str) -> str:

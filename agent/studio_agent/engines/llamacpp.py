@@ -92,12 +92,12 @@ class LlamacppDriver:
         """`llama-server --model FILE …`, listening on the given address alone, without its web page."""
         refuse_others(recipe.args, "llama.cpp", TAKEN, ALWAYS)
         argv = [*context.program, *_model(context.model_path)]
-        argv += flags.words("alias", _joined(context.model_names, "model_names"), "model_names")
+        argv += flags.plain_words("alias", _joined(context.model_names, "model_names"), "model_names", takes_value=True)
         argv += ["--host", context.host, "--port", str(context.port), "--metrics", "--no-webui"]
         typed = dict(_typed_flags(recipe, context))
         for flag, (path, value) in typed.items():
-            argv += flags.words(flag, value, path)
-        extra = ExtraFlags(OWNED_FLAGS, abbreviates=False, has_off_forms=True, known=context.known_flags)
+            argv += flags.plain_words(flag, value, path, takes_value=True)
+        extra = ExtraFlags(OWNED_FLAGS, abbreviates=False, has_off_forms=True, joins=False, known=context.known_flags)
         argv += extra.words(recipe.extra_args, typed)
         env = environ.base(context) | {"LLAMA_CACHE": str(context.cache_dir / "llama.cpp")}
         return LaunchSpec(tuple(argv), environ.with_recipe(env, recipe.env))

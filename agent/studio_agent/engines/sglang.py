@@ -190,11 +190,13 @@ def _memory_flags(args: EngineArgs, context: LaunchContext) -> Typed:
     if not (context.gpu_uuids and context.gpu_memory_bytes and free):
         return
     allowed = min(context.gpu_memory_bytes, free)
-    share = memory.static_share_of_free(allowed, free, len(context.gpu_uuids), args.max_num_batched_tokens)
+    gpus, chunk = len(context.gpu_uuids), args.max_num_batched_tokens
+    share = memory.static_share_of_free(allowed, free, gpus, context.gpu_total_bytes, chunk)
     if share <= 0:
         raise RecipeError(
             "resources.gpu.memory",
             f"{allowed / memory.GIB:.1f} GiB are less than SGLang needs beside weights and cache",
+            "Give it more, or make its prefill chunks smaller: args.max_num_batched_tokens: 2048.",
         )
     yield "mem-fraction-static", ("resources.gpu.memory", share)
 
