@@ -30,7 +30,8 @@ class AgentProcess:
         self._ready_file = folder / "ready.json"
         self._coordinator = coordinator
         self._extra = extra
-        self._environment = os.environ | dict(environment or {})
+        # Of the next start.
+        self.environment = os.environ | dict(environment or {})
         self._process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> Self:
@@ -56,13 +57,19 @@ class AgentProcess:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env=self._environment,
+                env=self.environment,
             )
         async with asyncio.timeout(30):
             while not ready.exists():
                 assert self._process.returncode is None, self.output()
                 await asyncio.sleep(0.02)
         assert self.ready()["pid"] == self.pid
+
+    async def ended(self) -> int:
+        """Wait until it ends by itself; its exit code."""
+        assert self._process is not None
+        async with asyncio.timeout(30):
+            return await self._process.wait()
 
     def ready(self) -> dict[str, Any]:
         """What it said when it was ready."""
