@@ -12,6 +12,9 @@ from contextlib import asynccontextmanager
 from uuid import uuid4
 
 from studio.v1.agent_service_pb2 import (
+    Command,
+    CommandProgress,
+    CommandResult,
     ConnectResponse,
     EventAck,
     EventBatch,
@@ -26,6 +29,7 @@ from studio.v1.assignment_pb2 import Assignment
 from studio.v1.host_pb2 import Gpu
 from studio_runtime.errors import NotFoundError, OverloadedError, UnavailableError
 
+from studio_coordinator.command_watch import CommandWatch
 from studio_coordinator.plan.snapshot import HostObservation
 from studio_coordinator.wakeup import Wakeup
 
@@ -45,6 +49,8 @@ class Session:
         self.close_reason = ""
         self.applied_generation = 0
         self.replicas: ObservationReport = ObservationReport()
+        # Before its first observation nothing is known of what is installed and cached there.
+        self.has_observed = False
         self.gpus: list[Gpu] = []
         self._gpus_changed = False
         self._heard_at = time.monotonic()
@@ -54,6 +60,8 @@ class Session:
         self._event_ack = 0
         self._heartbeat_ack = 0
         self._log_requests: deque[LogRequest] = deque(maxlen=LOG_BACKLOG)
+        self._to_run: deque[Command] = deque()
+        self._commands: dict[str, CommandWatch] = {}
         self._logs: dict[str, asyncio.Queue[LogChunk]] = {}
 
     def heard(self, heartbeat: Heartbeat) -> None:
@@ -65,7 +73,7 @@ class Session:
 
     def observed(self, report: ObservationReport) -> None:
         """Take the host's newest picture of itself."""
-        self.replicas = report
+        self.replicas, self.has_observed = report, True
         if report.gpus and list(report.gpus) != self.gpus:
             self.gpus, self._gpus_changed = list(report.gpus), True
         self.applied_generation = max(self.applied_generation, report.applied_generation)
@@ -91,6 +99,8 @@ class Session:
         self.close_reason = reason
         self.closed.set()
         self._wake.set()
+        for watch in self._commands.values():
+            watch.session_over()
 
     def silence_seconds(self) -> float:
         """Time since the last heartbeat."""
@@ -128,6 +138,8 @@ class Session:
                 yield ConnectResponse(heartbeat_ack=HeartbeatAck(sequence=sent_heartbeat_ack))
             while self._log_requests:
                 yield ConnectResponse(log_request=self._log_requests.popleft())
+            while self._to_run:
+                yield ConnectResponse(command=self._to_run.popleft())
 
     @asynccontextmanager
     async def pull_log(
@@ -143,6 +155,24 @@ class Session:
         finally:
             del self._logs[request_id]
             self._ask(LogRequest(request_id=request_id, cancel=True))
+
+    @asynccontextmanager
+    async def run_command(self, command: Command) -> AsyncIterator[CommandWatch]:
+        """Hand the host a command; the watch hears of it while the block runs."""
+        watch = self._commands[command.command_id] = CommandWatch()
+        self._to_run.append(command)
+        self._wake.set()
+        if self.closed.is_set():
+            watch.session_over()
+        try:
+            yield watch
+        finally:
+            del self._commands[command.command_id]
+
+    def take_command_news(self, said: CommandProgress | CommandResult) -> None:
+        """Pass on how far a command is, or how it ended, where anybody still asks."""
+        if (watch := self._commands.get(said.command_id)) is not None:
+            watch.take(said)
 
     def _ask(self, request: LogRequest) -> None:
         self._log_requests.append(request)
@@ -186,6 +216,7 @@ class SessionRegistry:
             del self._sessions[session.host_id]
             self._telemetry.pop(session.host_id, None)
             self.changed.set()
+        session.close(session.close_reason)
 
     def get(self, host_id: str) -> Session:
         """The host's session; UnavailableError when it has none."""
@@ -193,6 +224,11 @@ class SessionRegistry:
         if session is None:
             raise UnavailableError("the host is not connected", "See studio hosts; its agent dials in by itself.")
         return session
+
+    def last_observation(self, host_id: str) -> ObservationReport | None:
+        """What a connected host said last of itself; None where it has not yet said it."""
+        session = self._sessions.get(host_id)
+        return session.replicas if session is not None and session.has_observed else None
 
     def all(self) -> list[Session]:
         """Every open session."""

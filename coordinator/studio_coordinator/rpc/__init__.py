@@ -6,6 +6,7 @@ agents     AgentService: one control and one telemetry stream for each host
 routes     RouteService: tables to the gateways, usage back
 desired    AdminService, what operators want: apply, stop, scale, delete
 views      AdminService, what operators see: lists, events, logs
+commands   AdminService: one-shot operations on hosts
 accounts   AdminService: keys, providers, usage
 server     all of them on one port, with health and reflection
 =========  ====================================================================

@@ -13,6 +13,7 @@ from studio.v1.agent_service_pb2 import (
     ConnectResponse,
     EventBatch,
     Hello,
+    ObservationReport,
     ReportTelemetryRequest,
     ReportTelemetryResponse,
     Welcome,
@@ -37,6 +38,8 @@ ADMITTED = 50
 WAITING = 1000
 MOST_REPLICAS = 1024
 MOST_GPUS = 256
+# Engine environments and cached models of a host.
+MOST_ASSETS = 10_000
 MOST_EVENTS = 1000
 LONGEST_MESSAGE = 8192
 TELEMETRY_SECONDS = 1
@@ -157,9 +160,7 @@ class AgentService(AgentServiceServicer):
         if kind == "heartbeat":
             session.heard(request.heartbeat)
         elif kind == "observation":
-            if len(request.observation.replicas) > MOST_REPLICAS:
-                raise InvalidError(f"an observation of {len(request.observation.replicas)} replicas is out of range")
-            session.observed(request.observation)
+            session.observed(_checked_observation(request.observation))
             self._sessions.changed.set()
         elif kind == "assignment_ack":
             session.applied_generation = max(session.applied_generation, request.assignment_ack.generation)
@@ -171,6 +172,8 @@ class AgentService(AgentServiceServicer):
             self._sessions.take_events(session, _checked_events(request.events))
         elif kind == "log_chunk":
             session.take_log(request.log_chunk)
+        elif kind in ("command_progress", "command_result"):
+            session.take_command_news(getattr(request, kind))
         elif kind == "hello":
             raise InvalidError("a second Hello on one stream")
 
@@ -207,6 +210,14 @@ def _check_hello(hello: Hello) -> None:
         raise InvalidError(f"{len(hello.gpus)} GPUs and {len(hello.replicas)} replicas on one host are out of range")
     if hello.applied_generation < 0 or hello.highest_term < 0:
         raise InvalidError("a generation or a term is negative")
+
+
+def _checked_observation(observation: ObservationReport) -> ObservationReport:
+    if len(observation.replicas) > MOST_REPLICAS:
+        raise InvalidError(f"an observation of {len(observation.replicas)} replicas is out of range")
+    if len(observation.engines) + len(observation.models) > MOST_ASSETS:
+        raise InvalidError("an observation of too many environments and models")
+    return observation
 
 
 def _checked_events(batch: EventBatch) -> EventBatch:

@@ -16,13 +16,14 @@ from studio_runtime.settings import Address
 from studio_coordinator.plan.snapshot import Timers
 from studio_coordinator.rpc.accounts import Accounts
 from studio_coordinator.rpc.agents import AgentService
+from studio_coordinator.rpc.commands import Commands
 from studio_coordinator.rpc.desired import DesiredState
 from studio_coordinator.rpc.routes import RouteService
 from studio_coordinator.rpc.state import AdminState
 from studio_coordinator.rpc.views import Views
 
 
-class AdminService(DesiredState, Views, Accounts, AdminServiceServicer):
+class AdminService(DesiredState, Commands, Views, Accounts, AdminServiceServicer):
     """The operators' side of the coordinator, each part in a file of its own."""
 
 

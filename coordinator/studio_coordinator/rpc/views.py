@@ -113,6 +113,7 @@ class Views(AdminState):
             found = await hosts.list_hosts(conn)
         for host in found:
             self._add_figures(host)
+            self._add_assets(host)
         return ListHostsResponse(hosts=found)
 
     def _add_figures(self, host: Host) -> None:
@@ -122,6 +123,14 @@ class Views(AdminState):
         for gpu in host.gpus:
             if gpu.uuid in figures.gpus:
                 gpu.figures.CopyFrom(figures.gpus[gpu.uuid])
+
+    def _add_assets(self, host: Host) -> None:
+        """What is installed and cached there, as the host said last; what is stored of engines is as old as its Hello."""
+        observed = self.sessions.last_observation(host.id)
+        if observed is not None:
+            host.models.extend(observed.models)
+            del host.facts.engines[:]
+            host.facts.engines.extend(observed.engines)
 
     @guarded
     async def ListEvents(self, request: ListEventsRequest, _context: Context) -> ListEventsResponse:  # noqa: N802
