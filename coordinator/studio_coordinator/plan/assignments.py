@@ -26,11 +26,16 @@ def desired_assignments(
     recipes: Mapping[tuple[str, int], Recipe],
     traceparents: Mapping[str, str],
     withdrawn: Collection[str],
+    allowances: Mapping[str, int],
 ) -> dict[str, Assignment]:
     """The documents that differ from ``current``, by host id.
 
-    ``withdrawn``: ids of retiring replicas whose route is gone from every gateway.
+    ``withdrawn``: ids of retiring replicas whose route is gone from every gateway. ``allowances``: bytes of each GPU for the
+    replicas that were placed just now; the others keep what their document says, so that what a running engine was told stays.
     """
+    allowances = {
+        item.replica_id: item.gpu_memory_bytes for document in current.values() for item in document.replicas
+    } | dict(allowances)
     wanted: dict[str, list[AssignedReplica]] = defaultdict(list)
     confirmed: set[str] = set()
     for replica in sorted(replicas, key=lambda item: item.id):
@@ -44,7 +49,11 @@ def desired_assignments(
         recipe = recipes.get((replica.recipe_name, replica.recipe_revision))
         if recipe is None:
             continue
-        wanted[replica.host_id].append(_assigned(replica, deployment, recipe, traceparents))
+        wanted[replica.host_id].append(
+            assigned(
+                replica, deployment, recipe, allowances.get(replica.id, 0), traceparents.get(replica.deployment, "")
+            )
+        )
     changed = {}
     for host_id in hosts:
         before = current.get(host_id)
@@ -70,10 +79,11 @@ def _content(replicas: Sequence[AssignedReplica]) -> list[bytes]:
     return contents
 
 
-def _assigned(
-    replica: Replica, deployment: Deployment | None, recipe: Recipe, traceparents: Mapping[str, str]
+def assigned(
+    replica: Replica, deployment: Deployment | None, recipe: Recipe, gpu_memory_bytes: int = 0, traceparent: str = ""
 ) -> AssignedReplica:
-    assigned = AssignedReplica(
+    """What its host is told of a replica."""
+    told = AssignedReplica(
         replica_id=replica.id,
         deployment=replica.deployment,
         generation=replica.generation,
@@ -83,13 +93,14 @@ def _assigned(
         # Aliases are the gateway's: it renames them, so that changing one needs no restart.
         model_names=[replica.deployment],
         gpu_uuids=replica.gpu_uuids,
+        gpu_memory_bytes=gpu_memory_bytes,
         wish=AssignedReplica.WISH_RUN,
         drain_deadline=Duration(seconds=DEFAULT_DRAIN_SECONDS),
         stop_grace=Duration(seconds=DEFAULT_GRACE_SECONDS),
-        traceparent=traceparents.get(replica.deployment, ""),
+        traceparent=traceparent,
     )
     if deployment is not None and deployment.spec.drain.HasField("deadline"):
-        assigned.drain_deadline.CopyFrom(deployment.spec.drain.deadline)
+        told.drain_deadline.CopyFrom(deployment.spec.drain.deadline)
     if deployment is not None and deployment.spec.drain.HasField("grace"):
-        assigned.stop_grace.CopyFrom(deployment.spec.drain.grace)
-    return assigned
+        told.stop_grace.CopyFrom(deployment.spec.drain.grace)
+    return told

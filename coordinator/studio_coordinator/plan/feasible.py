@@ -40,6 +40,8 @@ def _memory_refusal(view: HostView, wish: Wish) -> str:
 
 def _disk_refusal(view: HostView, wish: Wish) -> str:
     figures = view.host.figures
-    if not wish.disk_bytes or not figures.HasField("disk_free_bytes") or figures.disk_free_bytes >= wish.disk_bytes:
+    if not wish.disk_bytes or wish.weights in view.weights or not figures.HasField("disk_free_bytes"):
+        return ""
+    if figures.disk_free_bytes >= wish.disk_bytes:
         return ""
     return f"{figures.disk_free_bytes / 2**30:.1f} GiB of disk free, the weights need {wish.disk_bytes / 2**30:.1f} GiB"

@@ -26,7 +26,8 @@ from studio_coordinator.plan.gpus import Device
 from studio_coordinator.plan.occupancy import Held, HostView
 from studio_coordinator.plan.pick import Pick, pick
 from studio_coordinator.plan.rank import Key, rank
-from studio_coordinator.plan.wish import GpuNeed, Wish, gpu_need
+from studio_coordinator.plan.sizing import UNKNOWN, Sizing
+from studio_coordinator.plan.wish import GpuNeed, Wish, gpu_need, host_memory
 
 
 class Kind(NamedTuple):
@@ -93,16 +94,18 @@ class Fleet:
         recipes: Mapping[tuple[str, int], Recipe] | None = None,
         models_on_hosts: Mapping[str, Collection[str]] | None = None,
         now: datetime | None = None,
+        sizes: Mapping[tuple[str, int], Sizing] | None = None,
     ) -> "Fleet":
         """Count every replica that has a host: it holds its GPUs until its row is gone.
 
-        ``models_on_hosts``: host id to the names of the weights there (`wish.weights_key`).
+        ``models_on_hosts``: host id to the names of the weights there (`wish.weights_key`); ``sizes`` by recipe and revision.
         """
         known = {deployment.name: deployment for deployment in deployments}
         views = [HostView(number, host) for number, host in enumerate(sorted(hosts, key=lambda host: host.name))]
         ordinals: dict[str, set[int]] = defaultdict(set)
         for view in views:
-            for name in (models_on_hosts or {}).get(view.host.id, ()):
+            view.weights = frozenset((models_on_hosts or {}).get(view.host.id, ()))
+            for name in view.weights:
                 ordinals[name].add(view.ordinal)
         weights = {name: frozenset(numbers) for name, numbers in ordinals.items()}
         fleet = cls(views, _rivals(known.values()), weights)
@@ -110,10 +113,11 @@ class Fleet:
         for replica in sorted(replicas, key=lambda replica: replica.id):
             if replica.host_id not in fleet._by_host_id:
                 continue
-            recipe = (recipes or {}).get((replica.recipe_name, replica.recipe_revision))
+            revision = replica.recipe_name, replica.recipe_revision
+            recipe, sizing = (recipes or {}).get(revision), (sizes or {}).get(revision, UNKNOWN)
             owner = known.get(replica.deployment)
-            need = gpu_need(recipe) if recipe is not None else None
-            memory = recipe.resources.host_memory_bytes if recipe is not None else 0
+            need = gpu_need(recipe, sizing) if recipe is not None else None
+            memory = host_memory(recipe, sizing) if recipe is not None else 0
             held = Held.of(replica, need, owner.spec.priority if owner is not None else 0, at, memory)
             fleet.add(held, replica.host_id)
             if replica.retiring:

@@ -67,6 +67,8 @@ class HostView:
         self.devices, self.gpus = devices_of(host)
         self.driver = (numbers(host.facts.gpu_driver) or (0,))[0]
         self.labels = dict(host.labels)
+        # Names of the models whose files are here.
+        self.weights: frozenset[str] = frozenset()
         self.replicas: dict[str, Held] = {}
         # Ids of replicas that retire: they hold their GPUs until they are gone.
         self.leaving: set[str] = set()
@@ -100,6 +102,10 @@ class HostView:
             del self._shares[position][held.id]
         self._sum_up(held)
         self.leaving.discard(replica_id)
+
+    def position(self, gpu_uuid: str) -> int:
+        """Place of a GPU of this host in the order of ``devices``."""
+        return self._positions[gpu_uuid]
 
     def _positions_of(self, held: Held) -> list[int]:
         return [self._positions[uuid] for uuid in held.gpu_uuids if uuid in self._positions]
@@ -139,4 +145,6 @@ def why_closed(host: Host) -> str:
     if host.state != Host.STATE_CONNECTED:
         name = Host.State.Name(host.state).removeprefix("STATE_").lower()
         return f"{name}: {host.state_reason}" if host.state_reason else name
+    if host.draining:
+        return "draining"
     return "cordoned" if host.cordoned else ""

@@ -42,9 +42,11 @@ def plan(snapshot: Snapshot) -> Plan:
         snapshot.recipes,
         snapshot.models_on_hosts,
         snapshot.now,
+        snapshot.sizes,
     )
-    scaler = Scaler(sheet, fleet, snapshot.recipes)
-    for deployment in in_order(snapshot.deployments, snapshot.recipes):
+    draining = frozenset(host.id for host in snapshot.hosts if host.draining)
+    scaler = Scaler(sheet, fleet, snapshot.recipes, draining, snapshot.sizes, snapshot.activities)
+    for deployment in in_order(snapshot.deployments, snapshot.recipes, snapshot.sizes):
         scaler.scale(deployment)
     scaler.announce()
     for row in sheet.rows.values():
@@ -73,9 +75,11 @@ def plan(snapshot: Snapshot) -> Plan:
             snapshot.recipes,
             snapshot.traceparents,
             _withdrawn(snapshot, rows),
+            scaler.allowances,
         ),
         table=desired_table(snapshot.table, snapshot.term, snapshot.deployments, rows, snapshot.providers),
         events=sheet.events,
+        made_way=scaler.made_way,
     )
 
 

@@ -7,6 +7,7 @@ old one serving. A lost replica is kept until another took its place: its host m
 A replica that waits for others to leave keeps the room that they free: nothing less important slips in meanwhile.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -15,13 +16,19 @@ from studio.v1.event_pb2 import Event
 from studio.v1.recipe_pb2 import Recipe
 from studio.v1.replica_pb2 import Replica
 
+from studio_coordinator.plan.allowance import allowance
 from studio_coordinator.plan.fleet import Fleet
 from studio_coordinator.plan.make_room import make_room
 from studio_coordinator.plan.occupancy import Held
+from studio_coordinator.plan.on_demand import Activity, MakeWay, make_way
 from studio_coordinator.plan.place import Awaiting, Placed, Unplaced, place, placed_at
 from studio_coordinator.plan.preempt import PRE_EMPTED
+from studio_coordinator.plan.sizing import UNKNOWN, Sizing
 from studio_coordinator.plan.wish import Wish, wish_of
 from studio_coordinator.plan.worksheet import Worksheet
+
+BEING_READ = "its model is being read"
+NUMBER = re.compile(r"\d[\d.,]*")
 
 
 def wanted_replicas(deployment: Deployment) -> int:
@@ -39,12 +46,20 @@ class Scaler:
     sheet: Worksheet
     fleet: Fleet
     recipes: Mapping[tuple[str, int], Recipe]
+    # Ids of hosts whose replicas are to be moved away.
+    draining: frozenset[str] = frozenset()
+    sizes: Mapping[tuple[str, int], Sizing] = field(default_factory=dict)
+    activities: Mapping[str, Activity] = field(default_factory=dict)
     # Why a wish found no room, and at which version of the fleet: replicas of one deployment are alike.
     refused: dict[Wish, tuple[int, Unplaced]] = field(default_factory=dict)
     # What this pass placed, by id: it may still be moved.
     fresh: dict[str, tuple[Replica, Wish]] = field(default_factory=dict)
     # Ids of replicas that have room as soon as others left.
     awaiting: set[str] = field(default_factory=set)
+    # Bytes of each GPU that the engines of what this pass placed are told they may use, by id.
+    allowances: dict[str, int] = field(default_factory=dict)
+    # Deployments of which a replica makes room for one that is wanted.
+    made_way: list[str] = field(default_factory=list)
 
     def scale(self, deployment: Deployment) -> None:
         """Bring one deployment's replicas to what it wants."""
@@ -57,8 +72,8 @@ class Scaler:
             return
         lost = [row for row in kept if row.state == Replica.STATE_LOST]
         present = [row for row in kept if row.state != Replica.STATE_LOST]
-        new = [row for row in present if _is_target(row, deployment)]
-        old = [row for row in present if not _is_target(row, deployment)]
+        new = [row for row in present if self._may_stay(row, deployment)]
+        old = [row for row in present if not self._may_stay(row, deployment)]
         for row in least_useful(new)[: max(0, len(new) - wanted)]:
             self._retire(row, f"{deployment.name} wants {wanted} replica{'s' if wanted != 1 else ''}")
             new.remove(row)
@@ -69,22 +84,36 @@ class Scaler:
         self._settle_waiting(deployment, new)
         self._add(deployment, wanted, new, old)
 
+    def _may_stay(self, row: Replica, deployment: Deployment) -> bool:
+        """Whether a replica is what the deployment wants, where it is.
+
+        A host that drains is left as an old revision is, and so does one go that is to move: it has a reason to retire already.
+        """
+        return _is_target(row, deployment) and row.host_id not in self.draining and not row.retiring_reason
+
     def announce(self) -> None:
         """Tell where everything went; called once no one is moved any more."""
         for row, _ in self.fresh.values():
             self.sheet.tell(row, "replica.placed", f"{row.id} {row.state_reason}")
 
     def _retire_old(self, deployment: Deployment, wanted: int, new: Sequence[Replica], old: list[Replica]) -> None:
-        """Retire replicas of an older revision that serve nobody, and as many as the new revision replaced."""
-        target = f"r{deployment.target_revision}"
+        """Retire replicas that are to go and serve nobody, and as many others as ready new ones replaced."""
         for row in [row for row in old if not row.engine_ready]:
             # It may hold the very GPUs that its successor needs.
-            self._retire(row, f"{target} takes its place, and it did not serve")
+            self._retire(row, f"{self._successor(row, deployment)} takes its place, and it did not serve")
             old.remove(row)
         ready = sum(row.state == Replica.STATE_READY for row in new)
         for row in least_useful(old)[: max(0, ready + len(old) - wanted)]:
-            self._retire(row, f"{target} took its place")
+            self._retire(row, f"{self._successor(row, deployment)} took its place")
             old.remove(row)
+
+    def _successor(self, row: Replica, deployment: Deployment) -> str:
+        """What takes a replica's place: another revision, or the same one on a host that stays."""
+        if row.retiring_reason:
+            return f"a replica elsewhere ({row.retiring_reason})"
+        if _is_target(row, deployment):
+            return f"a replica away from {row.host_name}, which drains,"
+        return f"r{deployment.target_revision}"
 
     def _settle_waiting(self, deployment: Deployment, new: Sequence[Replica]) -> None:
         for row in new:
@@ -132,8 +161,13 @@ class Scaler:
         recipe = self.recipes.get((row.recipe_name, row.recipe_revision))
         if recipe is None:
             return
-        wish = wish_of(deployment, recipe)
-        found = self._place(wish, row.id)
+        sizing = self.sizes.get((row.recipe_name, row.recipe_revision), UNKNOWN)
+        if sizing.being_read:
+            self.awaiting.add(row.id)
+            row.state_reason = BEING_READ
+            return
+        wish = wish_of(deployment, recipe, sizing)
+        found = self._make_way(wish, row, self._place(wish, row.id))
         if isinstance(found, Placed) and not found.more_hosts:
             self._settle_at(row, wish, found)
             return
@@ -142,8 +176,9 @@ class Scaler:
         reason = _why_it_waits(found)
         if isinstance(found, Unplaced) and (cause := self._pre_empted_by(deployment)):
             reason = f"{cause}; {reason}"
-        if row.state_reason != reason:
-            row.state_reason = reason
+        anew = _without_numbers(row.state_reason) != _without_numbers(reason)
+        row.state_reason = reason
+        if anew:
             self.sheet.tell(row, "replica.waiting", f"{row.id} waits: {reason}", Event.SEVERITY_WARNING)
 
     def _place(self, wish: Wish, replica_id: str) -> Placed | Awaiting | Unplaced:
@@ -166,11 +201,38 @@ class Scaler:
             self.refused[wish] = (self.fleet.version, found)
         return found
 
+    def _make_way(self, wish: Wish, row: Replica, found: Placed | Awaiting | Unplaced) -> Placed | Awaiting | Unplaced:
+        """Rather than to pre-empt or to wait: have replicas leave that come and go by demand, and are less important."""
+        if isinstance(found, Placed) or (isinstance(found, Awaiting) and found.preemption is None):
+            return found
+        less = {
+            held.id: self.activities[held.id]
+            for view in self.fleet.views
+            for held in view.replicas.values()
+            if held.priority < wish.priority and held.id in self.activities
+        }
+        waited = self.sheet.now.ToMilliseconds() - row.state_since.ToMilliseconds()
+        way = make_way(self.fleet, wish, waited / 1000, less) if less else None
+        if not isinstance(way, MakeWay):
+            return found
+        for step in way.steps:
+            victim = self.sheet.rows[step.replica_id]
+            self._retire(victim, step.reason)
+            self.made_way.append(victim.deployment)
+        leaving = tuple(sorted(step.replica_id for step in way.steps))
+        return Awaiting(way.fit.view.host, way.fit.gpu_uuids, leaving)
+
     def _settle_at(self, row: Replica, wish: Wish, found: Placed) -> None:
         self.fresh[row.id] = (row, wish)
         row.host_id, row.host_name = found.host.id, found.host.name
         row.gpu_uuids[:] = found.gpu_uuids
         self.sheet.move(row, Replica.STATE_PENDING, f"placed on {found.host.name}: {found.reason}")
+        revision = row.recipe_name, row.recipe_revision
+        view = self.fleet.host_of(row.id)
+        if view is not None and revision in self.recipes:
+            devices = [view.devices[view.position(uuid)] for uuid in found.gpu_uuids]
+            sizing = self.sizes.get(revision, UNKNOWN)
+            self.allowances[row.id] = allowance(self.recipes[revision], wish.gpus, devices, sizing)
 
     def _keep_room(self, row: Replica, wish: Wish, found: Awaiting) -> None:
         """Retire who has to leave for ``row``, and let nobody else have their room."""
@@ -188,6 +250,11 @@ class Scaler:
         """Why a replica of this deployment has to leave, if it is for a more important one."""
         rows = (row for row in self.sheet.rows.values() if row.deployment == deployment.name and row.retiring)
         return next((row.retiring_reason for row in rows if row.retiring_reason.startswith(PRE_EMPTED)), "")
+
+
+def _without_numbers(reason: str) -> str:
+    """What a reason says; sizes and times in it move all the time, and are no news."""
+    return NUMBER.sub("", reason)
 
 
 def least_useful(rows: Sequence[Replica]) -> list[Replica]:

@@ -13,6 +13,9 @@ from studio.v1.recipe_pb2 import Recipe
 from studio.v1.replica_pb2 import Replica
 from studio.v1.route_pb2 import ProviderRoute, RouteTable
 
+from studio_coordinator.plan.on_demand import Activity
+from studio_coordinator.plan.sizing import Sizing
+
 
 @dataclass(frozen=True)
 class HostObservation:
@@ -60,6 +63,10 @@ class Snapshot:
     timers: Timers = Timers()
     # Host id to the names of the model weights there (`wish.weights_key`); unknown where a host is missing.
     models_on_hosts: Mapping[str, Collection[str]] = field(default_factory=dict)
+    # What each recipe revision takes of a GPU, by name and revision; what is missing is unknown.
+    sizes: Mapping[tuple[str, int], Sizing] = field(default_factory=dict)
+    # What each replica has been doing, by id.
+    activities: Mapping[str, Activity] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,8 @@ class Plan:
     assignments: Mapping[str, Assignment] = field(default_factory=dict)
     table: RouteTable | None = None
     events: Sequence[Event] = ()
+    # Deployments of which a replica makes room for one that is wanted.
+    made_way: Sequence[str] = ()
 
     @property
     def is_empty(self) -> bool:

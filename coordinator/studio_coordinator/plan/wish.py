@@ -7,6 +7,7 @@ from studio.v1.deployment_pb2 import Deployment
 from studio.v1.recipe_pb2 import Recipe
 
 from studio_coordinator.plan.engine_minimums import MINIMUM_OF_NONE, Minimum, minimum_for
+from studio_coordinator.plan.sizing import UNKNOWN, Sizing, gpus_each
 
 # Engines that run without a GPU where the recipe does not ask for one.
 ENGINES_WITHOUT_GPU = frozenset({"demo"})
@@ -69,45 +70,45 @@ class Wish:
     weights: str = field(default="")
 
 
-def wish_of(deployment: Deployment, recipe: Recipe, *, gpu_memory_bytes: int = 0, disk_bytes: int = 0) -> Wish:
-    """What a replica of ``deployment`` wants.
-
-    ``gpu_memory_bytes`` and ``disk_bytes`` are the estimate's; bytes that the recipe itself names win. 0: unknown.
-    """
+def wish_of(deployment: Deployment, recipe: Recipe, sizing: Sizing = UNKNOWN) -> Wish:
+    """What a replica of ``deployment`` wants; bytes that the recipe itself names win over the estimate in ``sizing``."""
     placement = deployment.spec.placement
     return Wish(
         deployment=deployment.name,
-        gpus=gpu_need(recipe, gpu_memory_bytes=gpu_memory_bytes, pinned=placement.gpus),
+        gpus=gpu_need(recipe, sizing, pinned=placement.gpus),
         priority=deployment.spec.priority,
         engine=recipe.engine.name,
         labels=tuple(sorted(placement.labels.items())),
         hosts=tuple(sorted(placement.hosts)),
         apart=frozenset(placement.anti_affinity) - {deployment.name},
         pack=placement.spread == "pack",
-        host_memory_bytes=recipe.resources.host_memory_bytes,
-        disk_bytes=disk_bytes,
+        host_memory_bytes=host_memory(recipe, sizing),
+        disk_bytes=sizing.disk_bytes,
         weights=weights_key(recipe),
     )
 
 
-def gpu_need(recipe: Recipe, *, gpu_memory_bytes: int = 0, pinned: Iterable[str] = ()) -> GpuNeed:
-    """What the recipe asks for; ``auto`` is one GPU for each part of tensor and pipeline parallelism."""
+def gpu_need(recipe: Recipe, sizing: Sizing = UNKNOWN, *, pinned: Iterable[str] = ()) -> GpuNeed:
+    """What the recipe asks for; ``auto`` is one GPU for each part of the parallelism, and the estimate's memory."""
     request = recipe.resources.gpu
-    args = recipe.args
     if request.count.WhichOneof("kind") == "value":
         count = request.count.value
     else:
-        parallel = (args.tensor_parallel.value or 1) * (args.pipeline_parallel or 1)
-        count = 0 if recipe.engine.name in ENGINES_WITHOUT_GPU else parallel
+        count = 0 if recipe.engine.name in ENGINES_WITHOUT_GPU else gpus_each(recipe, sizing.tensor_parallel)
     return GpuNeed(
         count,
         request.share if request.HasField("share") else None,
-        request.memory.bytes or gpu_memory_bytes,
+        request.memory.bytes or sizing.gpu_memory_bytes,
         tuple(request.model),
         # An engine program of the operator's own may be built for anything.
         MINIMUM_OF_NONE if recipe.engine.path else minimum_for(recipe.engine.name, recipe.engine.version),
         frozenset(pinned) or None,
     )
+
+
+def host_memory(recipe: Recipe, sizing: Sizing = UNKNOWN) -> int:
+    """Of the host's memory: what the recipe names, else what its weights take while it sleeps."""
+    return recipe.resources.host_memory_bytes or sizing.host_memory_bytes
 
 
 def weights_key(recipe: Recipe) -> str:

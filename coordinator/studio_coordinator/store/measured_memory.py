@@ -26,9 +26,6 @@ MEASURED_MEMORY = Table(
     Column("measured_at", Instant, nullable=False),
 )
 
-# Whose bytes and tokens are compared; the rest of the message names where they were measured.
-PARTS = tuple(field.name for field in MeasuredMemory.DESCRIPTOR.fields if field.has_presence)
-
 
 @dataclass(frozen=True)
 class Range:
@@ -70,12 +67,16 @@ async def list_ranges(conn: AsyncConnection) -> list[Range]:
     return [Range(*found) for found in await conn.execute(query)]
 
 
+def parts_of(measured: MeasuredMemory) -> dict[str, int]:
+    """The bytes and tokens that were measured, by field; the rest of the message names where."""
+    return {field.name: value for field, value in measured.ListFields() if field.has_presence}
+
+
 def _each(choose: Callable[[int, int], int], one: MeasuredMemory, other: MeasuredMemory) -> MeasuredMemory:
     """Part by part, what ``choose`` takes of the two; what only one of them has is taken from that one."""
     chosen = MeasuredMemory()
     chosen.CopyFrom(one)
-    for name in PARTS:
-        if other.HasField(name):
-            mine, others = getattr(one, name), getattr(other, name)
-            setattr(chosen, name, choose(mine, others) if one.HasField(name) else others)
+    mine = parts_of(one)
+    for name, measured in parts_of(other).items():
+        setattr(chosen, name, choose(mine[name], measured) if name in mine else measured)
     return chosen

@@ -6,10 +6,28 @@ from studio.v1.recipe_pb2 import EngineChoice, GpuRequest, IntOrAuto, ModelSourc
 from studio_coordinator.plan.engine_minimums import MINIMUM_OF_NONE, MINIMUMS, Minimum, minimum_for, numbers
 from studio_coordinator.plan.fleet import Fleet
 from studio_coordinator.plan.gpus import devices_of, measured_shares
+from studio_coordinator.plan.memory.answer import estimate
+from studio_coordinator.plan.memory.model import model_facts
+from studio_coordinator.plan.memory.settings import Gpu, Settings
 from studio_coordinator.plan.names import counted, listed, ranges
 from studio_coordinator.plan.occupancy import Held
+from studio_coordinator.plan.sizing import GpuKind, OnKind, Sizing
 from studio_coordinator.plan.topology import domains, narrow
 from studio_coordinator.plan.wish import GpuNeed, Wish, gpu_need, weights_key
+
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 128,
+    "vocab_size": 1000,
+    "max_position_embeddings": 512,
+    "torch_dtype": "bfloat16",
+}
+KIND = GpuKind("NVIDIA H100 80GB HBM3", 80 * GIB)
+KNOWN = Sizing({KIND: OnKind(estimate(model_facts(CONFIG), Settings(), Gpu(KIND.memory_bytes)), 7, 0)})
 
 
 @pytest.mark.parametrize(
@@ -64,11 +82,11 @@ def test_gpus_are_counted_from_parallelism_and_bytes_come_from_the_estimate_unle
     recipe = a_recipe()
     recipe.args.tensor_parallel.CopyFrom(IntOrAuto(value=2))
     recipe.args.pipeline_parallel = 2
-    assert gpu_need(recipe, gpu_memory_bytes=7).memory_bytes == 7
+    assert gpu_need(recipe, KNOWN).memory_bytes == 7
     assert gpu_need(recipe).count == 4
     recipe.resources.CopyFrom(Resources(gpu=GpuRequest(count=IntOrAuto(value=1))))
     recipe.resources.gpu.memory.bytes = 9
-    assert gpu_need(recipe, gpu_memory_bytes=7).memory_bytes == 9
+    assert gpu_need(recipe, KNOWN).memory_bytes == 9
     assert gpu_need(recipe).count == 1
 
 

@@ -1,0 +1,217 @@
+"""What a recipe takes on the GPUs of this fleet: the estimate, turned into what placement keeps free for it.
+
+For a GPU of its own a replica needs what lets it start and serve one request of full length. On a shared GPU it also needs its
+error bars, because there its neighbours pay for what was underestimated. Kinds of GPUs differ a little, since default batch
+sizes follow the size of the GPU: the most that any kind on which it fits needs is asked of all. Where it fits on none, the least
+is asked, so that the refusals say what is missing.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from studio.v1.host_pb2 import Host
+from studio.v1.recipe_pb2 import Recipe
+
+from studio_coordinator.plan.memory.answer import estimate
+from studio_coordinator.plan.memory.calibration import Calibration
+from studio_coordinator.plan.memory.engine_rules import TESTED_VERSION
+from studio_coordinator.plan.memory.errors import EstimateError
+from studio_coordinator.plan.memory.estimate import NOT_CALIBRATED, Estimate
+from studio_coordinator.plan.memory.facts import ModelFacts
+from studio_coordinator.plan.memory.fitting import Wanted, share_gpu
+from studio_coordinator.plan.memory.parallel import why_not
+from studio_coordinator.plan.memory.parts import Source, total_bytes, total_error_bytes
+from studio_coordinator.plan.memory.settings import Gpu, Settings
+
+# A context that the engine may choose by itself is at least this long, or the replica is not worth starting.
+SHORTEST_CONTEXT = 2048
+# A download is checked and unpacked beside itself.
+DISK_MARGIN = 1.1
+# Flags of the engines themselves that say what the typed arguments cannot.
+FRACTION_FLAGS = ("gpu-memory-utilization", "mem-fraction-static")
+
+
+class GpuKind(NamedTuple):
+    """GPUs that give the same estimate."""
+
+    model: str
+    memory_bytes: int
+
+
+@dataclass(frozen=True)
+class OnKind:
+    """The answer for one kind of GPU."""
+
+    estimate: Estimate
+    # To be kept free on each GPU: everything that the engine will ever hold.
+    reserve_bytes: int
+    # The part of it that engines do not count into what they are told: the process context, and graphs of some versions.
+    outside_bytes: int
+
+
+@dataclass(frozen=True)
+class Sizing:
+    """What is known of a recipe's needs; all zero where nothing is."""
+
+    on: Mapping[GpuKind, OnKind] = field(default_factory=dict)
+    # The smallest split that fits, where the recipe leaves it to the estimate; 0: as the recipe says.
+    tensor_parallel: int = 0
+    weight_bytes: int = 0
+    # Of the host's memory, for weights that wait there while the engine sleeps.
+    host_memory_bytes: int = 0
+    # For weights that are not on the host yet.
+    disk_bytes: int = 0
+    # The model is not known yet, and will be soon: placing waits.
+    being_read: bool = False
+    # Why nothing is known, for people.
+    note: str = ""
+
+    @property
+    def gpu_memory_bytes(self) -> int:
+        """What a GPU must have for it; 0: unknown."""
+        fitting = [on.reserve_bytes for kind, on in self.on.items() if _fits(kind, on)]
+        return max(fitting) if fitting else min((on.reserve_bytes for on in self.on.values()), default=0)
+
+
+UNKNOWN = Sizing()
+
+
+def gpu_kinds(hosts: Iterable[Host]) -> dict[GpuKind, int]:
+    """Each kind of GPU in the fleet, with the most of them on one host."""
+    most: dict[GpuKind, int] = {}
+    for host in hosts:
+        on_host: dict[GpuKind, int] = {}
+        for gpu in host.gpus:
+            kind = GpuKind(gpu.model, gpu.memory_bytes)
+            on_host[kind] = on_host.get(kind, 0) + 1
+        for kind, count in on_host.items():
+            most[kind] = max(most.get(kind, 0), count)
+    return most
+
+
+def needs_facts(recipe: Recipe) -> bool:
+    """Whether the model's facts would change where the recipe goes."""
+    request = recipe.resources.gpu
+    without_gpu = request.count.WhichOneof("kind") == "value" and request.count.value == 0
+    return bool(recipe.engine.name in TESTED_VERSION and recipe.model.source) and not without_gpu
+
+
+def size(
+    recipe: Recipe,
+    facts: ModelFacts,
+    kinds: Mapping[GpuKind, int],
+    calibrations: Mapping[str, Calibration],
+) -> Sizing:
+    """The needs of ``recipe`` on GPUs of these kinds; ``calibrations`` by model of GPU."""
+    tensor_parallel = _smallest_split(recipe, facts, kinds, calibrations)
+    on: dict[GpuKind, OnKind] = {}
+    note = ""
+    for kind in kinds:
+        try:
+            on[kind] = _on(recipe, facts, kind, tensor_parallel, calibrations)
+        except EstimateError as error:
+            note = error.message
+    weights = facts.weights.bytes
+    return Sizing(
+        on,
+        tensor_parallel,
+        weights,
+        host_memory_bytes=weights if recipe.args.sleep_mode else 0,
+        disk_bytes=int(weights * DISK_MARGIN) if recipe.model.source.startswith("hf://") else 0,
+        note=note,
+    )
+
+
+def settings_of(recipe: Recipe, facts: ModelFacts, tensor_parallel: int = 0) -> Settings:
+    """The recipe as a question to the estimate; ``tensor_parallel`` where the recipe leaves it open."""
+    args = recipe.args
+    context = args.max_model_len.value or None
+    if args.max_model_len.WhichOneof("kind") == "auto":
+        context = min(SHORTEST_CONTEXT, facts.max_positions)
+    return Settings(
+        engine=recipe.engine.name,
+        version=recipe.engine.version or TESTED_VERSION[recipe.engine.name],
+        tensor_parallel=args.tensor_parallel.value or tensor_parallel or 1,
+        pipeline_parallel=args.pipeline_parallel or 1,
+        data_parallel=args.data_parallel or 1,
+        expert_parallel=args.expert_parallel,
+        element_type="" if args.dtype == "auto" else args.dtype,
+        quantization=args.quantization,
+        kv_cache_type=args.kv_cache_dtype or "auto",
+        max_model_len=context,
+        max_num_seqs=args.max_num_seqs or None,
+        max_num_batched_tokens=args.max_num_batched_tokens or None,
+        memory_fraction=own_fraction(recipe),
+        kv_cache_bytes=args.kv_cache_memory_bytes or None,
+        enforce_eager=args.enforce_eager,
+        prefix_caching=args.prefix_caching if args.HasField("prefix_caching") else True,
+        speculative_tokens=int(args.speculative.fields["num_speculative_tokens"].number_value)
+        if "num_speculative_tokens" in args.speculative.fields
+        else 0,
+    )
+
+
+def own_fraction(recipe: Recipe) -> float | None:
+    """The part of the GPU that the recipe gives the engine by a flag of its own; None: it does not."""
+    given = [recipe.extra_args[flag].number_value for flag in FRACTION_FLAGS if flag in recipe.extra_args]
+    return given[0] if given and given[0] > 0 else None
+
+
+def gpus_each(recipe: Recipe, tensor_parallel: int = 0) -> int:
+    """GPUs of one replica: one for each part of tensor, pipeline and data parallelism."""
+    args = recipe.args
+    return (
+        (args.tensor_parallel.value or tensor_parallel or 1) * (args.pipeline_parallel or 1) * (args.data_parallel or 1)
+    )
+
+
+def _smallest_split(
+    recipe: Recipe, facts: ModelFacts, kinds: Mapping[GpuKind, int], calibrations: Mapping[str, Calibration]
+) -> int:
+    """The fewest tensor-parallel ranks with which some kind of GPU holds the model, if the recipe leaves that open."""
+    count = recipe.resources.gpu.count.WhichOneof("kind")
+    if recipe.args.tensor_parallel.WhichOneof("kind") != "auto" or count == "value":
+        return 0
+    others, most = gpus_each(recipe, 1), max(kinds.values(), default=0)
+    possible = [
+        ranks for ranks in range(1, most // others + 1) if not why_not(facts, ranks, recipe.args.pipeline_parallel or 1)
+    ]
+    for ranks in possible:
+        for kind, available in kinds.items():
+            if available >= ranks * others and _fits(kind, _on(recipe, facts, kind, ranks, calibrations)):
+                return ranks
+    # It fits nowhere: the refusals say what is missing on the most GPUs there are.
+    return max(possible, default=1)
+
+
+def _on(
+    recipe: Recipe, facts: ModelFacts, kind: GpuKind, tensor_parallel: int, calibrations: Mapping[str, Calibration]
+) -> OnKind:
+    gpu = Gpu(kind.memory_bytes, kind.model)
+    settings = settings_of(recipe, facts, tensor_parallel)
+    found = estimate(facts, settings, gpu, calibrations.get(kind.model, NOT_CALIBRATED))
+    outside = [found.context, *([] if found.graphs_in_budget else [found.graphs])]
+    beside = total_bytes(outside) + total_error_bytes(outside)
+    if not recipe.resources.gpu.HasField("share"):
+        held = [part for part in found.parts if part is not found.kv]
+        return OnKind(found, total_bytes(held) + _kv_bytes(found), beside)
+    try:
+        (shared,) = share_gpu([Wanted(found, _requests(found))], gpu)
+    except EstimateError:
+        return OnKind(found, found.total_bytes - found.kv.bytes + found.kv.error_bytes + _kv_bytes(found), beside)
+    return OnKind(found, shared.reserve_bytes, beside)
+
+
+def _kv_bytes(found: Estimate) -> int:
+    """KV cache for one request of full length, and the block that engines keep to themselves; or what the recipe gives."""
+    return found.kv.bytes if found.kv.source is Source.GIVEN else found.block_bytes * (found.request_blocks + 1)
+
+
+def _requests(found: Estimate) -> float:
+    """Requests of full length that the KV cache is for."""
+    return max(1.0, found.max_concurrency) if found.kv.source is Source.GIVEN else 1.0
+
+
+def _fits(kind: GpuKind, on: OnKind) -> bool:
+    return on.reserve_bytes <= kind.memory_bytes
