@@ -72,7 +72,7 @@ async def _run_equipped(equipment: Equipment, running: RunSettings) -> None:
         wake=lambda: gpu_news.set(None),
     )
     async with sampling as sampler, asyncio.TaskGroup() as group:
-        equipment = replace(equipment, gpu_room=lambda uuids: room_of(sampler, uuids))
+        equipment = replace(equipment, gpus=sampler, gpu_room=lambda uuids: room_of(sampler, uuids))
         supervisor = Supervisor(equipment)
         group.create_task(supervisor.run(), name="supervisor")
         # What the first Hello says must be true: what runs here, on which GPUs.
@@ -87,11 +87,13 @@ async def _run_equipped(equipment: Equipment, running: RunSettings) -> None:
         link: Latest[Link | None] = Latest(None)
         for name, work in {
             "GPU health and events": watch_gpus(
-                sampler, gpu_news, equipment.changes, equipment.events, settings.state.gpu_health
+                *(sampler, gpu_news, equipment.changes, equipment.events),
+                settings.state.gpu_health,
+                supervisor.hear,
             ),
             "session": keep_connected(running.coordinator, _conversation(equipment, supervisor, sampler, desk), link),
             "telemetry": report_telemetry(
-                link, HostSampler(settings, host_id, equipment.prober, lambda: supervisor.records, sampler.figures)
+                link, HostSampler(settings, host_id, equipment.readings, lambda: supervisor.records, sampler.figures)
             ),
         }.items():
             group.create_task(work, name=name)

@@ -5,11 +5,12 @@ A quarantine must outlast the agent: a GPU that fell off its bus is not whole ag
 
 import asyncio
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from pathlib import Path
 
 import structlog
+from studio.v1.event_pb2 import Event
 from studio_runtime.process import write_atomically
 
 from studio_agent.gpu.health import GpuHealth
@@ -61,9 +62,14 @@ async def first_picture(sampler: GpuSampler, news: Latest[None]) -> None:
 
 
 async def watch_gpus(
-    sampler: GpuSampler, news: Latest[None], changes: Latest[None], events: EventLog, path: Path
+    sampler: GpuSampler,
+    news: Latest[None],
+    changes: Latest[None],
+    events: EventLog,
+    path: Path,
+    hear: Callable[[Event], None],
 ) -> None:
-    """Pass on what the sampler reports. Returns only by cancellation."""
+    """Pass on what the sampler reports, to the event log and to ``hear``. Returns only by cancellation."""
     version, kept = -1, known_health(path)
     while True:
         version = await news.newer_than(version)
@@ -74,6 +80,7 @@ async def watch_gpus(
         changes.set(None)
         for event in sampler.events():
             events.pass_on(event)
+            hear(event)
 
 
 async def _keep(path: Path, health: dict[str, GpuHealth]) -> bool:

@@ -90,8 +90,8 @@ class Ledger:
         """Replace what is known of one replica."""
         known = self.records.get(record.replica_id)
         self.records[record.replica_id] = record
-        # Progress is for watchers; it is not worth a write to disk.
-        if known is None or replace(known, progress=record.progress) != record:
+        # Progress and suspicion are for watchers; they are not worth a write to disk.
+        if known is None or replace(known, progress=record.progress, suspicion=record.suspicion) != record:
             self._version += 1
         self.changed()
 

@@ -58,7 +58,7 @@ def decode(content: bytes) -> Decoded:
 
 
 def encode_record(record: ReplicaRecord) -> dict[str, Any]:
-    """A record as plain data; progress is left out."""
+    """A record as plain data; progress and suspicion are left out."""
     return {
         "replica_id": record.replica_id,
         "generation": record.generation,
@@ -76,6 +76,7 @@ def encode_record(record: ReplicaRecord) -> dict[str, Any]:
         "gave_up": record.gave_up,
         "taken_ports": list(record.taken_ports),
         "holds_unknown": record.holds_unknown,
+        "asleep": record.asleep,
     }
 
 
@@ -96,6 +97,8 @@ def decode_record(fields: Mapping[str, Any]) -> ReplicaRecord:
         gave_up=fields["gave_up"],
         taken_ports=tuple(fields["taken_ports"]),
         holds_unknown=fields["holds_unknown"],
+        # Ledgers of earlier agents do not have it.
+        asleep=fields.get("asleep", False),
     )
 
 

@@ -1,10 +1,12 @@
 """Engines' log files: followed while an engine starts, read at its end for the cause, sent when somebody asks.
 
-Engines write them directly (no pipe that the agent holds), appending; one file for each replica, over all its restarts.
+Engines write them directly (no pipe that the agent holds), appending; one file for each replica, over all its restarts, and one
+older one. Both are bounded, also while an engine runs.
 """
 
 import asyncio
 import os
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -41,6 +43,29 @@ def prepare_log(path: Path) -> int:
         path.replace(path.with_suffix(".log.1"))
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
     return path.stat().st_size
+
+
+def cut_if_large(path: Path, largest_bytes: int = LARGEST_BYTES) -> bool:
+    """Move what a running engine wrote into ``.log.1`` once it is more than ``largest_bytes``; whether that was done.
+
+    The engine keeps its descriptor, so the file is copied and then emptied; it appends, so it goes on at the new end. What it
+    writes between the two is lost, which is why what came during the copy is copied as well. Without room for a copy the log
+    is emptied all the same: a full disk would end the engine.
+    """
+    try:
+        with path.open("r+b") as log:
+            if os.fstat(log.fileno()).st_size <= largest_bytes:
+                return False
+            older = path.with_suffix(".log.1")
+            try:
+                with os.fdopen(os.open(older, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as copy:
+                    shutil.copyfileobj(log, copy, CHUNK_BYTES)
+            except OSError:
+                older.unlink(missing_ok=True)
+            log.truncate(0)
+    except OSError:
+        return False
+    return True
 
 
 def lines_since(path: Path, offset: int) -> list[str]:

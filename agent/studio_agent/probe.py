@@ -12,7 +12,7 @@ PROBE_TIMEOUT_SECONDS = 5.0
 COMPLETION_TIMEOUT_SECONDS = 120.0
 # Where an answer has what was asked for: a completion, vectors or classes, ranks.
 ANSWER_KEYS = ("choices", "data", "results")
-LARGEST_METRICS_BYTES = 8 * 1024 * 1024
+LARGEST_METRICS_BYTES = 2 * 1024 * 1024
 
 
 class Prober:
@@ -54,6 +54,17 @@ class Prober:
                 return f"an answer came without {', '.join(ANSWER_KEYS)}: {text[:300]}"
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             return f"a completion failed: {type(error).__name__} {error}"
+
+    async def request_problem(self, method: str, url: str, body: dict[str, Any] | None, limit_seconds: float) -> str:
+        """Send a request that changes the engine: "" when it was carried out, else what happened."""
+        timeout = aiohttp.ClientTimeout(total=limit_seconds)
+        try:
+            async with self._open().request(method, url, json=body, timeout=timeout) as response:
+                if response.ok:
+                    return ""
+                return f"it was answered with {response.status}: {(await response.text())[:300]}"
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            return f"{type(error).__name__} {error}".rstrip()
 
     async def metrics_text(self, base_url: str) -> str | None:
         """The engine's Prometheus page; None when it cannot be read."""

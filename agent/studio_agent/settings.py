@@ -9,6 +9,7 @@ from typing import Literal
 from studio_runtime.process import write_atomically
 from studio_runtime.settings import Address
 
+from studio_agent.plan.health import HealthLimits
 from studio_agent.plan.restarts import RestartPolicy
 
 # What starts engines: this agent itself, or systemd as another user.
@@ -107,6 +108,8 @@ class StopLimits:
     kill_seconds: float = 10.0
     # Between two more tries at what is unkillable.
     kill_again_seconds: float = 5.0
+    # From the end of the last process until GPU memory that is still in use is called stuck.
+    memory_seconds: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,7 @@ class AgentSettings:
     stop_grace_seconds: float | None = None
     start: StartLimits = StartLimits()
     stop: StopLimits = StopLimits()
+    health: HealthLimits = field(default_factory=HealthLimits)
     restarts: RestartPolicy = field(default_factory=RestartPolicy)
     # What each request that makes an engine sleep, or wakes it, may take.
     sleep_seconds: float = 120.0

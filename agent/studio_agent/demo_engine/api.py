@@ -52,7 +52,9 @@ async def embeddings(request: web.Request) -> web.Response:
     if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= text.EMBEDDING_SIZE:
         raise ApiError(400, f"dimensions must be 1 to {text.EMBEDDING_SIZE}", param="dimensions")
     prompt_ids = [number for one in inputs for number in text.token_ids(one)]
-    async with engine.slot(prompt_ids):
+    async with engine.slot():
+        async for _ in engine.prefill(prompt_ids):
+            pass
         vectors = [text.embedding(one, size) for one in inputs]
     engine.metrics.finished("stop")
     encode = _as_base64 if body.get("encoding_format") == "base64" else list
@@ -98,7 +100,7 @@ async def _answer(request: web.Request, body: dict[str, Any], prompt: str, chat:
     if engine.sleep_level is not None:
         raise ApiError(503, "the engine sleeps; wake it with POST /wake_up", code="engine_paused")
     answer = Answer(asked.model, chat)
-    async with engine.slot(asked.prompt_ids), aclosing(engine.emit(asked.tokens, arrived)) as tokens:
+    async with engine.slot(), aclosing(engine.emit(asked.prompt_ids, asked.tokens, arrived)) as tokens:
         response: web.StreamResponse
         if asked.stream:
             response = await _stream(request, asked, answer, tokens)

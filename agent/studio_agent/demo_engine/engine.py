@@ -12,6 +12,7 @@ from studio_agent.demo_engine.prefix_cache import PrefixCache
 from studio_agent.demo_engine.settings import Settings
 
 KV_CAPACITY_TOKENS = 65_536
+PREFILL_CHUNK_SECONDS = 0.1
 log = logging.getLogger(__name__)
 
 
@@ -26,6 +27,8 @@ class DemoEngine:
         self._slots = asyncio.Semaphore(settings.max_num_seqs)
         self._prefixes = PrefixCache()
         self._kv_tokens = 0
+        # Nobody gets a token any more, though HTTP answers.
+        self._hung = settings.health_lie == "ok" and settings.hang_after_tokens is None
 
     def sleep(self, level: int) -> None:
         """Give the simulated memory back and answer nothing until woken."""
@@ -43,7 +46,7 @@ class DemoEngine:
         log.info("It took 0.000000 seconds to wake up.")
 
     @asynccontextmanager
-    async def slot(self, prompt_ids: Sequence[int]) -> AsyncIterator[None]:
+    async def slot(self) -> AsyncIterator[None]:
         """Hold one of the slots; it is free again at once when the caller is cancelled."""
         self.metrics.waiting.inc()
         try:
@@ -51,36 +54,47 @@ class DemoEngine:
         finally:
             self.metrics.waiting.dec()
         self.metrics.running.inc()
-        self.metrics.prompt_tokens.inc(len(prompt_ids))
-        self.metrics.prefix_queries.inc(len(prompt_ids))
-        self.metrics.prefix_hits.inc(self._prefixes.look_up(prompt_ids))
-        self._use_kv(len(prompt_ids))
         try:
             yield
         except BaseException:
             self.metrics.finished("abort")
             raise
         finally:
-            self._use_kv(-len(prompt_ids))
             self.metrics.running.dec()
             self._slots.release()
 
-    async def emit(self, tokens: Sequence[str], arrived: float) -> AsyncGenerator[str]:
+    async def prefill(self, prompt_ids: Sequence[int]) -> AsyncGenerator[int]:
+        """Work through a prompt in the set time, chunk by chunk; yields how many tokens each had. Hangs where the engine does."""
+        await self._stand_still_if_hung()
+        self.metrics.prefix_queries.inc(len(prompt_ids))
+        self.metrics.prefix_hits.inc(self._prefixes.look_up(prompt_ids))
+        chunks = max(1, min(len(prompt_ids), int(self.settings.prefill_seconds / PREFILL_CHUNK_SECONDS)))
+        done = 0
+        for chunk in range(1, chunks + 1):
+            await asyncio.sleep(self.settings.prefill_seconds / chunks)
+            count = len(prompt_ids) * chunk // chunks - done
+            done += count
+            self.metrics.prompt_tokens.inc(count)
+            yield count
+
+    async def emit(self, prompt_ids: Sequence[int], tokens: Sequence[str], arrived: float) -> AsyncGenerator[str]:
         """Yield ``tokens`` at the set pace; ``arrived`` is the request's ``perf_counter`` time in seconds.
 
         Hangs, or raises ConnectionDropped, where the settings say so.
         """
         settings = self.settings
-        if settings.health_lie == "ok":
-            await asyncio.Event().wait()
-        await asyncio.sleep(settings.prefill_seconds)
         pace = 1 / settings.tokens_per_second if settings.tokens_per_second else 0.0
-        began = last = perf_counter()
-        emitted = 0
+        held = 0
         try:
+            async for count in self.prefill(prompt_ids):
+                self._use_kv(count)
+                held += count
+            began = last = perf_counter()
             for count, token in enumerate(tokens):
                 if count == settings.hang_after_tokens:
+                    self._hung = settings.health_lie == "ok"
                     await asyncio.Event().wait()
+                await self._stand_still_if_hung()
                 if count == settings.die_after_tokens:
                     raise ConnectionDropped
                 await asyncio.sleep(max(0.0, began + count * pace - perf_counter()))
@@ -92,10 +106,14 @@ class DemoEngine:
                 last = now
                 self.metrics.generation_tokens.inc()
                 self._use_kv(1)
-                emitted += 1
+                held += 1
                 yield token
         finally:
-            self._use_kv(-emitted)
+            self._use_kv(-held)
+
+    async def _stand_still_if_hung(self) -> None:
+        if self._hung:
+            await asyncio.Event().wait()
 
     def _use_kv(self, tokens: int) -> None:
         self._kv_tokens += tokens

@@ -52,7 +52,8 @@ def parse(argv: list[str] | None = None) -> Settings:
         "--health-lie",
         choices=("", "ok", "failing"),
         default="",
-        help="ok: answer no completion, yet be healthy; failing: answer completions, yet be unhealthy",
+        help="ok: answer no completion (with --hang-after-tokens: from then on), yet be healthy; "
+        "failing: answer completions, yet be unhealthy",
     )
     faults.add_argument("--ignore-sigterm", action="store_true", help="go on after SIGTERM")
     faults.add_argument("--leave-child", action="store_true", help="start a process in its own session that stays")

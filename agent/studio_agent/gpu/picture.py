@@ -8,7 +8,7 @@ from studio.v1.event_pb2 import Event
 from studio.v1.host_pb2 import Gpu, GpuFigures
 
 from studio_agent.gpu.frames import Frame
-from studio_agent.gpu.health import DEGRADED, HEALTHY, GpuHealth, health, meaning_of, recheck
+from studio_agent.gpu.health import DEGRADED, HEALTHY, QUARANTINED, GpuHealth, health, meaning_of, recheck
 from studio_agent.gpu.reading import Condition, LinkCounters, Xid
 from studio_agent.gpu.xids import XID_TABLE_VERSION, Fault
 
@@ -90,6 +90,11 @@ class GpuPicture:
         verdict = recheck(self._conditions[uuid])
         self._set_health(uuid, verdict, now)
         return verdict
+
+    def quarantine(self, uuid: str, reason: str, now: float) -> None:
+        """Give the GPU, or the one that a MIG instance is part of, no more work until it is checked."""
+        gpu = self._gpus.get(uuid)
+        self._set_health(gpu.parent_uuid or uuid if gpu else uuid, GpuHealth(QUARANTINED, reason, kept=True), now)
 
     def take_events(self) -> list[Event]:
         """Events since the last call."""

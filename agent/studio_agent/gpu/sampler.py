@@ -161,6 +161,11 @@ class GpuSampler:
         self._wake()
         return verdict
 
+    def quarantine(self, uuid: str, reason: str) -> None:
+        """Give the GPU no more work, for ``reason``, until `recheck` returns it to service."""
+        self._picture.quarantine(uuid, reason, time.time())
+        self._wake()
+
     def events(self) -> list[Event]:
         """What happened since the last call: XIDs, changes of health, trouble of the child. At most 256."""
         return self._picture.take_events()

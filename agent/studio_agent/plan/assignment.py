@@ -10,14 +10,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from studio.v1.assignment_pb2 import AssignedReplica, Assignment
+from studio.v1.assignment_pb2 import Assignment
 
 from studio_agent.plan.record import ReplicaRecord, State
 
 # A replica's id names a folder: it has no separators and does not begin with a dot.
 REPLICA_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
-SERVING = frozenset({State.STATE_STARTING, State.STATE_READY})
+SERVING = frozenset({State.STATE_STARTING, State.STATE_READY, State.STATE_SLEEPING, State.STATE_WAKING})
 FEWEST_STOPS_TO_BRAKE = 2
 
 
@@ -72,8 +72,6 @@ def _unsound(incoming: Assignment) -> str:
         if replica.replica_id in seen:
             return f"it names {replica.replica_id} twice"
         seen.add(replica.replica_id)
-        if replica.wish not in (AssignedReplica.WISH_UNSPECIFIED, AssignedReplica.WISH_RUN):
-            return f"it asks for {replica.replica_id} to sleep, which this agent cannot do"
     return ""
 
 

@@ -5,23 +5,27 @@ Then what is to run, in the order of the assignment. A replica starts when
 
 1. no engine of it is left,
 2. no GPU of it is held by a replica that is leaving or that will not share it, and
-3. none of its GPUs has another engine on its way up: engines measure free memory while they start.
+3. none of its GPUs has another engine on its way up: engines measure free memory while they start, and
+4. none of its GPUs is quarantined.
+
+One that serves is put to sleep when that is wished, and one that sleeps is woken when it is to run and 2 to 4 hold.
 
 An assignment that is not known (a new host, or a ledger that was lost) starts and stops nothing. Each action carries its
 reason, the sentence that logs, events and people get.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from studio.v1.assignment_pb2 import AssignedReplica, Assignment
 
-from studio_agent.plan.lifecycle import LEAVING, STARTING
+from studio_agent.plan.lifecycle import LEAVING, STARTING, TAKING_MEMORY
 from studio_agent.plan.record import ReplicaRecord, State
 from studio_agent.plan.restarts import is_due
 
 # How long a stopped replica stays in the snapshot, so that the coordinator sees it stop.
 STOPPED_SHOWN_SECONDS = 2.0
+AWAKE_OR_ASLEEP = frozenset({State.STATE_READY, State.STATE_SLEEPING})
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,22 @@ class Stop:
 
 
 @dataclass(frozen=True)
+class Sleep:
+    """Have a serving replica give its GPU memory back and keep its process."""
+
+    replica_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Wake:
+    """Have a sleeping replica serve again."""
+
+    replica_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Forget:
     """Drop the record of a replica that is stopped."""
 
@@ -64,7 +84,20 @@ class Forget:
     reason: str
 
 
-Action = Wait | Start | Restart | Stop | Forget
+Action = Wait | Start | Restart | Stop | Sleep | Wake | Forget
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What the host allows, beside what is assigned."""
+
+    # Quarantined GPUs, by UUID, with the reason: nothing is started there.
+    barred: Mapping[str, str] = field(default_factory=dict)
+    # Replicas whose engine cannot sleep: they run, whatever is wished.
+    sleepless: Collection[str] = frozenset()
+
+
+ANYTHING_GOES = Circumstances()
 
 
 @dataclass(frozen=True)
@@ -77,7 +110,12 @@ class Holding:
     leaving: bool
 
 
-def plan(desired: Assignment | None, records: Mapping[str, ReplicaRecord], now: float) -> list[Action]:
+def plan(
+    desired: Assignment | None,
+    records: Mapping[str, ReplicaRecord],
+    now: float,
+    circumstances: Circumstances = ANYTHING_GOES,
+) -> list[Action]:
     """The actions that bring ``records`` nearer to ``desired``; none when they agree. ``now``: seconds since the epoch."""
     wanted = None if desired is None else {replica.replica_id: replica for replica in desired.replicas}
     actions: list[Action] = [*_departures(wanted, records, now)]
@@ -87,22 +125,21 @@ def plan(desired: Assignment | None, records: Mapping[str, ReplicaRecord], now: 
     holdings = _holdings(records, stopping)
     unknown = [record.replica_id for record in records.values() if record.holds_unknown]
     for assigned in desired.replicas:
-        record = records.get(assigned.replica_id)
-        if not _may_start(assigned, record, stopping, now):
-            continue
-        obstacle = _obstacle(assigned, holdings)
+        obstacle = _obstacle(assigned, holdings, circumstances.barred)
         if unknown:
             obstacle = f"waits until {', '.join(unknown)}, whose GPUs are not known, is gone"
-        if obstacle:
-            # A failed replica keeps showing its failure.
-            if record is None or record.state == State.STATE_STOPPED or _is_other(record, assigned, obstacle):
-                actions.append(Wait(assigned, obstacle))
+        record = records.get(assigned.replica_id)
+        if assigned.replica_id in stopping:
             continue
-        if record is not None and record.state == State.STATE_FAILED:
-            actions.append(Restart(assigned, "its restart is due"))
+        action: Action | None
+        if record is not None and record.state in AWAKE_OR_ASLEEP and record.generation == assigned.generation:
+            action = _change_of_wish(assigned, record, obstacle, circumstances)
         else:
-            actions.append(Start(assigned, f"assigned with generation {assigned.generation}"))
-        _hold(holdings, assigned, starting=True, leaving=False)
+            action = _beginning(assigned, record, obstacle, now)
+        if action is not None:
+            actions.append(action)
+        if isinstance(action, Start | Restart | Wake):
+            _hold(holdings, assigned, starting=True, leaving=False)
     return actions
 
 
@@ -128,10 +165,35 @@ def _departures(
             yield Stop(record.replica_id, f"generation {successor.generation} replaces {record.generation}")
 
 
-def _may_start(assigned: AssignedReplica, record: ReplicaRecord | None, stopping: set[str], now: float) -> bool:
-    if record is None or record.state == State.STATE_STOPPED:
+def _change_of_wish(
+    assigned: AssignedReplica, record: ReplicaRecord, obstacle: str, circumstances: Circumstances
+) -> Sleep | Wake | None:
+    sleeps = assigned.wish == AssignedReplica.WISH_SLEEP and assigned.replica_id not in circumstances.sleepless
+    if sleeps and record.state == State.STATE_READY:
+        return Sleep(assigned.replica_id, "it is to sleep")
+    if not sleeps and record.state == State.STATE_SLEEPING and not obstacle:
+        return Wake(assigned.replica_id, "it is to serve again")
+    return None
+
+
+def _beginning(
+    assigned: AssignedReplica, record: ReplicaRecord | None, obstacle: str, now: float
+) -> Wait | Start | Restart | None:
+    if record is not None and not _may_start(assigned, record, now):
+        return None
+    if obstacle:
+        # A failed replica keeps showing its failure.
+        shows = record is None or record.state == State.STATE_STOPPED or _is_other(record, assigned, obstacle)
+        return Wait(assigned, obstacle) if shows else None
+    if record is not None and record.state == State.STATE_FAILED:
+        return Restart(assigned, "its restart is due")
+    return Start(assigned, f"assigned with generation {assigned.generation}")
+
+
+def _may_start(assigned: AssignedReplica, record: ReplicaRecord, now: float) -> bool:
+    if record.state == State.STATE_STOPPED:
         return True
-    if assigned.replica_id in stopping or record.generation != assigned.generation:
+    if record.generation != assigned.generation:
         return False
     if record.state == State.STATE_FAILED:
         return record.engine is None and is_due(record, now)
@@ -148,7 +210,7 @@ def _holdings(records: Mapping[str, ReplicaRecord], stopping: set[str]) -> dict[
         if record.engine is None and record.state not in STARTING:
             continue
         leaving = record.state in LEAVING or record.state == State.STATE_FAILED or record.replica_id in stopping
-        _hold(holdings, record.assigned, starting=record.state in STARTING, leaving=leaving)
+        _hold(holdings, record.assigned, starting=record.state in TAKING_MEMORY, leaving=leaving)
     return holdings
 
 
@@ -158,8 +220,10 @@ def _hold(holdings: dict[str, list[Holding]], assigned: AssignedReplica, *, star
         holdings.setdefault(uuid, []).append(holding)
 
 
-def _obstacle(assigned: AssignedReplica, holdings: Mapping[str, Sequence[Holding]]) -> str:
+def _obstacle(assigned: AssignedReplica, holdings: Mapping[str, Sequence[Holding]], barred: Mapping[str, str]) -> str:
     for uuid in assigned.gpu_uuids:
+        if uuid in barred:
+            return f"GPU {uuid} is quarantined: {barred[uuid]}"
         for holding in holdings.get(uuid, ()):
             if holding.replica_id == assigned.replica_id:
                 continue

@@ -1,6 +1,6 @@
 """What the agent knows of one replica: what was asked for, the engine that serves it, and how that went."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from studio.v1.assignment_pb2 import AssignedReplica
 from studio.v1.replica_pb2 import Failure, Replica, StartProgress
@@ -32,6 +32,8 @@ class Engine:
     cgroup: str = ""
     # Seconds since the epoch.
     started_at: float = 0.0
+    # By GPU: bytes in use before its start that no process held.
+    gpu_unowned_bytes: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,10 @@ class ReplicaRecord:
     retry_is_free: bool = False
     gave_up: bool = False
     progress: StartProgress | None = None
+    # Why it may be hung; "" while nothing speaks for that.
+    suspicion: str = ""
+    # In SLEEPING: the engine has given its memory back. Before that, requests in flight finish.
+    asleep: bool = False
     # It was found running and what it holds is not known: no start until it is gone.
     holds_unknown: bool = False
 

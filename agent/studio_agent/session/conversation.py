@@ -31,7 +31,7 @@ from studio_agent.session.hello import OLDEST_PROTOCOL, PROTOCOL, HostIdentity
 from studio_agent.session.log_pulls import LogPulls
 from studio_agent.session.outbox import Outbox
 from studio_agent.settings import StateFolder
-from studio_agent.supervise import Supervisor
+from studio_agent.supervise import Supervisor, unmet_wishes
 
 Call = grpc.aio.StreamStreamCall[ConnectRequest, ConnectResponse]
 
@@ -127,8 +127,12 @@ class Conversation:
             return
         if isinstance(verdict, Refuse):
             outbox.answer(AssignmentNack(generation=assignment.generation, reason=verdict.reason))
+            return
+        taken = AssignmentAck(generation=assignment.generation)
+        if unmet := unmet_wishes(assignment):
+            outbox.answer(taken, AssignmentNack(generation=assignment.generation, replica_reasons=unmet))
         else:
-            outbox.answer(AssignmentAck(generation=assignment.generation))
+            outbox.answer(taken)
 
     async def _write(self, call: Call, outbox: Outbox) -> None:
         version = -1

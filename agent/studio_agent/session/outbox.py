@@ -37,7 +37,7 @@ class Outbox:
         self._events = events
         self._events_sent = events_sent
         self._filled = Latest(None)
-        self._answer: ConnectRequest | None = None
+        self._answers: deque[ConnectRequest] = deque()
         self._heartbeat: Heartbeat | None = None
         self._observation_due = False
         self._observed: ObservationReport | None = None
@@ -47,12 +47,14 @@ class Outbox:
         self._chunks: deque[LogChunk] = deque()
         self._chunk_room = asyncio.Semaphore(LOG_CHUNKS)
 
-    def answer(self, answer: AssignmentAck | AssignmentNack) -> None:
-        """Say what became of the newest assignment."""
-        if isinstance(answer, AssignmentAck):
-            self._answer = ConnectRequest(assignment_ack=answer)
-        else:
-            self._answer = ConnectRequest(assignment_nack=answer)
+    def answer(self, *answers: AssignmentAck | AssignmentNack) -> None:
+        """Say what became of the newest assignment: taken, refused, or taken but for some of its replicas."""
+        self._answers.clear()
+        for answer in answers:
+            if isinstance(answer, AssignmentAck):
+                self._answers.append(ConnectRequest(assignment_ack=answer))
+            else:
+                self._answers.append(ConnectRequest(assignment_nack=answer))
         self.wake()
 
     def beat(self, heartbeat: Heartbeat) -> None:
@@ -113,8 +115,7 @@ class Outbox:
         return None if heartbeat is None else ConnectRequest(heartbeat=heartbeat)
 
     def _next_answer(self) -> ConnectRequest | None:
-        answer, self._answer = self._answer, None
-        return answer
+        return self._answers.popleft() if self._answers else None
 
     def _next_observation(self) -> ConnectRequest | None:
         due, self._observation_due = self._observation_due, False

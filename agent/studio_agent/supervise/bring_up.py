@@ -24,6 +24,7 @@ from studio_agent.models.start import resolve_model
 from studio_agent.plan.record import Engine, ReplicaRecord
 from studio_agent.settings import StateFolder
 from studio_agent.supervise.equipment import Equipment
+from studio_agent.supervise.memory_release import memory_before
 from studio_agent.supervise.ports import choose_port
 
 
@@ -94,6 +95,7 @@ def describe(equipment: Equipment, record: ReplicaRecord, prepared: Prepared) ->
         argv_digest=hashlib.sha256("\0".join(spec.argv).encode()).hexdigest(),
         cgroup=equipment.launcher.cgroup_for(token),
         started_at=equipment.now(),
+        gpu_unowned_bytes=memory_before(equipment, assigned.gpu_uuids),
     )
     return Order(engine, spec.argv, spec.env, spec.files)
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from studio_agent.environments.shelf import EngineShelf
 from studio_agent.latest import Latest
@@ -12,6 +12,9 @@ from studio_agent.models.cache import ModelCache
 from studio_agent.probe import Prober
 from studio_agent.settings import AgentSettings
 from studio_agent.supervise.event_log import EventLog
+from studio_agent.supervise.gpu_blame import GpuBlame
+from studio_agent.supervise.gpus import Gpus, NoGpus
+from studio_agent.supervise.readings import Readings
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,9 @@ class Equipment:
     changes: Latest[None]
     # The room on GPUs, by their UUIDs.
     gpu_room: Callable[[Sequence[str]], GpuRoom] = lambda _uuids: GpuRoom()
+    gpus: Gpus = field(default_factory=NoGpus)
+    readings: Readings = field(default_factory=Readings)
+    blame: GpuBlame = field(default_factory=GpuBlame)
 
     def now(self) -> float:
         """Seconds since the epoch."""

@@ -14,16 +14,30 @@ import structlog
 from studio.v1.agent_service_pb2 import ReplicaObservation
 from studio.v1.assignment_pb2 import Assignment
 from studio.v1.event_pb2 import Event
+from studio.v1.host_pb2 import Gpu
 
 from studio_agent import metrics
 from studio_agent.latest import Latest
 from studio_agent.plan.assignment import Accept, Refuse, Verdict, judge_assignment
-from studio_agent.plan.reconcile import Action, Forget, Restart, Start, Stop, Wait, next_due, plan
+from studio_agent.plan.reconcile import (
+    Action,
+    Circumstances,
+    Forget,
+    Restart,
+    Sleep,
+    Start,
+    Stop,
+    Wait,
+    Wake,
+    next_due,
+    plan,
+)
 from studio_agent.plan.record import ReplicaRecord, State
 from studio_agent.supervise.adoption import adopt
 from studio_agent.supervise.equipment import Equipment
 from studio_agent.supervise.observation import observe
 from studio_agent.supervise.replica import ReplicaSupervision
+from studio_agent.supervise.sleep import unmet_wishes
 from studio_agent.supervise.watchdog import Watchdog
 
 TICK_SECONDS = 1.0
@@ -122,13 +136,24 @@ class Supervisor:
         self._changes.set(None)
         return verdict
 
+    def hear(self, event: Event) -> None:
+        """Take in an event of the GPU sampler: it may explain why a replica failed."""
+        if self._equipment.blame.hear(event):
+            for supervision in list(self._supervised.values()):
+                supervision.reconsider()
+
+    def _circumstances(self, desired: Assignment | None) -> Circumstances:
+        gpus = self._equipment.gpus.gpus()
+        barred = {gpu.uuid: gpu.health_reason for gpu in gpus if gpu.health == Gpu.HEALTH_QUARANTINED}
+        return Circumstances(barred, frozenset(() if desired is None else unmet_wishes(desired)))
+
     async def _loop(self, group: asyncio.TaskGroup) -> None:
         loop, lag, passes = asyncio.get_running_loop(), 0.0, 0
         while True:
             version = self._changes.version
             now = self._equipment.now()
             desired = Assignment() if self._winding_down else self._ledger.assignment
-            for action in plan(desired, self._ledger.records, now):
+            for action in plan(desired, self._ledger.records, now, self._circumstances(desired)):
                 self._apply(group, action)
             passes += 1
             self.pulse.set(Pulse(passes, lag))
@@ -158,6 +183,10 @@ class Supervisor:
                 self._supervision(group, assigned.replica_id).start(assigned, reason)
             case Restart(assigned, reason):
                 self._supervision(group, assigned.replica_id).restart(assigned, reason)
+            case Sleep(replica_id, reason):
+                self._supervision(group, replica_id).sleep(reason)
+            case Wake(replica_id, reason):
+                self._supervision(group, replica_id).wake(reason)
             case Stop(replica_id, reason):
                 self._supervision(group, replica_id).stop(reason)
             case Forget(replica_id, _):

@@ -17,7 +17,7 @@ def observe(record: ReplicaRecord, engine_address: str) -> ReplicaObservation:
         replica_id=record.replica_id,
         generation=record.generation,
         state=record.state,
-        state_reason=record.reason,
+        state_reason=record.suspicion or record.reason,
         state_since=timestamp(record.since),
         progress=record.progress,
         failure=record.failure,

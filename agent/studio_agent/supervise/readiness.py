@@ -65,7 +65,7 @@ async def until_ready(
         raise RuntimeError(f"{record.replica_id} has no engine to wait for")
     url = base_url(equipment.settings.engine_address, engine.port)
     name = next(iter(record.assigned.model_names), record.replica_id)
-    tasks = await asyncio.to_thread(_tasks, record.assigned.recipe)
+    tasks = await asyncio.to_thread(tasks_of, record.assigned.recipe)
     turns = itertools.cycle(tasks)
     follower = LineFollower(Path(engine.log_path), engine.log_offset)
     clock, doing, foreign = Clock(equipment.settings.start), "nothing in its log", 0
@@ -106,7 +106,7 @@ def with_phase_since(progress: StartProgress, before: StartProgress | None, now:
     return stamped
 
 
-def _tasks(recipe: Recipe) -> tuple[Task, ...]:
+def tasks_of(recipe: Recipe) -> tuple[Task, ...]:
     """What the engine may have to prove: the model's task, or each in turn where its files do not tell. Blocks on the disk."""
     source = recipe.model.source
     facts = facts_at(local_path(source))

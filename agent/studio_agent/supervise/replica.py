@@ -6,9 +6,10 @@ leave the engine as it is.
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import structlog
 from studio.v1.assignment_pb2 import AssignedReplica
@@ -23,17 +24,25 @@ from studio_agent.engines import driver_for
 from studio_agent.engines.base import Driver
 from studio_agent.environments.errors import EnvironmentFailedError
 from studio_agent.errors import EngineFailedError
-from studio_agent.logfiles import lines_since
+from studio_agent.logfiles import cut_if_large, lines_since
+from studio_agent.plan.gpu_memory import Remains, sentence
+from studio_agent.plan.health import HUNG, UNRESPONSIVE
 from studio_agent.plan.lifecycle import LEAVING, TRANSITIONS, advance
 from studio_agent.plan.record import Engine, ReplicaRecord, State
 from studio_agent.plan.restarts import record_failure, record_restart
-from studio_agent.supervise import bring_up, wind_down
+from studio_agent.supervise import bring_up, sleep, wind_down
 from studio_agent.supervise.equipment import Equipment
 from studio_agent.supervise.event_log import timestamp
-from studio_agent.supervise.readiness import until_ready, with_phase_since
+from studio_agent.supervise.health_watch import HealthWatch
+from studio_agent.supervise.memory_release import until_free
+from studio_agent.supervise.race import first_of
+from studio_agent.supervise.readiness import tasks_of, until_ready, with_phase_since
+from studio_agent.supervise.stack_dump import dump_stacks
+from studio_agent.threads import to_the_end
 
 # After a defect of the agent's own, before the replica is taken up again.
 DEFECT_PAUSE_SECONDS = 1.0
+LOG_LOOK_SECONDS = 5.0
 
 log = structlog.get_logger()
 
@@ -57,7 +66,7 @@ class ReplicaSupervision:
         now = self._equipment.now()
         self._put(ReplicaRecord(assigned, State.STATE_PREPARING, reason, now))
         self._say("replica.starting", f"{self._id} is starting: {reason}")
-        self._run(self._start_and_serve())
+        self._run(self._attempt(self._start_and_serve))
 
     def restart(self, assigned: AssignedReplica, reason: str) -> None:
         """Start again after a failure."""
@@ -71,7 +80,7 @@ class ReplicaSupervision:
             f"{self._id} is started again (restart {record.restart_count}): {reason}",
             reason=cause,
         )
-        self._run(self._start_and_serve())
+        self._run(self._attempt(self._start_and_serve))
 
     def stop(self, reason: str) -> None:
         """End the engine; the record is STOPPED once nothing of it is left."""
@@ -83,13 +92,27 @@ class ReplicaSupervision:
         self._move(State.STATE_DRAINING if drains else State.STATE_STOPPING, reason)
         self._run(self._stop(reason))
 
+    def sleep(self, reason: str) -> None:
+        """Have a serving engine finish what it does and give its GPU memory back."""
+        self._move(State.STATE_SLEEPING, f"{reason}; what is in flight finishes first")
+        self._run(self._attempt(self._fall_asleep))
+
+    def wake(self, reason: str) -> None:
+        """Have a sleeping engine serve again."""
+        self._move(State.STATE_WAKING, reason)
+        self._run(self._attempt(self._wake_up))
+
     def resume(self) -> None:
         """Go on where an earlier agent left a live engine."""
         state = self._record.state
         if self._record.holds_unknown:
             return
         if state in (State.STATE_STARTING, State.STATE_READY):
-            self._run(self._serve_adopted())
+            self._run(self._attempt(self._serve_adopted))
+        elif state == State.STATE_SLEEPING:
+            self._run(self._attempt(self._fall_asleep))
+        elif state == State.STATE_WAKING:
+            self._run(self._attempt(self._wake_up))
         elif state in (State.STATE_DRAINING, State.STATE_STOPPING):
             self._run(self._stop(self._record.reason))
         elif state == State.STATE_FAILED:
@@ -97,23 +120,31 @@ class ReplicaSupervision:
 
     def note_loss(self) -> None:
         """Go on where an earlier agent left an engine that ended since."""
-        self._run(self._fail_lost())
+        self._run(self._attempt(self._fail_lost))
+
+    def reconsider(self) -> None:
+        """An XID was reported: it may explain why the replica failed a moment ago."""
+        failure = self._record.failure if self._id in self._equipment.ledger.records else None
+        if failure is None or self._record.state != State.STATE_FAILED:
+            return
+        explained = self._equipment.blame.explain(failure, self._record.assigned.gpu_uuids)
+        if explained is not None:
+            self._put(replace(self._record, failure=explained, reason=f"{self._record.reason}; {explained.message}"))
+            self._say(
+                "replica.failure_explained",
+                f"{self._id} failed because of its GPU: {explained.message}",
+                severity=Event.SEVERITY_ERROR,
+                reason=explained.reason,
+                hint=explained.hint,
+            )
+            self._blame_gpus(explained)
 
     # Jobs
 
-    async def _start_and_serve(self) -> None:
-        assigned = self._record.assigned
+    async def _attempt(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Do ``work``; whatever it runs into is the replica's failure."""
         try:
-            with tracing.span(
-                "engine.start",
-                assigned.traceparent,
-                replica=self._id,
-                engine=assigned.recipe.engine.name,
-                generation=assigned.generation,
-            ):
-                driver = await self._launch()
-                await self._become_ready(driver)
-            await self._until_end(driver)
+            await work()
         except EngineFailedError as error:
             await self._fail(error.failure)
         except StudioError as error:
@@ -121,16 +152,44 @@ class ReplicaSupervision:
         except OSError as error:
             await self._fail(Failure(reason="host", message=f"this host would not have it: {error}", retryable=True))
 
+    async def _start_and_serve(self) -> None:
+        assigned = self._record.assigned
+        with tracing.span(
+            "engine.start",
+            assigned.traceparent,
+            replica=self._id,
+            engine=assigned.recipe.engine.name,
+            generation=assigned.generation,
+        ):
+            driver = await self._launch()
+            await self._become_ready(driver)
+        await self._serve(driver)
+
     async def _serve_adopted(self) -> None:
-        try:
-            driver = driver_for(self._record.assigned.recipe.engine.name)
-            if self._record.state == State.STATE_STARTING:
-                await self._become_ready(driver)
-            await self._until_end(driver)
-        except EngineFailedError as error:
-            await self._fail(error.failure)
-        except StudioError as error:
-            await self._fail(_as_failure(error))
+        driver = self._driver()
+        if self._record.state == State.STATE_STARTING:
+            await self._become_ready(driver)
+        await self._serve(driver)
+
+    async def _fall_asleep(self) -> None:
+        driver, engine = self._driver(), self._engine()
+        if not self._record.asleep:
+            how = await wind_down.drain(self._equipment, self._record, engine)
+            await self._while_alive(driver, sleep.put_to_sleep(self._equipment, engine, driver))
+            self._put(
+                replace(self._record, asleep=True, reason=f"{how}; it sleeps, its weights wait in the host's memory")
+            )
+            self._say("replica.sleeping", f"{self._id} sleeps and has given its GPU memory back")
+        await self._while_alive(driver, asyncio.Event().wait())
+
+    async def _wake_up(self) -> None:
+        driver, engine, began = self._driver(), self._engine(), self._equipment.now()
+        await self._while_alive(driver, sleep.wake(self._equipment, engine, driver))
+        await self._while_alive(driver, until_ready(self._equipment, self._record, driver, self._report))
+        seconds = max(0.0, self._equipment.now() - began)
+        self._move(State.STATE_READY, f"it answered a completion {seconds:.1f} s after it was woken")
+        self._say("replica.ready", f"{self._id} is awake after {seconds:.1f} s", pid=str(engine.pid))
+        await self._serve(driver)
 
     async def _launch(self) -> Driver:
         equipment = self._equipment
@@ -152,17 +211,7 @@ class ReplicaSupervision:
 
     async def _become_ready(self, driver: Driver) -> None:
         engine = self._engine()
-        ended = asyncio.ensure_future(self._equipment.launcher.exited(engine))
-        ready = asyncio.ensure_future(until_ready(self._equipment, self._record, driver, self._report))
-        try:
-            await asyncio.wait((ended, ready), return_when=asyncio.FIRST_COMPLETED)
-            if ended.done():
-                raise EngineFailedError(await self._diagnose(driver, engine, ended.result()))
-            ready.result()
-        finally:
-            ended.cancel()
-            ready.cancel()
-            await asyncio.gather(ended, ready, return_exceptions=True)
+        await self._while_alive(driver, until_ready(self._equipment, self._record, driver, self._report))
         seconds = max(0.0, self._equipment.now() - engine.started_at)
         metrics.STARTS.observe(seconds)
         self._move(
@@ -171,25 +220,36 @@ class ReplicaSupervision:
             port_conflicts=0,
             failure=None,
         )
-        failpoint("engine_ready")
         self._say("replica.ready", f"{self._id} is ready after {seconds:.1f} s", pid=str(engine.pid))
 
-    async def _until_end(self, driver: Driver) -> None:
+    async def _serve(self, driver: Driver) -> None:
+        """Watch a serving engine until it fails. Raises EngineFailedError."""
+        tasks = await asyncio.to_thread(tasks_of, self._record.assigned.recipe)
+        watch = HealthWatch(self._equipment, self._record, self._engine(), driver, tasks)
+        await self._while_alive(driver, first_of(watch.run(self._suspect), self._bound_log()))
+
+    async def _while_alive(self, driver: Driver, work: Coroutine[Any, Any, Any]) -> None:
+        """Return when ``work`` is done. Raises EngineFailedError when the engine ends before."""
         engine = self._engine()
-        code = await self._equipment.launcher.exited(engine)
-        raise EngineFailedError(await self._diagnose(driver, engine, code))
+        first, code = await first_of(self._equipment.launcher.exited(engine), work)
+        if first == 0:
+            raise EngineFailedError(await self._diagnose(driver, engine, code))
+
+    async def _bound_log(self) -> None:
+        """Keep the log of a running engine from growing for ever."""
+        while True:
+            await asyncio.sleep(LOG_LOOK_SECONDS)
+            engine = self._engine()
+            if await to_the_end(cut_if_large, Path(engine.log_path)):
+                self._put(replace(self._record, engine=replace(engine, log_offset=0)))
+                log.info("log_cut", replica=self._id, path=engine.log_path)
 
     async def _fail_lost(self) -> None:
-        try:
-            driver = driver_for(self._record.assigned.recipe.engine.name)
-            failure = await self._diagnose(driver, self._engine(), None)
-        except StudioError as error:
-            failure = _as_failure(error)
-        await self._fail(failure)
+        raise EngineFailedError(await self._diagnose(self._driver(), self._engine(), None))
 
     async def _fail(self, failure: Failure) -> None:
         failure.at.CopyFrom(timestamp(self._equipment.now()))
-        failpoint("failure_seen")
+        failure = self._equipment.blame.explain(failure, self._record.assigned.gpu_uuids) or failure
         self._put(record_failure(self._record, failure, self._equipment.now(), self._equipment.settings.restarts))
         metrics.FAILURES.labels(failure.reason).inc()
         self._say(
@@ -201,18 +261,30 @@ class ReplicaSupervision:
             hint=failure.hint,
             exit_code=str(failure.exit_code) if failure.HasField("exit_code") else "",
         )
+        self._blame_gpus(failure)
+        if failure.reason in (HUNG, UNRESPONSIVE):
+            await self._keep_stacks(self._engine())
         await self._clear_leftovers()
+
+    async def _keep_stacks(self, engine: Engine) -> None:
+        members = await self._equipment.launcher.members(engine)
+        folder = self._equipment.settings.state.replica(self._id)
+        dump = await dump_stacks([identity.pid for identity in members], folder, engine.token)
+        self._say(
+            "replica.stacks_kept" if dump.path else "replica.stacks_missing",
+            f"before {self._id} is killed: {dump.note}",
+            path=str(dump.path or ""),
+        )
 
     async def _clear_leftovers(self) -> None:
         """After a failure: nothing of the old engine may be left when the next one starts."""
         if (engine := self._record.engine) is None:
             return
-        if await wind_down.clear(self._equipment, engine, self._report_unkillable):
+        if await self._clear(engine):
             log.info("leftovers_killed", replica=self._id, token=engine.token)
-        failpoint("leftovers_cleared")
         self._put(replace(self._record, engine=None))
         if self._record.state == State.STATE_STOPPING:
-            self._stopped("what would not die is gone")
+            self._stopped("what would not go is gone")
 
     async def _stop(self, reason: str) -> None:
         engine = self._record.engine
@@ -221,18 +293,27 @@ class ReplicaSupervision:
                 how = await wind_down.drain(self._equipment, self._record, engine)
                 self._move(State.STATE_STOPPING, f"{reason}; {how}")
             await wind_down.stop(self._equipment, self._record, engine)
-            failpoint("engine_stopped")
-            await wind_down.clear(self._equipment, engine, self._report_unkillable)
-            failpoint("engine_cleared")
+            await self._clear(engine)
             if not await wind_down.port_is_free(self._equipment, engine):
                 log.warning("port_still_taken", replica=self._id, port=engine.port)
         self._stopped(reason)
+
+    async def _clear(self, engine: Engine) -> bool:
+        """Return when neither a process nor GPU memory is left of ``engine``; whether a process had to be killed."""
+        pids = {engine.pid, *(identity.pid for identity in await self._equipment.launcher.members(engine))}
+        found = await wind_down.clear(self._equipment, engine, self._report_unkillable)
+        await until_free(self._equipment, self._record, engine, pids, self._report_held)
+        self._equipment.readings.forget(engine.token)
+        return found
 
     def _stopped(self, reason: str) -> None:
         self._move(State.STATE_STOPPED, reason, engine=None)
         self._say("replica.stopped", f"{self._id} is stopped: {reason}")
 
     # The record
+
+    def _driver(self) -> Driver:
+        return driver_for(self._record.assigned.recipe.engine.name)
 
     def _engine(self) -> Engine:
         if (engine := self._record.engine) is None:
@@ -247,14 +328,34 @@ class ReplicaSupervision:
         stamped = with_phase_since(progress, self._record.progress, self._equipment.now())
         self._put(replace(self._record, progress=stamped))
 
+    def _suspect(self, reason: str) -> None:
+        self._put(replace(self._record, suspicion=f"suspect: {reason}" if reason else ""))
+
     def _report_unkillable(self, pids: list[int]) -> None:
         named = ", ".join(map(str, pids))
         reason = f"unkillable: process {named} survives SIGKILL; its GPUs stay taken until it is gone (a reboot may be needed)"
+        self._stick("replica.unkillable", "unkillable", reason)
+
+    def _report_held(self, remains: list[Remains]) -> None:
+        reason = f"stuck: its processes are gone, but {sentence(remains)}"
+        self._stick("replica.memory_held", "memory_held", reason)
+        for each in remains:
+            self._equipment.gpus.quarantine(each.uuid, f"Memory held by nobody: what {self._id} used was not freed.")
+
+    def _stick(self, kind: str, word: str, reason: str) -> None:
+        """Stay in STOPPING, with the GPUs taken, until what is left is gone."""
         if self._record.state != State.STATE_STOPPING:
             self._move(State.STATE_STOPPING, reason)
         else:
             self._put(replace(self._record, reason=reason))
-        self._say("replica.unkillable", f"{self._id}: {reason}", severity=Event.SEVERITY_ERROR, reason="unkillable")
+        self._say(kind, f"{self._id}: {reason}", severity=Event.SEVERITY_ERROR, reason=word)
+
+    def _blame_gpus(self, failure: Failure) -> None:
+        uuids = self._record.assigned.gpu_uuids
+        for uuid, replicas in self._equipment.blame.strike(failure, self._id, uuids).items():
+            self._equipment.gpus.quarantine(
+                uuid, f"Different replicas failed on it for GPU causes: {', '.join(replicas)}."
+            )
 
     def _move(self, state: "State.ValueType", reason: str, **changes: object) -> None:
         self._put(advance(self._record, state, reason, self._equipment.now(), **changes))

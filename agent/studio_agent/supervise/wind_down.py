@@ -3,8 +3,6 @@
 import asyncio
 from collections.abc import Callable
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from studio_agent.engines import driver_for
 from studio_agent.engines.base import Driver
 from studio_agent.engines.errors import UnknownEngineError
@@ -12,6 +10,7 @@ from studio_agent.plan.record import Engine, ReplicaRecord
 from studio_agent.supervise import ports
 from studio_agent.supervise.equipment import Equipment
 from studio_agent.supervise.observation import base_url
+from studio_agent.supervise.race import first_of
 
 DRAIN_POLL_SECONDS = 0.2
 # The gauge must say so twice: a request may be between two processes of the engine.
@@ -28,21 +27,12 @@ async def drain(equipment: Equipment, record: ReplicaRecord, engine: Engine) -> 
         driver = driver_for(record.assigned.recipe.engine.name)
     except UnknownEngineError:
         return "its engine has no driver to drain it with"
-    url = base_url(equipment.settings.engine_address, engine.port)
-    idle = asyncio.ensure_future(_until_idle(equipment, driver, url))
-    ended = asyncio.ensure_future(equipment.launcher.exited(engine))
     try:
-        done, _ = await asyncio.wait((idle, ended), timeout=deadline, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        idle.cancel()
-        ended.cancel()
-        await asyncio.gather(idle, ended, return_exceptions=True)
-    if ended in done:
-        return "the engine ended while it was drained"
-    if idle in done:
-        idle.result()
-        return "no request is running"
-    return f"the drain deadline of {deadline:.0f} s ended with requests running"
+        async with asyncio.timeout(deadline):
+            first, _ = await first_of(equipment.launcher.exited(engine), _until_idle(equipment, engine, driver))
+    except TimeoutError:
+        return f"the drain deadline of {deadline:.0f} s ended with requests running"
+    return ("the engine ended while it was drained", "no request is running")[first]
 
 
 async def stop(equipment: Equipment, record: ReplicaRecord, engine: Engine) -> None:
@@ -89,13 +79,10 @@ async def port_is_free(equipment: Equipment, engine: Engine) -> bool:
     return await asyncio.to_thread(ports.is_free, equipment.settings.engine_address, engine.port)
 
 
-async def _until_idle(equipment: Equipment, driver: Driver, url: str) -> None:
-    sightings = 0
+async def _until_idle(equipment: Equipment, engine: Engine, driver: Driver) -> None:
+    url, sightings = base_url(equipment.settings.engine_address, engine.port), 0
     while sightings < IDLE_SIGHTINGS:
-        text = await equipment.prober.metrics_text(url)
-        at = Timestamp()
-        at.GetCurrentTime()
-        figures = driver.figures(text, at) if text is not None else None
+        figures = await equipment.readings.read(equipment.prober, url, engine, driver)
         # An engine that does not say how many requests it runs is not known to be idle.
         idle = figures is not None and figures.HasField("running") and figures.running + figures.waiting == 0
         sightings = sightings + 1 if idle else 0

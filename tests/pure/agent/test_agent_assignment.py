@@ -4,7 +4,6 @@ import pytest
 from fakes.agent_records import a_record, an_assignment, assigned
 from hypothesis import given
 from hypothesis import strategies as st
-from studio.v1.assignment_pb2 import AssignedReplica
 from studio_agent.plan.assignment import Accept, Refuse, Same, judge_assignment
 from studio_agent.plan.record import State
 
@@ -50,12 +49,6 @@ def test_a_replica_named_twice_is_refused() -> None:
     verdict = judge_assignment(None, 0, an_assignment(assigned(), assigned()), {})
     assert isinstance(verdict, Refuse)
     assert "twice" in verdict.reason
-
-
-def test_a_wish_that_the_agent_cannot_grant_is_refused() -> None:
-    sleeping = assigned()
-    sleeping.wish = AssignedReplica.WISH_SLEEP
-    assert isinstance(judge_assignment(None, 0, an_assignment(sleeping), {}), Refuse)
 
 
 @given(st.integers(0, 6), st.integers(0, 6), st.booleans())

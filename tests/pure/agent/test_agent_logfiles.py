@@ -33,7 +33,7 @@ def test_each_engine_has_its_own_part_of_the_log(tmp_path: Path) -> None:
         log.write("of the second\n")
     assert lines_since(path, offset) == ["of the second"]
     assert path.stat().st_mode & 0o777 == 0o600
-    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert path.parent.stat().st_mode & 0o777 == 0o710
 
 
 def test_a_log_that_grew_too_long_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 from studio.v1.replica_pb2 import ReplicaFigures
-from studio_agent.telemetry import with_rate
+from studio_agent.supervise.readings import with_rate
 
 
 def figures(at: float, tokens: float | None) -> ReplicaFigures:

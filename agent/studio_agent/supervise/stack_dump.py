@@ -1,0 +1,83 @@
+"""Where an engine's Python processes stand, kept before a hung engine is killed: afterwards nobody can tell."""
+
+import asyncio
+import os
+import shutil
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from studio_runtime.process import write_atomically
+
+LIMIT_SECONDS = 10.0
+LARGEST_DUMP_BYTES = 1 << 20
+KEPT_FILES = 5
+PATTERN = "stacks-*.txt"
+
+
+@dataclass(frozen=True)
+class StackDump:
+    """What came of it: the file, or why there is none."""
+
+    path: Path | None
+    note: str
+
+
+def find_py_spy() -> str | None:
+    """The program that reads stacks: on PATH, or beside the agent's own interpreter. It is optional."""
+    return shutil.which("py-spy") or shutil.which("py-spy", path=str(Path(sys.executable).parent))
+
+
+async def dump_stacks(pids: Iterable[int], folder: Path, name: str, limit_seconds: float = LIMIT_SECONDS) -> StackDump:
+    """Write the stacks of those of ``pids`` that run Python into ``folder``, within ``limit_seconds`` in all."""
+    if (program := find_py_spy()) is None:
+        return StackDump(None, "py-spy is not installed, so nobody knows where it stood")
+    python = [pid for pid in pids if await asyncio.to_thread(_runs_python, pid)]
+    if not python:
+        return StackDump(None, "none of its processes runs Python")
+    deadline = asyncio.get_running_loop().time() + limit_seconds
+    dumps = await asyncio.gather(*(_dump(program, pid, deadline) for pid in python))
+    path = folder / f"stacks-{name}.txt"
+    try:
+        await asyncio.to_thread(_keep, path, b"\n".join(dumps))
+    except OSError as error:
+        return StackDump(None, f"its stacks could not be written: {error}")
+    return StackDump(path, f"the stacks of {len(python)} processes are in {path}")
+
+
+async def _dump(program: str, pid: int, deadline: float) -> bytes:
+    heading = f"== process {pid}\n".encode()
+    try:
+        reader = await asyncio.create_subprocess_exec(
+            *(program, "dump", "--pid", str(pid)),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+    except OSError as error:
+        return heading + f"{error}\n".encode()
+    try:
+        async with asyncio.timeout_at(deadline):
+            output, _ = await reader.communicate()
+        return heading + output[:LARGEST_DUMP_BYTES]
+    except TimeoutError:
+        return heading + b"its stacks could not be read in time\n"
+    finally:
+        if reader.returncode is None:
+            reader.kill()
+            await reader.wait()
+
+
+def _runs_python(pid: int) -> bool:
+    try:
+        return Path(os.readlink(f"/proc/{pid}/exe")).name.startswith("python")  # noqa: PTH115 - a deleted program's link has a suffix
+    except OSError:
+        return False
+
+
+def _keep(path: Path, content: bytes) -> None:
+    write_atomically(path, content)
+    newest_first = sorted(path.parent.glob(PATTERN), key=lambda file: file.stat().st_mtime, reverse=True)
+    for file in newest_first[KEPT_FILES:]:
+        file.unlink(missing_ok=True)
