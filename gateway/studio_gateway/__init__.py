@@ -8,30 +8,40 @@ The coordinator is never on the path of a request: the last good tables are in m
 
 A request's way::
 
-    client ─► app ─► keys ─► table ─┬─► forward ─► pick ─► engine          (aiohttp, bytes)
-                                    └─► litellm_lane ─► other provider     (objects)
-              account ◄─ relay ◄─ sse ◄──────┘
+    client ─► http1 ─► exchange ─► app ─► keys ─► table ─┬─► forward ─► pick ─► upstream ─► engine     (bytes)
+                                                         └─► litellm_lane ─► other provider           (objects)
+                    exchange ◄───── account ◄──── relay ◄──── sse ◄──────┘
+
+Between client and engine nothing is a task: the call that reads from one socket writes to the other.
 
 ================ ================================================================================================
-app              the ASGI application: which answer a path gets, and the one exit that every request leaves by
-exchange         one request and its answer, as the ASGI server hands them over
+server, client   the listening socket; one connection of a client, with its deadlines
+http1, chunks    the one strict grammar by which clients and engines are read ★
+exchange         one request and its answer, which begins once and ends once
+app              which answer a path gets, and the one exit that every request leaves by
 models           the list of models ★
 call             what a body asks for: model, streaming; and the few edits that a body may get ★
-forward, relay   the data path to the fleet's engines: open, retry once, copy
+forward, relay   the data path to the fleet's engines: ask, retry once, copy
+upstream         connections to engines, kept for the next request
 litellm_lane     the only file that knows LiteLLM
 provider_call    what another provider may be asked ★
+work             an answer in the making, for whoever has to stop it
 table, keys      the immutable forms of what the coordinator sends ★
-pick             which endpoint: least requests in flight, ejection of those that do not answer ★
+pick, strategies which endpoint ★
+standing         what is outstanding at each endpoint, and which are left out because they fail ★
+affinity         what a request has in common with others: its session, the beginning of its prompt ★
+retry_budget     how many requests may be sent a second time ★
 sse, usage       token counts out of answers, extra usage events taken out ★
 headers          which headers go on, in either direction ★
 openai_errors    every refusal, in the shape and with the codes that clients know ★
-account          one request's record, and what the metrics see of it
+account, tally   one request's record; and what the metrics see of all
+trace            the trace that a request belongs to
+deadlines        the deadlines of all connections under one timer
 watch, last_good the tables: received, acknowledged, kept on disk
 report, spool    usage: batches to the coordinator, on disk while it is away
 link             which coordinator is being talked to
-server           uvicorn, stopped by cancellation, drained with a deadline
 daemon           all of it put together; ``__main__`` reads the command line
 ================ ================================================================================================
 
-★ pure: no clock, no network, no disk.
+★ pure: no clock, no network, no disk. Why a server of our own: ``docs/decisions/0003-own-http-server-in-the-gateway.md``.
 """

@@ -1,4 +1,4 @@
-"""The ASGI application: which answer a path gets, and the one exit that every request leaves by.
+"""What the gateway is asked: which answer a path gets, and the one exit that every request leaves by.
 
 ==================== ======= =============================================================
 path                 key     answer
@@ -9,30 +9,32 @@ path                 key     answer
 ``/v1/…``            yes     from an engine of the fleet, or through LiteLLM
 anything else        no      404
 ==================== ======= =============================================================
+
+Path and key are looked at when the head is here: nobody without a key has a body taken in.
 """
 
 import asyncio
 import time
-import uuid
+from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import unquote
 
 import structlog
 from studio.v1.route_pb2 import UsageRecord
-from studio_runtime.tracing import span
 
 from studio_gateway import models
 from studio_gateway import openai_errors as errors
 from studio_gateway.account import Account, Metrics
 from studio_gateway.call import Call, read_call
-from studio_gateway.exchange import ClientGoneError, Exchange, Message, Receive, Send
+from studio_gateway.exchange import Exchange
 from studio_gateway.forward import Forwarder
-from studio_gateway.headers import first
 from studio_gateway.in_force import InForce
 from studio_gateway.keys import Key, presented_key
 from studio_gateway.limits import Limits
 from studio_gateway.table import Model, Routes, usable_names
+from studio_gateway.trace import Trace, tracing
+from studio_gateway.work import Done, Work
 
 log = structlog.get_logger()
 
@@ -40,19 +42,17 @@ API = "/v1/"
 # Engines change themselves through these; the coordinator alone does that.
 ENGINE_ADMINISTRATION = frozenset(("/v1/load_lora_adapter", "/v1/unload_lora_adapter"))
 CLIENT_GONE_STATUS = 499
-# For writing the last words to a client that may not be reading.
-LAST_WORDS_SECONDS = 1.0
 
 
 class ProviderLane(Protocol):
     """Models of other providers."""
 
-    async def serve(self, exchange: Exchange, call: Call, model: Model, account: Account) -> None:
-        """Answer ``exchange`` from the provider of ``model``. Raises ApiError."""
+    def forward(self, exchange: Exchange, call: Call, model: Model, account: Account, done: Done) -> Work:
+        """Answer ``exchange`` from the provider of ``model``; ``done`` is called once, at the end. Raises ApiError."""
 
 
 class Gateway:
-    """The application. ``record`` takes the usage record of every request that a key is accountable for."""
+    """All requests. ``record`` takes the usage record of every request that a key is accountable for."""
 
     def __init__(
         self,
@@ -63,120 +63,32 @@ class Gateway:
         metrics: Metrics,
         limits: Limits,
     ) -> None:
-        self._in_force = in_force
-        self._forwarder = forwarder
-        self._providers = providers
-        self._record = record
-        self._metrics = metrics
-        self._limits = limits
-        self._running: set[asyncio.Task[None]] = set()
+        self.in_force = in_force
+        self.forwarder = forwarder
+        self.providers = providers
+        self.record = record
+        self.metrics = metrics
+        self.limits = limits
+        self.begin_trace = tracing()
+        self.running: set[Request] = set()
+        self.by_key: Counter[str] = Counter()
+        # Set whenever nothing runs.
+        self.is_idle = asyncio.Event()
+        self.is_idle.set()
+        metrics.in_flight.set_function(lambda: len(self.running))
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """One request."""
-        if scope["type"] != "http":
-            return
-        exchange = Exchange(scope, receive, send, f"req-{uuid.uuid4().hex}")
-        if exchange.path in ("/health", "/ready"):
-            await self._answer_probe(exchange)
-            return
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("the server runs every request as a task")
-        self._running.add(task)
-        self._metrics.in_flight.inc()
-        account = Account(exchange.id, exchange.path)
-        try:
-            await self._serve_to_its_end(exchange, account)
-        finally:
-            self._running.discard(task)
-            self._metrics.in_flight.dec()
-            record = account.close(self._metrics)
-            if record is not None:
-                self._record(record)
+    def open(self, exchange: Exchange) -> "Request":
+        """The head of a request is here."""
+        request = Request(self, exchange)
+        request.open()
+        return request
 
-    async def drain(self) -> None:
-        """Let what is running finish within the limit, then end the rest; nothing new may arrive any more."""
-        if self._running:
-            await asyncio.wait(self._running, timeout=self._limits.drain_seconds)
-        late = set(self._running)
-        for task in late:
-            task.cancel()
-        if late:
-            log.warning("requests_ended_by_drain", count=len(late))
-            await asyncio.wait(late, timeout=2 * LAST_WORDS_SECONDS)
-
-    async def _serve_to_its_end(self, exchange: Exchange, account: Account) -> None:
-        """Serve, and turn whatever goes wrong into one end of the exchange and of the account."""
-        try:
-            await self._serve(exchange, account)
-            account.status = account.status or exchange.status
-        except ClientGoneError:
-            account.status, account.finish = CLIENT_GONE_STATUS, "client_gone"
-        except errors.ApiError as error:
-            await self._end_with(error, exchange, account)
-        except asyncio.CancelledError:
-            # Only ``drain`` cancels a request, and it waits for these last words; the server needs a normal return.
-            await self._end_with(errors.shutting_down(), exchange, account)
-        except Exception:
-            log.exception("request_failed", request=exchange.id, path=exchange.path)
-            await self._end_with(errors.internal_error(exchange.id), exchange, account)
-
-    async def _end_with(self, error: errors.ApiError, exchange: Exchange, account: Account) -> None:
-        account.finish = error.finish
-        account.status = exchange.status if exchange.is_started else error.status
-        try:
-            async with asyncio.timeout(LAST_WORDS_SECONDS):
-                await exchange.fail(error)
-        except TimeoutError:
-            log.info("client_does_not_read", request=exchange.id)
-
-    async def _answer_probe(self, exchange: Exchange) -> None:
-        if exchange.path == "/health":
-            await exchange.answer_json({"status": "ok"})
-            return
-        routes, keys = self._in_force.routes, self._in_force.keys
-        versions = {"routes": routes.version if routes else None, "keys": keys.version if keys else None}
-        is_ready = routes is not None and keys is not None
-        await exchange.answer_json({"ready": is_ready} | versions, 200 if is_ready else 503)
-
-    async def _serve(self, exchange: Exchange, account: Account) -> None:
-        if not _is_api_path(exchange):
-            raise errors.not_found(exchange.method, exchange.path)
-        routes = self._in_force.routes
-        key = self._key_of(exchange)
-        if routes is None:
-            raise errors.not_ready()
-        account.key_id, account.tenant = key.id, key.tenant
-        if exchange.path == "/v1/models" or exchange.path.startswith("/v1/models/"):
-            await self._answer_models(exchange, account, routes, key)
-            return
-        body = await exchange.read_body(self._limits.body_bytes, self._limits.body_idle_seconds)
-        call = read_call(exchange.path, first(exchange.headers, b"content-type"), body)
-        name = call.model or unquote(first(exchange.headers, b"x-studio-model"))
-        if not name:
-            raise errors.missing_model()
-        account.asked_model, account.stream = name, call.stream
-        model = models.find(routes, key, name)
-        if model is None:
-            raise errors.model_not_found(name, usable_names(routes, key.models))
-        account.model = model.name
-        await self._serve_model(exchange, call, model, account)
-
-    async def _serve_model(self, exchange: Exchange, call: Call, model: Model, account: Account) -> None:
-        if model.provider is None and not model.targets:
-            raise errors.model_unavailable(model.name, model.unavailable_reason, starting=model.is_starting)
-        lane = self._forwarder if model.provider is None else self._providers
-        traceparent = first(exchange.headers, b"traceparent")
-        with span("gateway.request", traceparent, model=model.name, request_id=exchange.id) as current:
-            async with exchange.while_client_waits():
-                await lane.serve(exchange, call, model, account)
-            current.set_attribute("status", account.status)
-
-    def _key_of(self, exchange: Exchange) -> Key:
-        ring = self._in_force.keys
+    def key_of(self, exchange: Exchange) -> Key:
+        """Whose request it is. Raises ApiError."""
+        ring = self.in_force.keys
         if ring is None:
             raise errors.not_ready()
-        presented = presented_key(exchange.headers)
+        presented = presented_key(exchange.by_name)
         if not presented:
             raise errors.missing_api_key()
         key = ring.find(presented)
@@ -186,18 +98,185 @@ class Gateway:
             raise errors.invalid_api_key(refusal)
         return key
 
-    async def _answer_models(self, exchange: Exchange, account: Account, routes: Routes, key: Key) -> None:
-        if exchange.method not in ("GET", "HEAD"):
-            raise errors.method_not_allowed(exchange.method, exchange.path)
-        name = exchange.path.removeprefix("/v1/models").removeprefix("/")
-        account.finish = "complete"
-        if not name:
-            await exchange.answer_json(models.listing(routes, key))
+    async def drain(self, seconds: float) -> None:
+        """Let what is running finish within ``seconds``, then end the rest; nothing new may arrive any more."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.is_idle.wait()
+        except TimeoutError:
+            pass
+        finally:
+            late = list(self.running)
+            for request in late:
+                request.abandon(errors.shutting_down())
+            if late:
+                log.warning("requests_ended_by_drain", count=len(late))
+
+
+class Request:
+    """One request, from its head to its end."""
+
+    __slots__ = ("_account", "_exchange", "_gateway", "_is_over", "_key", "_routes", "_trace", "_work")
+
+    def __init__(self, gateway: Gateway, exchange: Exchange) -> None:
+        self._gateway = gateway
+        self._exchange = exchange
+        self._account = Account(exchange.id, exchange.path)
+        self._is_over = False
+        self._key: Key | None = None
+        self._routes: Routes | None = None
+        self._trace: Trace | None = None
+        self._work: Work | None = None
+
+    def open(self) -> None:
+        """Answer what needs no body; else only look at path and key."""
+        exchange, gateway = self._exchange, self._gateway
+        if exchange.path in ("/health", "/ready"):
+            self._is_over = True
+            _answer_probe(exchange, gateway.in_force)
             return
+        gateway.running.add(self)
+        gateway.is_idle.clear()
+        self._attempt(self._admit)
+
+    def take_body(self, body: bytes) -> None:
+        """The body is whole: answer."""
+        if not self._is_over:
+            self._attempt(lambda: self._answer(body))
+
+    def abandon(self, error: errors.ApiError | None) -> None:
+        """Stop: with ``error``, or because the client is gone."""
+        if self._is_over:
+            return
+        if self._work is not None:
+            self._work.stop()
+        if error is None:
+            self._account.status, self._account.finish = CLIENT_GONE_STATUS, "client_gone"
+            self._close()
+        else:
+            self._end(error)
+
+    def pause(self) -> None:
+        """The client has to catch up first."""
+        if self._work is not None:
+            self._work.pause()
+
+    def resume(self) -> None:
+        """The client has caught up."""
+        if self._work is not None:
+            self._work.resume()
+
+    def _attempt(self, step: Callable[[], None]) -> None:
+        """Do one step, and turn whatever goes wrong into the request's end."""
+        try:
+            step()
+        except errors.ApiError as error:
+            self._end(error)
+        except Exception:
+            log.exception("request_failed", request=self._exchange.id, path=self._exchange.path)
+            self._end(errors.internal_error(self._exchange.id))
+
+    def _admit(self) -> None:
+        exchange, gateway, account = self._exchange, self._gateway, self._account
+        if not _is_api_path(exchange):
+            raise errors.not_found(exchange.method, exchange.path)
+        key = gateway.key_of(exchange)
+        routes = gateway.in_force.routes
+        if routes is None:
+            raise errors.not_ready()
+        account.key_id, account.tenant = key.id, key.tenant
+        if gateway.by_key[key.id] >= gateway.limits.requests_per_key:
+            raise errors.too_many_at_once(gateway.limits.requests_per_key)
+        gateway.by_key[key.id] += 1
+        self._key, self._routes = key, routes
+
+    def _answer(self, body: bytes) -> None:
+        exchange, key, routes, account = self._exchange, self._key, self._routes, self._account
+        if key is None or routes is None:
+            raise errors.missing_api_key()
+        if exchange.path == "/v1/models" or exchange.path.startswith("/v1/models/"):
+            _answer_models(exchange, routes, key)
+            account.finish = "complete"
+            self._end(None)
+            return
+        content_type = exchange.header(b"content-type")
+        call = read_call(exchange.path, content_type, body, self._gateway.limits.json_depth)
+        name = call.model or unquote(exchange.header(b"x-studio-model"))
+        if not name:
+            raise errors.missing_model()
+        account.asked_model, account.stream = name, call.stream
         model = models.find(routes, key, name)
         if model is None:
             raise errors.model_not_found(name, usable_names(routes, key.models))
-        await exchange.answer_json(models.document(name, model))
+        account.model = model.name
+        self._send(call, model)
+
+    def _send(self, call: Call, model: Model) -> None:
+        exchange, gateway, account = self._exchange, self._gateway, self._account
+        if model.provider is None and not model.targets:
+            raise errors.model_unavailable(model.name, model.unavailable_reason, starting=model.is_starting)
+        self._trace = gateway.begin_trace(exchange.header(b"traceparent"), model.name, exchange.id)
+        if model.provider is None:
+            traceparent = self._trace.traceparent
+            work: Work = gateway.forwarder.forward(exchange, call, model, account, traceparent, self._end)
+        else:
+            work = gateway.providers.forward(exchange, call, model, account, self._end)
+        if not self._is_over:
+            self._work = work
+
+    def _end(self, error: errors.ApiError | None) -> None:
+        """The one exit: the answer is complete, or ends with ``error``."""
+        if self._is_over:
+            return
+        exchange, account = self._exchange, self._account
+        if error is not None:
+            account.finish = error.finish
+            account.status = exchange.status if exchange.is_started else error.status
+        else:
+            account.status = account.status or exchange.status
+        self._close()
+        if error is not None:
+            exchange.fail(error)
+
+    def _close(self) -> None:
+        gateway, account = self._gateway, self._account
+        self._is_over = True
+        self._work = None
+        gateway.running.discard(self)
+        if not gateway.running:
+            gateway.is_idle.set()
+        if self._key is not None:
+            gateway.by_key[self._key.id] -= 1
+            if not gateway.by_key[self._key.id]:
+                del gateway.by_key[self._key.id]
+        if self._trace is not None:
+            self._trace.end(account.status)
+        record = account.close(gateway.metrics)
+        if record is not None:
+            gateway.record(record)
+
+
+def _answer_probe(exchange: Exchange, in_force: InForce) -> None:
+    if exchange.path == "/health":
+        exchange.answer_json({"status": "ok"})
+        return
+    routes, keys = in_force.routes, in_force.keys
+    versions = {"routes": routes.version if routes else None, "keys": keys.version if keys else None}
+    is_ready = routes is not None and keys is not None
+    exchange.answer_json({"ready": is_ready} | versions, 200 if is_ready else 503)
+
+
+def _answer_models(exchange: Exchange, routes: Routes, key: Key) -> None:
+    if exchange.method not in ("GET", "HEAD"):
+        raise errors.method_not_allowed(exchange.method, exchange.path)
+    name = exchange.path.removeprefix("/v1/models").removeprefix("/")
+    if not name:
+        exchange.answer_json(models.listing(routes, key))
+        return
+    model = models.find(routes, key, name)
+    if model is None:
+        raise errors.model_not_found(name, usable_names(routes, key.models))
+    exchange.answer_json(models.document(name, model))
 
 
 def _is_api_path(exchange: Exchange) -> bool:

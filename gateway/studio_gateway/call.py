@@ -1,8 +1,8 @@
 """What a request's body asks for, and the few edits that it may get ★.
 
-A body goes to the engine as it came, but for three fields: the model's name where the engine knows another one,
-``stream_options.include_usage`` where the client did not ask for usage, and nothing else. So the edits are cuts in the text: the
-places of the top-level fields are kept while the JSON is read, once.
+A body goes to the engine as it came, but for two fields: the model's name where the engine knows another one, and
+``stream_options.include_usage`` where the client did not ask for usage. So the edits are cuts in the text; where fields stand
+is looked up only where there is one to make.
 """
 
 import json
@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.message import Message
-from types import MappingProxyType
 from typing import Any
 
 from studio_gateway.openai_errors import invalid_body
@@ -20,6 +19,14 @@ DECODER = json.JSONDecoder()
 # The paths whose streams carry usage only when asked.
 USAGE_ON_REQUEST = frozenset(("/v1/chat/completions", "/v1/completions"))
 LONGEST_MODEL_NAME = 1024
+ASKS_FOR_USAGE = '"stream_options":{"include_usage":true},'
+# Of these a body has one: the gateway and the engine might read two different ones.
+ONCE = ("model", "stream", "stream_options")
+ONCE_AS_TEXT = tuple(f'"{name}"'.encode() for name in ONCE)
+# A letter or a low line, written so that the field's name is not there as text.
+ESCAPED_LETTER = re.compile(rb"\\u00[5-7]")
+STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+BRACKET = re.compile(rb"[\[\]{}]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +38,9 @@ class Field:
     end: int
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Call:
-    """One body, read. ``model`` is empty where the body does not say."""
+    """One body, read; it is not changed. ``model`` is empty where the body does not say."""
 
     body: bytes
     model: str = ""
@@ -41,75 +48,99 @@ class Call:
     # A gateway's own event of usage has to be taken out of the stream again.
     adds_usage: bool = False
     # The JSON's top-level fields by name; empty for other kinds of body.
-    fields: Mapping[str, Field] = field(default_factory=dict)
-    # The text that the places of ``fields`` count in; for a form, its bytes as latin-1.
-    text: str = ""
-    encoding: str = "utf-8"
+    document: Mapping[str, Any] = field(default_factory=dict)
+    # Where a form names its model.
+    form_model: Field | None = None
 
     def for_engine(self, engine_model: str) -> bytes:
         """The body with the edits that it needs."""
-        edits: list[tuple[int, int, str]] = []
-        if self.model and engine_model != self.model:
-            place = self.fields["model"]
-            name = json.dumps(engine_model) if self.encoding == "utf-8" else engine_model.encode().decode("latin-1")
-            edits.append((place.start, place.end, name))
-        if self.adds_usage:
-            edits.append(self._usage_edit())
-        if not edits:
+        renames = bool(self.model) and engine_model != self.model
+        if not renames and not self.adds_usage:
             return self.body
-        text = self.text
+        if self.form_model is not None:
+            return self.body[: self.form_model.start] + engine_model.encode() + self.body[self.form_model.end :]
+        if not renames and "stream_options" not in self.document:
+            behind_brace = self.body.index(b"{") + 1
+            return self.body[:behind_brace] + ASKS_FOR_USAGE.encode() + self.body[behind_brace:]
+        text = self.body.decode("utf-8")
+        fields = _top_level(text)
+        edits = [(fields["model"].start, fields["model"].end, json.dumps(engine_model))] if renames else []
+        if self.adds_usage:
+            edits.append(_usage_edit(text, fields.get("stream_options")))
         for start, end, replacement in sorted(edits, reverse=True):
             text = text[:start] + replacement + text[end:]
-        return text.encode(self.encoding)
-
-    def _usage_edit(self) -> tuple[int, int, str]:
-        given = self.fields.get("stream_options")
-        if given is None:
-            behind_brace = self.text.index("{") + 1
-            return behind_brace, behind_brace, '"stream_options":{"include_usage":true},'
-        # Without include_usage this option had no effect; with it, every event would change.
-        kept = {name: value for name, value in (given.value or {}).items() if name != "continuous_usage_stats"}
-        return given.start, given.end, json.dumps(kept | {"include_usage": True})
+        return text.encode("utf-8")
 
     def values(self) -> dict[str, Any]:
         """The JSON's top-level fields as plain values."""
-        return {name: field.value for name, field in self.fields.items()}
+        return dict(self.document)
 
 
-def read_call(path: str, content_type: str, body: bytes) -> Call:
-    """Read a request's ``body``; raises ApiError where it contradicts its own type."""
-    kind = content_type.partition(";")[0].strip().lower()
+def _usage_edit(text: str, given: Field | None) -> tuple[int, int, str]:
+    if given is None:
+        behind_brace = text.index("{") + 1
+        return behind_brace, behind_brace, ASKS_FOR_USAGE
+    # Without include_usage this option had no effect; with it, every event would change.
+    kept = {name: value for name, value in (given.value or {}).items() if name != "continuous_usage_stats"}
+    return given.start, given.end, json.dumps(kept | {"include_usage": True})
+
+
+def read_call(path: str, content_type: str, body: bytes, depth_limit: int = 200) -> Call:
+    """Read a request's ``body``; raises ApiError where it contradicts its own type, or nests deeper than ``depth_limit``."""
+    kind = content_type if content_type == "application/json" else content_type.partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         return _read_form(content_type, body)
     # Many clients leave out the type, or name a wrong one; what looks like an object is read as one.
     if kind == "application/json" or kind.endswith("+json") or body.lstrip()[:1] == b"{":
-        return _read_json(path, body)
+        return _read_json(path, body, depth_limit)
     return Call(body)
 
 
-def _read_json(path: str, body: bytes) -> Call:
+def _read_json(path: str, body: bytes, depth_limit: int) -> Call:
     if not body.strip():
         return Call(body)
     try:
         text = body.decode("utf-8")
-        fields = _top_level(text)
+        document = json.loads(text)
+        if not isinstance(document, dict):
+            raise invalid_body("The JSON body of your request has to be an object.")
+        if _may_repeat_a_field(body):
+            _top_level(text)
     except UnicodeDecodeError as error:
         raise invalid_body("The body is not UTF-8.") from error
     except RecursionError as error:
         raise invalid_body("The JSON in the body is nested too deeply.") from error
     except ValueError as error:
         raise invalid_body(f"We could not parse the JSON body of your request: {error}.") from error
-    model = fields["model"].value if "model" in fields else ""
+    if _is_deeper(body, depth_limit):
+        raise invalid_body(f"The JSON in the body is nested more than {depth_limit} deep.")
+    model = document.get("model", "")
     if not isinstance(model, str) or len(model) > LONGEST_MODEL_NAME:
         raise invalid_body("'model' has to be a string that names a model.", "model")
-    stream = "stream" in fields and fields["stream"].value is True
-    options = fields["stream_options"].value if "stream_options" in fields else None
-    adds_usage = (
-        stream
-        and path in USAGE_ON_REQUEST
-        and (options is None or (isinstance(options, dict) and not options.get("include_usage")))
+    if document.get("stream") is not True:
+        return Call(body, model, document=document)
+    options = document.get("stream_options")
+    adds_usage = path in USAGE_ON_REQUEST and (
+        options is None or (isinstance(options, dict) and not options.get("include_usage"))
     )
-    return Call(body, model, stream, adds_usage, MappingProxyType(fields), text)
+    return Call(body, model, stream=True, adds_usage=adds_usage, document=document)
+
+
+def _may_repeat_a_field(body: bytes) -> bool:
+    """Whether one of the fields that matter here may occur twice: counted as text, which costs next to nothing."""
+    return any(body.count(name) > 1 for name in ONCE_AS_TEXT) or ESCAPED_LETTER.search(body) is not None
+
+
+def _is_deeper(body: bytes, limit: int) -> bool:
+    """Whether valid JSON has more than ``limit`` brackets within brackets."""
+    if body.count(b"{") + body.count(b"[") <= limit:
+        return False
+    depth = 0
+    for bracket in BRACKET.findall(STRING.sub(b"", body)):
+        depth += 1 if bracket in b"{[" else -1
+        if depth > limit:
+            return True
+    return False
 
 
 def _top_level(text: str) -> dict[str, Field]:
@@ -124,8 +155,7 @@ def _top_level(text: str) -> dict[str, Field]:
         name, at = DECODER.raw_decode(text, at)
         if not isinstance(name, str):
             raise ValueError(f"a field's name is missing at character {at}")  # noqa: TRY004 - the JSON is wrong, no type is
-        if name in fields and name in ("model", "stream", "stream_options"):
-            # The gateway and the engine might read two different ones.
+        if name in fields and name in ONCE:
             raise ValueError(f"the field {name!r} occurs twice")
         at = _expect(text, at, ":")
         value, end = DECODER.raw_decode(text, at)
@@ -173,11 +203,7 @@ def _read_form(content_type: str, body: bytes) -> Call:
                 raise invalid_body("The form field 'model' occurs twice.", "model")
             place = _form_value(body, head_end + 4, end)
         at = end + len(delimiter)
-    if place is None:
-        return Call(body)
-    return Call(
-        body, place.value, fields=MappingProxyType({"model": place}), text=body.decode("latin-1"), encoding="latin-1"
-    )
+    return Call(body) if place is None else Call(body, place.value, form_model=place)
 
 
 def _form_value(body: bytes, start: int, end: int) -> Field:

@@ -19,6 +19,7 @@ from studio_runtime.tracing import configure_tracing, flush_tracing
 
 from studio_gateway.account import Metrics
 from studio_gateway.app import Gateway
+from studio_gateway.deadlines import Deadlines
 from studio_gateway.forward import Forwarder
 from studio_gateway.in_force import InForce
 from studio_gateway.last_good import LastGood
@@ -26,8 +27,9 @@ from studio_gateway.limits import Limits
 from studio_gateway.link import Link
 from studio_gateway.litellm_lane import LiteLlmLane
 from studio_gateway.report import UsageReporter
-from studio_gateway.server import listen, serve
+from studio_gateway.server import Server, listen
 from studio_gateway.spool import Spool
+from studio_gateway.upstream import Pool
 from studio_gateway.watch import RouteWatch
 
 log = structlog.get_logger()
@@ -94,9 +96,11 @@ async def _run(settings: Settings, sock: socket.socket) -> None:
         log.info("gateway_ready", gateway=gateway_id, **fields)
         await asyncio.to_thread(announce_ready, settings.ready_file, **fields)
 
-    async with Forwarder(in_force, metrics, LIMITS) as forwarder, asyncio.TaskGroup() as tasks:
-        gateway = Gateway(in_force, forwarder, lane, reporter.add, metrics, LIMITS)
-        # Requests end before the group does: their usage is in the reporter's last batch.
-        for part in (reporter, watch, lane):
-            tasks.create_task(part.run())
-        await serve(gateway, sock, announce)
+    with Deadlines() as deadlines, Pool(deadlines, LIMITS.connect_seconds) as pool:
+        async with asyncio.TaskGroup() as tasks:
+            forwarder = Forwarder(in_force, pool, deadlines, metrics, LIMITS)
+            gateway = Gateway(in_force, forwarder, lane, reporter.add, metrics, LIMITS)
+            # Requests end before the group does: their usage is in the reporter's last batch.
+            for part in (reporter, watch, lane):
+                tasks.create_task(part.run())
+            await Server(gateway, deadlines, LIMITS).serve(sock, announce)

@@ -1,148 +1,165 @@
-"""One request and its answer, as the ASGI server hands them over."""
+"""One request and its answer; every answer leaves through here, so that it begins once and ends once."""
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Iterable
+from typing import Any, Protocol
+from urllib.parse import unquote
 
+from studio_gateway.chunks import LAST_CHUNK, framed
 from studio_gateway.headers import request_id_of
-from studio_gateway.openai_errors import ApiError, body_timeout, body_too_large
+from studio_gateway.http1 import RequestHead, status_line
+from studio_gateway.openai_errors import ApiError
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 Headers = Iterable[tuple[bytes, bytes]]
 
 JSON = (b"content-type", b"application/json")
+BODILESS = (204, 304)
 EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 
 
-class ClientGoneError(Exception):
-    """The client has closed its connection before the answer was complete."""
+class Client(Protocol):
+    """The connection that a request came by."""
+
+    def write(self, data: bytes) -> None:
+        """Send ``data``, without waiting; nothing happens once the client is gone."""
+
+    def answered(self, *, can_go_on: bool) -> None:
+        """The answer has ended; the connection may carry another request where the answer allows it."""
+
+    def will_close(self) -> bool:
+        """Whether this answer is the last on the connection, whatever the answer is."""
 
 
 class Exchange:
-    """One request of a client; every answer leaves through here, so that it begins once and ends once."""
+    """One request of a client. Nothing here waits: what the client does not read yet, its connection holds."""
 
-    def __init__(self, scope: Message, receive: Receive, send: Send, made_id: str) -> None:
-        self.method: str = scope["method"]
-        self.path: str = scope["path"]
-        self.raw_path: str = scope["raw_path"].decode("latin-1")
-        self.query: str = scope["query_string"].decode("latin-1")
-        self.headers: list[tuple[bytes, bytes]] = scope["headers"]
+    __slots__ = (
+        "_client",
+        "_delayed",
+        "_has_body",
+        "_is_chunked",
+        "_is_last",
+        "by_name",
+        "headers",
+        "id",
+        "is_ended",
+        "is_events",
+        "is_started",
+        "method",
+        "path",
+        "query",
+        "raw_path",
+        "request_id",
+        "status",
+    )
+
+    def __init__(self, head: RequestHead, client: Client, made_id: str) -> None:
+        target, _, query = head.target.partition(b"?")
+        self.method = head.method
+        self.raw_path = target.decode("ascii")
+        self.path = unquote(self.raw_path) if b"%" in target else self.raw_path
+        self.query = query.decode("ascii")
+        self.headers = head.fields
+        self.by_name = head.by_name
         # Unique, whatever the client says: usage is counted by it.
         self.id = made_id
         # What client, engine and logs know the request by.
-        self.request_id = request_id_of(self.headers) or made_id
+        self.request_id = request_id_of(head.by_name) or made_id
         self.is_started = False
         self.is_ended = False
         self.is_events = False
         self.status = 0
-        self._receive = receive
-        self._send = send
+        self._client = client
+        # The head, until there is a first part to send it with.
+        self._delayed = b""
+        self._has_body = head.method != "HEAD"
+        self._is_chunked = head.is_http11
+        self._is_last = not head.keeps_alive
 
     @property
     def is_anthropic(self) -> bool:
         """Whether errors take the form that Anthropic's clients read."""
         return self.path.startswith("/v1/messages")
 
-    async def read_body(self, limit_bytes: int, idle_seconds: float) -> bytes:
-        """The whole body. Raises ApiError when it is too large or stalls, ClientGoneError when the client is gone."""
-        parts: list[bytes] = []
-        size = 0
-        more = True
-        clock = asyncio.get_running_loop().time
-        try:
-            async with asyncio.timeout(idle_seconds) as limit:
-                while more:
-                    message = await self._receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientGoneError
-                    part: bytes = message.get("body", b"")
-                    size += len(part)
-                    if size > limit_bytes:
-                        raise body_too_large(limit_bytes)
-                    parts.append(part)
-                    more = message.get("more_body", False)
-                    limit.reschedule(clock() + idle_seconds)
-        except TimeoutError:
-            raise body_timeout(idle_seconds) from None
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+    def header(self, name: bytes) -> str:
+        """The value of a field by its lower-case name; empty where there is none."""
+        value = self.by_name.get(name)
+        return "" if value is None else value.decode("latin-1")
 
-    async def begin(self, status: int, headers: Headers, *, events: bool = False) -> None:
-        """Send the status and the headers."""
+    def begin(self, status: int, headers: Headers, *, length: int | None = None, events: bool = False) -> None:
+        """Begin the answer; ``length``: bytes of its body where that is known. The head leaves with what follows it."""
         self.is_started = True
         self.is_events = events
         self.status = status
-        named = [*headers, (b"x-request-id", self.request_id.encode("latin-1"))]
-        await self._send({"type": "http.response.start", "status": status, "headers": named})
+        lines = [status_line(status)]
+        lines += [b"%b: %b\r\n" % header for header in headers]
+        lines.append(b"x-request-id: %b\r\n" % self.request_id.encode("latin-1"))
+        if status in BODILESS:
+            self._has_body = False
+        elif length is not None:
+            self._is_chunked = False
+            lines.append(b"content-length: %d\r\n" % length)
+        elif self._is_chunked and self._has_body:
+            lines.append(b"transfer-encoding: chunked\r\n")
+        elif self._has_body:
+            # HTTP/1.0 has no other end than that of the connection.
+            self._is_last = True
+        if self._is_last or self._client.will_close():
+            self._is_last = True
+            lines.append(b"connection: close\r\n")
+        lines.append(b"\r\n")
+        self._delayed = b"".join(lines)
 
-    async def send(self, body: bytes) -> None:
-        """Send a part of the body; waits while the client reads more slowly than this."""
-        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+    def send(self, body: bytes) -> None:
+        """Send a part of the body."""
+        if not body or not self._has_body:
+            return
+        part = framed(body) if self._is_chunked else body
+        if self._delayed:
+            part, self._delayed = self._delayed + part, b""
+        self._client.write(part)
 
-    async def end(self, body: bytes = b"") -> None:
+    def flush(self) -> None:
+        """Send the head where it still waits for a part."""
+        if self._delayed:
+            self._client.write(self._delayed)
+            self._delayed = b""
+
+    def end(self, body: bytes = b"") -> None:
         """Send the last part of the body."""
         self.is_ended = True
-        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        if self._has_body:
+            if self._is_chunked:
+                body = framed(body) + LAST_CHUNK if body else LAST_CHUNK
+            if body:
+                self._client.write(self._delayed + body if self._delayed else body)
+                self._delayed = b""
+        self.flush()
+        self._client.answered(can_go_on=not self._is_last)
 
-    async def answer(self, status: int, body: bytes, headers: Headers = (JSON,)) -> None:
+    def answer(self, status: int, body: bytes, headers: Headers = (JSON,)) -> None:
         """Send a whole answer."""
-        await self.begin(status, [*headers, (b"content-length", str(len(body)).encode())])
-        await self.end(body)
+        self.begin(status, headers, length=len(body))
+        self.end(body)
 
-    async def answer_json(self, document: Any, status: int = 200) -> None:
+    def answer_json(self, document: Any, status: int = 200) -> None:
         """Send a whole answer in JSON."""
-        await self.answer(status, json.dumps(document).encode())
+        self.answer(status, json.dumps(document).encode())
 
-    async def fail(self, error: ApiError) -> None:
+    def fail(self, error: ApiError) -> None:
         """End the request with ``error``: as an answer, or as the last event of a stream that has begun.
 
-        An answer of another kind that has begun is left incomplete: the server then closes the connection, which is the only way
-        to tell the client.
+        An answer of another kind that has begun is left incomplete: the end of the connection is the only way to tell the client.
         """
+        if self.is_ended:
+            return
         if not self.is_started:
             headers = [JSON]
             if error.retry_after_seconds is not None:
                 headers.append((b"retry-after", str(error.retry_after_seconds).encode()))
-            # The rest of a body that was refused is not waited for.
-            if error.status in (408, 413):
-                headers.append((b"connection", b"close"))
-            await self.answer(error.status, error.body(anthropic=self.is_anthropic), headers)
-        elif self.is_events and not self.is_ended:
-            await self.end(error.event(anthropic=self.is_anthropic))
-
-    def while_client_waits(self) -> "ClientWatch":
-        """A block that ends with ClientGoneError as soon as the client closes its connection. The body has to be read before."""
-        return ClientWatch(self._receive)
-
-
-class ClientWatch:
-    """The block of ``Exchange.while_client_waits``; cancels its own task, as ``asyncio.timeout`` does."""
-
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self._is_gone = False
-
-    async def __aenter__(self) -> Self:
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a client is watched from within a task")
-        self._task = task
-        self._cancelling = task.cancelling()
-        self._watch = asyncio.create_task(self._wait())
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._watch.cancel()
-        if self._is_gone and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
-            raise ClientGoneError from error
-
-    async def _wait(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self._is_gone = True
-        self._task.cancel()
+            self.answer(error.status, error.body(anthropic=self.is_anthropic), headers)
+        elif self.is_events:
+            self.end(error.event(anthropic=self.is_anthropic))
+        else:
+            self.is_ended = True
+            self._client.answered(can_go_on=False)

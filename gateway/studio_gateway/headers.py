@@ -1,7 +1,7 @@
-"""Which headers go on, in either direction ★. Names are lower case, as the ASGI server gives them."""
+"""Which headers go on, in either direction ★. Names are lower case."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
 
@@ -33,9 +33,11 @@ KEPT_FROM_ENGINE = HOP_BY_HOP | {
     b"x-api-key",
     b"x-request-id",
     b"x-studio-model",
+    b"x-studio-session",
 }
 # Who runs behind the gateway, and where.
 KEPT_FROM_CLIENT = HOP_BY_HOP | {
+    b"content-length",
     b"date",
     b"server",
     b"set-cookie",
@@ -47,47 +49,38 @@ KEPT_FROM_CLIENT = HOP_BY_HOP | {
 }
 INTERNAL_PREFIXES = (b"x-litellm-", b"x-forwarded-", b"llm_provider-")
 
-REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 
 
-def for_engine(headers: RawHeaders) -> list[tuple[str, str]]:
-    """What an engine is sent of a client's headers, before the gateway adds its own."""
-    named = _named_by_connection(headers)
-    return [
-        (name.decode("latin-1"), value.decode("latin-1"))
-        for name, value in headers
-        if name not in KEPT_FROM_ENGINE and name not in named and not name.startswith(INTERNAL_PREFIXES)
+def for_engine(headers: RawHeaders, connection: bytes | None) -> list[tuple[bytes, bytes]]:
+    """What an engine is sent of a client's headers, before the gateway adds its own; ``connection``: the field of that name."""
+    kept = [
+        header
+        for header in headers
+        if header[0] not in KEPT_FROM_ENGINE and not header[0].startswith(INTERNAL_PREFIXES)
     ]
+    return _without_named(kept, connection)
 
 
-def for_client(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
-    """What a client is sent of an engine's headers, names in lower case, before the gateway adds its own."""
-    lowered = [(name.lower(), value) for name, value in headers]
-    named = _named_by_connection(lowered)
-    return [
-        (name, value)
-        for name, value in lowered
-        if name not in KEPT_FROM_CLIENT and name not in named and not name.startswith(INTERNAL_PREFIXES)
+def for_client(headers: RawHeaders, connection: bytes | None) -> list[tuple[bytes, bytes]]:
+    """What a client is sent of an engine's headers, before the gateway adds its own."""
+    kept = [
+        header
+        for header in headers
+        if header[0] not in KEPT_FROM_CLIENT and not header[0].startswith(INTERNAL_PREFIXES)
     ]
+    return _without_named(kept, connection)
 
 
-def first(headers: RawHeaders, name: bytes) -> str:
-    """The first value of ``name``; empty where there is none."""
-    for key, value in headers:
-        if key == name:
-            return value.decode("latin-1")
-    return ""
-
-
-def request_id_of(headers: RawHeaders) -> str:
+def request_id_of(by_name: Mapping[bytes, bytes]) -> str:
     """The client's ``x-request-id`` where it is one that can be passed on and logged; else empty."""
-    given = first(headers, b"x-request-id")
-    return given if REQUEST_ID.fullmatch(given) else ""
+    given = by_name.get(b"x-request-id")
+    return given.decode("ascii") if given is not None and REQUEST_ID.fullmatch(given) else ""
 
 
-def _named_by_connection(headers: RawHeaders) -> frozenset[bytes]:
-    """Further headers that ``connection`` declares to be of this connection only."""
-    named = [value for name, value in headers if name == b"connection"]
-    if not named:
-        return frozenset()
-    return frozenset(token.strip().lower() for value in named for token in value.split(b","))
+def _without_named(headers: list[tuple[bytes, bytes]], connection: bytes | None) -> list[tuple[bytes, bytes]]:
+    """Without further headers that ``connection`` declares to be of one connection only."""
+    if connection is None or connection in (b"keep-alive", b"close"):
+        return headers
+    named = {token.strip().lower() for token in connection.split(b",")}
+    return [header for header in headers if header[0] not in named]

@@ -1,12 +1,14 @@
 """The tables in force: one reference that requests read and the stream of tables replaces."""
 
+import time
 from dataclasses import dataclass
 
 from studio.v1.route_pb2 import AccessTable, RouteTable
 
 from studio_gateway.account import Metrics
 from studio_gateway.keys import KeyRing
-from studio_gateway.pick import Standings
+from studio_gateway.pick import Picker
+from studio_gateway.standing import Standings
 from studio_gateway.table import Routes
 
 
@@ -23,6 +25,7 @@ class InForce:
 
     def __post_init__(self) -> None:
         self.standings = Standings()
+        self.picker = Picker(self.standings)
 
     def put_routes(self, table: RouteTable) -> None:
         """Put ``table`` in force; raises UnsoundTableError and changes nothing where it contradicts itself.
@@ -31,7 +34,7 @@ class InForce:
         """
         routes = Routes.of(table)
         self.routes, self.route_table = routes, table
-        self.standings.forget_all_but(routes.replica_ids)
+        self.standings.put_routes(routes.replica_ids, time.monotonic())
         self.metrics.route_version.set(table.version)
 
     def put_access(self, table: AccessTable) -> None:

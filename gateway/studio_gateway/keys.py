@@ -5,7 +5,7 @@ same time for a wrong secret and for an id that nobody has.
 """
 
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -50,6 +50,8 @@ class KeyRing:
     version: int
     pepper: bytes = field(repr=False)
     keys: Mapping[str, Key] = field(repr=False)
+    # What was presented and found to be right: the digest of it is made once for as long as this table is in force.
+    _verified: dict[str, Key] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, table: AccessTable) -> "KeyRing":
@@ -58,26 +60,28 @@ class KeyRing:
 
     def find(self, presented: str) -> Key | None:
         """The key that ``presented`` is; None for every text that is no key of ours. It may have ended: see ``refusal``."""
+        if known := self._verified.get(presented):
+            return known
         if len(presented) > MAX_KEY_LENGTH or not presented.startswith(PREFIX):
             return None
         key_id = presented[len(PREFIX) :].partition("-")[0]
         key = self.keys.get(key_id, NOBODY)
         computed = hmac.digest(self.pepper, presented.encode("utf-8", "surrogateescape"), "sha256")
         matches = hmac.compare_digest(computed, key.hash)
-        return key if matches and key is not NOBODY else None
+        if not matches or key is NOBODY:
+            return None
+        self._verified[presented] = key
+        return key
 
 
-def presented_key(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """The key in a request's lower-case ``headers``: a bearer token, or ``x-api-key``; empty where there is none."""
-    other = ""
-    for name, value in headers:
-        if name == b"authorization":
-            scheme, _, token = value.decode("latin-1").partition(" ")
-            if scheme.lower() == "bearer" and token.strip():
-                return token.strip()
-        elif name == b"x-api-key":
-            other = value.decode("latin-1").strip()
-    return other
+def presented_key(by_name: Mapping[bytes, bytes]) -> str:
+    """The key among a request's fields by lower-case name: a bearer token, or ``x-api-key``; empty where there is none."""
+    value = by_name.get(b"authorization")
+    if value is not None:
+        scheme, _, token = value.decode("latin-1").partition(" ")
+        if scheme.lower() == "bearer" and (token := token.strip()):
+            return token
+    return by_name.get(b"x-api-key", b"").decode("latin-1").strip()
 
 
 def _key(row: ApiKey) -> Key:

@@ -30,6 +30,7 @@ from studio_gateway.openai_errors import (
 from studio_gateway.provider_call import OPERATIONS, Operation, arguments_of
 from studio_gateway.sse import EventStream
 from studio_gateway.table import Model
+from studio_gateway.work import Done, TaskWork, Work
 
 log = structlog.get_logger()
 
@@ -72,8 +73,14 @@ class LiteLlmLane:
             log.info("litellm_loaded")
             self._loaded.set_result(litellm)
 
-    async def serve(self, exchange: Exchange, call: Call, model: Model, account: Account) -> None:
-        """Answer ``exchange`` from the provider of ``model``. Raises ApiError."""
+    def forward(self, exchange: Exchange, call: Call, model: Model, account: Account, done: Done) -> Work:
+        """Answer ``exchange`` from the provider of ``model``; ``done`` is called once, at the end, unless it is stopped."""
+        return TaskWork(lambda may_send: self._serve(exchange, call, model, account, may_send), exchange.id, done)
+
+    async def _serve(
+        self, exchange: Exchange, call: Call, model: Model, account: Account, may_send: asyncio.Event
+    ) -> None:
+        """Raises ApiError."""
         provider = model.provider
         operation = OPERATIONS.get(exchange.path)
         if provider is None or operation is None or exchange.method != "POST":
@@ -93,9 +100,9 @@ class LiteLlmLane:
             async with asyncio.timeout(self._limits.first_byte_seconds):
                 result = await getattr(litellm, operation.function)(**arguments)
             if hasattr(result, "__aiter__"):
-                await self._relay_stream(exchange, call, operation, result, account)
+                await self._relay_stream(exchange, call, operation, result, account, may_send)
             else:
-                await _relay_whole(exchange, result, account)
+                _relay_whole(exchange, result, account)
         except TimeoutError as error:
             raise upstream_timeout(self._limits.first_byte_seconds) from error
         except ApiError:
@@ -105,7 +112,13 @@ class LiteLlmLane:
             raise _translated(error, arguments, exchange) from error
 
     async def _relay_stream(
-        self, exchange: Exchange, call: Call, operation: Operation, chunks: Any, account: Account
+        self,
+        exchange: Exchange,
+        call: Call,
+        operation: Operation,
+        chunks: Any,
+        account: Account,
+        may_send: asyncio.Event,
     ) -> None:
         stream = EventStream(strip_usage=call.adds_usage)
         account.usage, account.stream, account.finish = stream.usage, True, "complete"
@@ -114,10 +127,12 @@ class LiteLlmLane:
         try:
             while (event := await self._next_event(iterator)) is not None:
                 if not exchange.is_started:
-                    await exchange.begin(200, (EVENTS, (b"cache-control", b"no-cache")), events=True)
+                    exchange.begin(200, (EVENTS, (b"cache-control", b"no-cache")), events=True)
                 if passed := stream.feed(event):
                     account.first_byte_of_stream()
-                    await exchange.send(passed)
+                    exchange.send(passed)
+                async with asyncio.timeout(self._limits.idle_seconds):
+                    await may_send.wait()
         finally:
             account.finish = stream.finish or account.finish
             # Closing the iterator is what closes the connection to the provider.
@@ -125,7 +140,7 @@ class LiteLlmLane:
                 await closing()
         if not exchange.is_started:
             raise upstream_error("sent an empty stream")
-        await exchange.end(stream.finished() + (b"" if operation.named_events else b"data: [DONE]\n\n"))
+        exchange.end(stream.finished() + (b"" if operation.named_events else b"data: [DONE]\n\n"))
 
     async def _next_event(self, iterator: AsyncIterator[Any]) -> bytes | None:
         try:
@@ -135,10 +150,10 @@ class LiteLlmLane:
             return None
 
 
-async def _relay_whole(exchange: Exchange, result: Any, account: Account) -> None:
+def _relay_whole(exchange: Exchange, result: Any, account: Account) -> None:
     body = _json_of(result).encode()
     account.status, account.finish = 200, account.usage.take_answer(body) or "complete"
-    await exchange.answer(200, body)
+    exchange.answer(200, body)
 
 
 def _import_litellm() -> ModuleType:

@@ -105,6 +105,27 @@ def body_timeout(seconds: float) -> ApiError:
     )
 
 
+def malformed_request(detail: str) -> ApiError:
+    """400 for what is not HTTP, or could be read in two ways."""
+    return ApiError(400, "malformed_request", f"The request cannot be read: {detail}.")
+
+
+def head_too_large(limit_bytes: int) -> ApiError:
+    """431."""
+    return ApiError(431, "headers_too_large", f"The headers of the request are larger than {limit_bytes // 1024} KiB.")
+
+
+def head_timeout(seconds: float) -> ApiError:
+    """408 for a client that does not finish its headers."""
+    return ApiError(408, "request_timeout", f"The headers took longer than {seconds:.0f} s.", finish="timeout")
+
+
+def too_many_at_once(limit: int) -> ApiError:
+    """429 for a key that has too many requests running."""
+    message = f"This key has {limit} requests running at this gateway, which is its limit; wait for one to end."
+    return ApiError(429, "rate_limit_exceeded", message, kind="requests", retry_after_seconds=1)
+
+
 def not_ready() -> ApiError:
     """503 of a gateway that has never had its tables: nobody is told that a key is wrong."""
     message = "The gateway has not yet received its routes and keys from the coordinator."

@@ -1,15 +1,12 @@
 """An engine's answer on its way to the client: copied as it comes, its usage read by the way."""
 
-import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import aiohttp
+from typing import Protocol
 
 from studio_gateway.account import Account
 from studio_gateway.call import USAGE_ON_REQUEST, Call
-from studio_gateway.exchange import Exchange
+from studio_gateway.exchange import Exchange, Headers
 from studio_gateway.headers import for_client
+from studio_gateway.http1 import AnswerHead
 from studio_gateway.openai_errors import upstream_error
 from studio_gateway.sse import EventStream, EventTooLongError
 
@@ -22,92 +19,109 @@ FIRST_CLIENT_ERROR = 400
 FIRST_SERVER_ERROR = 500
 
 
-class Patience:
-    """The time-out on an answer: begins anew with every part."""
+class Relay(Protocol):
+    """One answer on its way."""
 
-    def __init__(self, timeout: asyncio.Timeout, idle_seconds: float) -> None:
-        self._timeout = timeout
-        self._idle_seconds = idle_seconds
-        self._clock = asyncio.get_running_loop().time
+    def take(self, data: bytes) -> None:
+        """Copy a part. Raises ApiError where it is not what its head said."""
 
-    def renew(self) -> None:
-        """Something has arrived or was taken."""
-        self._timeout.reschedule(self._clock() + self._idle_seconds)
+    def end(self) -> None:
+        """The engine's answer is whole. Raises ApiError where it says itself that it is not."""
 
 
-async def relay(
-    exchange: Exchange, call: Call, response: aiohttp.ClientResponse, account: Account, patience: Patience
-) -> None:
-    """Copy ``response`` to the client. Raises ApiError when the engine breaks off."""
-    account.status = response.status
-    account.finish = _finish_of_status(response.status)
-    if response.content_type == "text/event-stream":
-        await _relay_events(exchange, call, response, account, patience)
-    else:
-        await _relay_plain(exchange, response, account, patience)
+def relay_of(exchange: Exchange, call: Call, head: AnswerHead, account: Account) -> Relay:
+    """What copies an answer with this head."""
+    account.status = head.status
+    account.finish = _finish_of_status(head.status)
+    content_type = head.by_name.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    headers = for_client(head.fields, head.by_name.get(b"connection"))
+    if content_type == b"text/event-stream":
+        return EventRelay(exchange, call, head.status, headers, account)
+    return PlainRelay(exchange, head, headers, account, counts=content_type == b"application/json")
 
 
-async def _relay_events(
-    exchange: Exchange, call: Call, response: aiohttp.ClientResponse, account: Account, patience: Patience
-) -> None:
-    stream = EventStream(strip_usage=call.adds_usage)
-    account.usage = stream.usage
-    account.stream = True
-    headers = [(name, value) for name, value in for_client(response.raw_headers) if name != b"content-length"]
-    await exchange.begin(response.status, headers, events=True)
-    with _breaking_off():
-        while data := await response.content.readany():
-            patience.renew()
-            if events := stream.feed(data):
-                account.first_byte_of_stream()
-                await exchange.send(events)
-    account.finish = stream.finish or account.finish
-    # An answer whose end is the end of the connection breaks off without an error.
-    if exchange.path in USAGE_ON_REQUEST and not stream.is_done and not stream.finish:
-        raise upstream_error("broke off in the middle of its answer")
-    await exchange.end(stream.finished())
+class EventRelay:
+    """A stream of events: each leaves as soon as it is whole."""
+
+    __slots__ = ("_account", "_exchange", "_stream")
+
+    def __init__(self, exchange: Exchange, call: Call, status: int, headers: Headers, account: Account) -> None:
+        self._exchange = exchange
+        self._account = account
+        self._stream = EventStream(strip_usage=call.adds_usage)
+        account.usage = self._stream.usage
+        account.stream = True
+        exchange.begin(status, headers, events=True)
+
+    def take(self, data: bytes) -> None:
+        """Copy the events that are whole now."""
+        try:
+            events = self._stream.feed(data)
+        except EventTooLongError as error:
+            raise upstream_error("sent something that is no stream of events") from error
+        if events:
+            self._account.first_byte_of_stream()
+            self._exchange.send(events)
+
+    def end(self) -> None:
+        """End the stream. An answer whose end is the end of the connection breaks off without an error: so look for its end."""
+        stream = self._stream
+        self._account.finish = stream.finish or self._account.finish
+        if self._exchange.path in USAGE_ON_REQUEST and not stream.is_done and not stream.finish:
+            raise upstream_error("broke off in the middle of its answer")
+        self._exchange.end(stream.finished())
 
 
-async def _relay_plain(
-    exchange: Exchange, response: aiohttp.ClientResponse, account: Account, patience: Patience
-) -> None:
-    headers = for_client(response.raw_headers)
-    held = bytearray()
-    with _breaking_off():
-        while len(held) <= HELD_BYTES and (data := await response.content.readany()):
-            patience.renew()
-            held += data
-    counts = response.status == STATUS_OK and response.content_type == "application/json"
-    if response.content.at_eof():
-        if counts:
-            account.finish = account.usage.take_answer(bytes(held)) or account.finish
-        await exchange.begin(response.status, headers)
-        await exchange.end(bytes(held))
-        return
-    await exchange.begin(response.status, headers)
-    await exchange.send(bytes(held))
-    tail = bytes(held[-TAIL_BYTES:])
-    with _breaking_off():
-        while data := await response.content.readany():
-            patience.renew()
-            tail = (tail + data)[-TAIL_BYTES:]
-            await exchange.send(data)
-    if counts:
-        account.usage.take_tail(tail)
-    await exchange.end()
+class PlainRelay:
+    """Any other answer: held until it is whole, unless it is large."""
 
+    __slots__ = ("_account", "_counts", "_exchange", "_head", "_headers", "_held", "_size", "_tail")
 
-@contextmanager
-def _breaking_off() -> Iterator[None]:
-    """What an engine can do wrong in the middle of an answer, as the error that the client is told."""
-    try:
-        yield
-    except EventTooLongError as error:
-        raise upstream_error("sent something that is no stream of events") from error
-    except (aiohttp.ClientError, OSError) as error:
-        if isinstance(error, TimeoutError):
-            raise
-        raise upstream_error("broke off in the middle of its answer") from error
+    def __init__(
+        self, exchange: Exchange, head: AnswerHead, headers: Headers, account: Account, *, counts: bool
+    ) -> None:
+        self._exchange = exchange
+        self._head = head
+        self._headers = headers
+        self._account = account
+        self._counts = counts and head.status == STATUS_OK
+        self._held: list[bytes] = []
+        self._size = 0
+        self._tail = b""
+
+    def take(self, data: bytes) -> None:
+        """Hold or copy a part."""
+        if self._exchange.is_started:
+            self._copy(data)
+            return
+        self._held.append(data)
+        self._size += len(data)
+        if self._size > HELD_BYTES:
+            self._exchange.begin(self._head.status, self._headers, length=self._head.length)
+            held, self._held = b"".join(self._held), []
+            self._copy(held)
+
+    def end(self) -> None:
+        """Answer with what was held, or end what was copied."""
+        if self._exchange.is_started:
+            if self._counts:
+                self._account.usage.take_tail(self._tail)
+            self._exchange.end()
+            return
+        body = self._held[0] if len(self._held) == 1 else b"".join(self._held)
+        if self._counts:
+            self._account.finish = self._account.usage.take_answer(body) or self._account.finish
+        length = len(body)
+        if self._exchange.method == "HEAD":
+            # The length that the body would have had; without one that is known, any number would be wrong.
+            given = self._head.by_name.get(b"content-length", b"")
+            length = int(given) if given.isdigit() else 0
+        self._exchange.begin(self._head.status, self._headers, length=length)
+        self._exchange.end(body)
+
+    def _copy(self, data: bytes) -> None:
+        self._tail = (self._tail + data[-TAIL_BYTES:])[-TAIL_BYTES:]
+        self._exchange.send(data)
 
 
 def _finish_of_status(status: int) -> str:

@@ -1,43 +1,21 @@
-"""uvicorn as a part of our process: stopped by cancellation like everything else, and drained with a deadline."""
+"""The listening socket and its clients: stopped by cancellation like everything else, and drained with a deadline."""
 
 import asyncio
 import contextlib
+import os
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 
-import uvicorn
 from studio_runtime.settings import Address
 
-from studio_gateway.app import Gateway
+from studio_gateway.app import Gateway, Request
+from studio_gateway.client import ClientConnection
+from studio_gateway.deadlines import Deadlines
+from studio_gateway.exchange import Exchange
+from studio_gateway.limits import Limits
 
-# Longer than clients keep an idle connection, so that it is they who close it.
-KEEP_ALIVE_SECONDS = 75
 BACKLOG = 2048
 LAST_BYTES_SECONDS = 1.0
-
-
-class Server(uvicorn.Server):
-    """Leaves signals to the process, and says when it accepts connections."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.is_accepting = asyncio.Event()
-        self.is_closing = asyncio.Event()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Nothing: cancellation is the only way to stop."""
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and say so."""
-        await super().startup(sockets)
-        self.is_accepting.set()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop accepting, and say so: whoever waits for it goes on after the listeners are closed."""
-        self.is_closing.set()
-        await super().shutdown(sockets)
 
 
 def listen(address: Address) -> socket.socket:
@@ -53,35 +31,74 @@ def listen(address: Address) -> socket.socket:
     return sock
 
 
-async def serve(gateway: Gateway, sock: socket.socket, when_accepting: Callable[[], Awaitable[None]]) -> None:
-    """Serve ``gateway`` on ``sock`` until cancelled; then accept nothing new, drain, and return to the cancellation."""
-    config = uvicorn.Config(
-        gateway,
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        # The application logs what goes wrong; an answer left incomplete on purpose is no news.
-        log_level="critical",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        backlog=BACKLOG,
-    )
-    server = Server(config)
-    serving = asyncio.create_task(server.serve([sock]))
-    serving.add_done_callback(lambda _: server.is_closing.set())
-    try:
-        await server.is_accepting.wait()
-        await when_accepting()
-        await asyncio.shield(serving)
-    finally:
-        server.should_exit = True
-        await server.is_closing.wait()
-        await gateway.drain()
-        # What has been answered still has to leave the sockets.
-        await asyncio.wait({serving}, timeout=LAST_BYTES_SECONDS)
-        server.force_exit = True
-        await serving
+class Server:
+    """What the connections of clients share."""
+
+    def __init__(self, gateway: Gateway, deadlines: Deadlines, limits: Limits) -> None:
+        self.deadlines = deadlines
+        self.limits = limits
+        self.is_closing = False
+        self._connections: set[ClientConnection] = set()
+        self._is_empty = asyncio.Event()
+        self._is_empty.set()
+        self._gateway = gateway
+        # Names of requests: this process's own, and a number.
+        self._name = os.urandom(10).hex()
+        self._count = 0
+        gateway.metrics.connections.set_function(lambda: len(self._connections))
+
+    def welcome(self, connection: ClientConnection) -> None:
+        """A client has connected."""
+        self._connections.add(connection)
+        self._is_empty.clear()
+        self.deadlines.watch(connection)
+
+    def forget(self, connection: ClientConnection) -> None:
+        """A client is gone."""
+        self.deadlines.forget(connection)
+        self._connections.discard(connection)
+        if not self._connections:
+            self._is_empty.set()
+
+    def next_id(self) -> str:
+        """A name for a request, never the same again."""
+        self._count += 1
+        return f"req-{self._name}-{self._count:x}"
+
+    def open(self, exchange: Exchange) -> Request:
+        """The head of a request has come."""
+        return self._gateway.open(exchange)
+
+    async def serve(
+        self,
+        sock: socket.socket,
+        when_accepting: Callable[[], Awaitable[None]],
+        drain_seconds: Callable[[], float] | None = None,
+    ) -> None:
+        """Serve on ``sock`` until cancelled; then accept nothing new, drain, and return to the cancellation.
+
+        ``drain_seconds``: asked then; without it the limits say how long.
+        """
+        listener = await asyncio.get_running_loop().create_server(
+            lambda: ClientConnection(self), sock=sock, backlog=BACKLOG
+        )
+        try:
+            await when_accepting()
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self.is_closing = True
+            listener.close()
+            for connection in list(self._connections):
+                connection.close_if_idle()
+            try:
+                await self._gateway.drain(drain_seconds() if drain_seconds else self.limits.drain_seconds)
+            finally:
+                await self._hang_up()
+
+    async def _hang_up(self) -> None:
+        """Give what has been answered the time to leave the sockets, then close them."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_BYTES_SECONDS):
+                await self._is_empty.wait()
+        for connection in list(self._connections):
+            connection.abort()

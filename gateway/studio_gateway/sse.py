@@ -37,6 +37,10 @@ class EventStream:
 
     def feed(self, data: bytes) -> bytes:
         """Take what one read gave; returns the events that are whole now. Raises EventTooLongError."""
+        if not self._tail and b'"usage"' not in data and data[-2:] == b"\n\n" and data[-3:-2] not in b"\r\n":
+            # Whole events, none of which holds counts: nearly all. (A third line end might belong to a next event.)
+            self._note_end(data)
+            return data
         start_of_search = max(0, len(self._tail) - 2)
         buffer = self._tail + data if self._tail else data
         passed: list[bytes] = []
@@ -58,15 +62,20 @@ class EventStream:
 
     def _is_extra(self, event: bytes) -> bool:
         """Read one event; returns whether it is the one to take out."""
-        if found := FINISH.search(event):
-            self.finish = found.group(1).decode("ascii", "replace")
+        self._note_end(event)
         if b'"usage"' not in event:
-            if b"[DONE]" in event and DONE.search(event):
-                self.is_done = True
             return False
         document = _document(event)
         self.usage.take_document(document)
         return self._strip_usage and _is_only_usage(document)
+
+    def _note_end(self, events: bytes) -> None:
+        """Read from one event or several why and whether the stream has ended; most say that they are not the end."""
+        if events.count(b'_reason"') != events.count(b'_reason":null') + events.count(b'_reason": null'):
+            for found in FINISH.finditer(events):
+                self.finish = found.group(1).decode("ascii", "replace")
+        if b"[DONE]" in events and DONE.search(events):
+            self.is_done = True
 
 
 def _document(event: bytes) -> Any:

@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 
 from studio.v1.route_pb2 import AccessTable, Endpoint, ProviderRoute, Route, RouteTable
 
+from studio_gateway.strategies import LEAST_WORK, STRATEGIES
+
 
 class UnsoundTableError(Exception):
     """A table contradicts itself; the text says where."""
@@ -49,6 +51,8 @@ class Model:
     # The reason for its absence passes by itself, soon.
     is_starting: bool = False
     provider: ProviderRoute | None = None
+    # How an endpoint is picked; what this gateway does not know yet is the default.
+    strategy: str = LEAST_WORK
 
 
 @dataclass(frozen=True)
@@ -75,9 +79,10 @@ class Routes:
         return cls(table.term, table.version, MappingProxyType(by_name))
 
     @property
-    def replica_ids(self) -> frozenset[str]:
-        """All replicas that have a route."""
-        return frozenset(target.replica_id for model in self.by_name.values() for target in model.targets)
+    def replica_ids(self) -> list[list[str]]:
+        """The replicas of each model."""
+        models = {model.name: model for model in self.by_name.values()}
+        return [[target.replica_id for target in model.targets] for model in models.values()]
 
 
 def _served(route: Route) -> Model:
@@ -88,6 +93,7 @@ def _served(route: Route) -> Model:
         targets=tuple(_target(endpoint, route.model) for endpoint in route.endpoints),
         unavailable_reason=route.unavailable_reason,
         is_starting=route.starting,
+        strategy=route.strategy if route.strategy in STRATEGIES else LEAST_WORK,
     )
 
 

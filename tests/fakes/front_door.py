@@ -12,11 +12,13 @@ from prometheus_client import CollectorRegistry
 from studio.v1.route_pb2 import AccessTable, ApiKey, Endpoint, ProviderRoute, Route, RouteTable, UsageRecord
 from studio_gateway.account import Metrics
 from studio_gateway.app import Gateway
+from studio_gateway.deadlines import Deadlines
 from studio_gateway.forward import Forwarder
 from studio_gateway.in_force import InForce
 from studio_gateway.limits import Limits
 from studio_gateway.litellm_lane import LiteLlmLane
-from studio_gateway.server import listen, serve
+from studio_gateway.server import Server, listen
+from studio_gateway.upstream import Pool
 from studio_runtime.settings import Address
 
 PEPPER = b"pepper"
@@ -91,9 +93,10 @@ async def front_door(
     async def when_accepting() -> None:
         accepting.set()
 
-    async with Forwarder(in_force, metrics, limits) as forwarder:
+    with Deadlines() as deadlines, Pool(deadlines, limits.connect_seconds) as pool:
+        forwarder = Forwarder(in_force, pool, deadlines, metrics, limits)
         gateway = Gateway(in_force, forwarder, lane, records.append, metrics, limits)
-        serving = asyncio.create_task(serve(gateway, sock, when_accepting))
+        serving = asyncio.create_task(Server(gateway, deadlines, limits).serve(sock, when_accepting))
         loading = asyncio.create_task(lane.run())
         try:
             await accepting.wait()

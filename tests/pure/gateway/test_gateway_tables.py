@@ -1,4 +1,4 @@
-"""Keys, route tables, picking, headers and errors: pure decisions."""
+"""Keys, route tables, headers and errors: pure decisions."""
 
 import hmac
 import json
@@ -10,8 +10,7 @@ from studio.v1.route_pb2 import AccessTable, ApiKey, Endpoint, ProviderRoute, Ro
 from studio_gateway import openai_errors
 from studio_gateway.headers import for_client, for_engine, request_id_of
 from studio_gateway.keys import KeyRing, presented_key
-from studio_gateway.pick import Standings
-from studio_gateway.table import Routes, Target, UnsoundTableError, refusal_of_access, refusal_of_routes, usable_names
+from studio_gateway.table import Routes, UnsoundTableError, refusal_of_access, refusal_of_routes, usable_names
 from studio_gateway.usage import Usage
 
 SECRET = "s" * 43
@@ -59,10 +58,10 @@ def test_scopes():
 
 
 def test_key_is_read_from_either_header():
-    assert presented_key([(b"authorization", b"bearer  k ")]) == "k"
-    assert presented_key([(b"x-api-key", b"k")]) == "k"
-    assert presented_key([(b"x-api-key", b"other"), (b"authorization", b"Bearer k")]) == "k"
-    assert presented_key([(b"authorization", b"Basic k")]) == ""
+    assert presented_key({b"authorization": b"bearer  k "}) == "k"
+    assert presented_key({b"x-api-key": b"k"}) == "k"
+    assert presented_key({b"x-api-key": b"other", b"authorization": b"Bearer k"}) == "k"
+    assert presented_key({b"authorization": b"Basic k"}) == ""
 
 
 def a_table(version: int, term: int = 1, *names: str) -> RouteTable:
@@ -128,78 +127,9 @@ def test_table_in_the_form_that_requests_use():
     assert routes.by_name["b"] is routes.by_name["a"]
     first, second = routes.by_name["a"].targets
     assert (first.base_url, first.engine_model, second.engine_model) == (URL, "org/a", "a")
-    assert routes.replica_ids == {"r", "s"}
+    assert routes.replica_ids == [["r", "s"], []]
     assert usable_names(routes, []) == ["a", "b", "c"]
     assert usable_names(routes, ["b"]) == ["b"]
-
-
-def target(replica: str, weight: float = 1.0) -> Target:
-    return Target(replica, URL, weight, "m", 1)
-
-
-def test_idle_endpoints_take_turns_and_the_least_loaded_wins():
-    standings, targets = Standings(), [target("a"), target("b"), target("c")]
-    assert {standings.pick(targets, (), 0).replica_id for _ in range(3)} == {"a", "b", "c"}
-    standings.of("a").in_flight = standings.of("c").in_flight = 1
-    assert {standings.pick(targets, (), 0).replica_id for _ in range(5)} == {"b"}
-
-
-def test_weights_share_requests_out():
-    standings, targets = Standings(), [target("big", 3), target("small", 1)]
-    for _ in range(40):
-        standings.of(standings.pick(targets, (), 0).replica_id).in_flight += 1
-    assert standings.of("big").in_flight == 30
-
-
-def test_weight_nought_gets_nothing_unless_there_is_nothing_else():
-    standings = Standings()
-    assert {standings.pick([target("a", 0), target("b")], (), 0).replica_id for _ in range(5)} == {"b"}
-    assert {standings.pick([target("a", 0), target("b", 0)], (), 0).replica_id for _ in range(5)} == {"a", "b"}
-
-
-def test_ejection_grows_ends_and_is_forgotten_after_a_success():
-    standings = Standings()
-    assert [standings.connect_failed("a", 0) for _ in range(5)] == [5, 10, 20, 40, 60]
-    targets = [target("a"), target("b")]
-    assert {standings.pick(targets, (), 59).replica_id for _ in range(5)} == {"b"}
-    assert {standings.pick(targets, (), 60).replica_id for _ in range(5)} == {"a", "b"}
-    standings.answered("a")
-    assert standings.connect_failed("a", 100) == 5
-
-
-@given(
-    st.lists(st.tuples(st.integers(0, 5), st.floats(0, 100), st.floats(0, 5)), min_size=1, max_size=8),
-    st.sets(st.integers(0, 7)),
-    st.floats(0, 100),
-)
-def test_something_is_always_picked_and_never_what_was_tried_while_there_is_another(
-    states: list[tuple[int, float, float]], tried: set[int], now: float
-):
-    standings = Standings()
-    targets = [target(str(number), weight) for number, (_, _, weight) in enumerate(states)]
-    for number, (in_flight, until, _) in enumerate(states):
-        standings.of(str(number)).in_flight = in_flight
-        standings.of(str(number)).ejected_until = until
-    names = {str(number) for number in tried}
-    picked = standings.pick(targets, names, now)
-    assert picked in targets
-    if len(names & {one.replica_id for one in targets}) < len(targets):
-        assert picked.replica_id not in names
-
-
-def test_at_most_half_are_ejected():
-    standings, targets = Standings(), [target(name) for name in "abcd"]
-    for number, name in enumerate("abcd"):
-        standings.connect_failed(name, number)
-    assert {standings.pick(targets, (), 4).replica_id for _ in range(8)} == {"a", "b"}
-
-
-def test_endpoints_without_a_route_are_forgotten_once_their_requests_have_ended():
-    standings = Standings()
-    standings.of("busy").in_flight = 1
-    standings.of("idle")
-    standings.forget_all_but({"kept"})
-    assert set(standings.by_replica) == {"busy"}
 
 
 def test_headers_of_one_connection_stop_here():
@@ -210,15 +140,15 @@ def test_headers_of_one_connection_stop_here():
         (b"accept", b"*/*"),
         (b"x-forwarded-for", b"1"),
     ]
-    assert for_engine(headers) == [("accept", "*/*")]
-    assert for_client([(b"Content-Type", b"a"), (b"Server", b"b"), (b"Transfer-Encoding", b"chunked")]) == [
+    assert for_engine(headers, b"close, X-Mine") == [(b"accept", b"*/*")]
+    assert for_client([(b"content-type", b"a"), (b"server", b"b"), (b"transfer-encoding", b"chunked")], None) == [
         (b"content-type", b"a")
     ]
 
 
 @pytest.mark.parametrize("given", ["a b", "x" * 129, "a\r\nb", "é", ""])
 def test_request_ids_that_cannot_be_passed_on_are_replaced(given: str):
-    assert request_id_of([(b"x-request-id", given.encode())]) == ""
+    assert request_id_of({b"x-request-id": given.encode()}) == ""
 
 
 def test_errors_have_openais_shape():

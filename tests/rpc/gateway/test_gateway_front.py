@@ -272,7 +272,8 @@ async def _until_refused(url: str) -> None:
         while True:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
-            except ConnectionRefusedError:
+            except ConnectionError:
+                # Refused, or reset by the listener that closed under it.
                 return
             writer.close()
             await asyncio.sleep(0.01)
