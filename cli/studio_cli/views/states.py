@@ -7,6 +7,10 @@ from studio.v1.replica_pb2 import Replica
 
 STYLES = {
     "READY": "green",
+    "COMPLETE": "green",
+    "PULLING": "yellow",
+    "PAUSED": "cyan",
+    "PARTIAL": "yellow",
     "CONNECTED": "green",
     "HEALTHY": "green",
     "PREPARING": "yellow",
