@@ -48,6 +48,9 @@ check: $(VENV)/.dev ## style, types, import rules, generated code, migrations, f
 test-engine: $(VENV)/.dev ## real vLLM on this machine's CPU, through the gateway, with the openai client
 	$(BIN)/pytest -q tests/engine
 
+test-fleet: $(VENV)/.dev ## booted systemd hosts in network namespaces; needs root
+	$(BIN)/pytest -q tests/fleet
+
 proto: $(VENV)/.dev ## generate the contract's Python code
 	$(BIN)/python proto/generate.py
 
@@ -69,4 +72,4 @@ lock: ## make the lock files anew from pyproject.toml (needs uv)
 clean: ## remove the environment and what tools left behind
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help up test check test-engine proto bench bench-estimate bench-scheduler lock clean
+.PHONY: help up test check test-engine test-fleet proto bench bench-estimate bench-scheduler lock clean

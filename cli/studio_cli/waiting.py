@@ -93,15 +93,21 @@ async def until_settled(
 
 async def until_stopped(coordinator: Coordinator, name: str, show: Show, timeout_seconds: float) -> None:
     """Wait until ``name`` has no replica left. Raises NotSettledError after ``timeout_seconds``."""
+    await until_none_left(coordinator, name, lambda replica: replica.deployment == name, show, timeout_seconds)
+
+
+async def until_none_left(
+    coordinator: Coordinator, where: str, counts: Callable[[Replica], bool], show: Show, timeout_seconds: float
+) -> None:
+    """Wait until no replica that ``counts`` is left of ``where``. Raises NotSettledError after ``timeout_seconds``."""
     deadline = time.monotonic() + timeout_seconds
-    request = ListReplicasRequest(deployment=name)
     while True:
         try:
-            answer = await coordinator.call(coordinator.admin.ListReplicas, request, f"list the replicas of {name}")
+            answer = await coordinator.call(coordinator.admin.ListReplicas, ListReplicasRequest(), "list the replicas")
         except UnavailableError as error:
             lines: tuple[str, ...] = (f"waiting for the coordinator: {error.message}",)
         else:
-            left = [replica for replica in answer.replicas if replica.state != Replica.STATE_STOPPED]
+            left = [row for row in answer.replicas if counts(row) and row.state != Replica.STATE_STOPPED]
             if not left:
                 return
             lines = tuple(
@@ -110,7 +116,7 @@ async def until_stopped(coordinator: Coordinator, name: str, show: Show, timeout
                 for replica in left
             )
         show(lines)
-        await pause(deadline, f"{name} still has replicas", timeout_seconds, lines)
+        await pause(deadline, f"{where} still has replicas", timeout_seconds, lines)
 
 
 async def pause(deadline: float, what: str, timeout_seconds: float, lines: tuple[str, ...]) -> None:

@@ -8,6 +8,7 @@ desired    AdminService, what operators want: apply, stop, scale, delete
 views      AdminService, what operators see: lists, events, logs
 commands   AdminService: one-shot operations on hosts
 accounts   AdminService: keys, providers, usage
+hosts      AdminService: cordon, drain, label, remove
 server     all of them on one port, with health and reflection
 =========  ====================================================================
 """

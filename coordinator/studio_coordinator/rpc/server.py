@@ -18,12 +18,13 @@ from studio_coordinator.rpc.accounts import Accounts
 from studio_coordinator.rpc.agents import AgentService
 from studio_coordinator.rpc.commands import Commands
 from studio_coordinator.rpc.desired import DesiredState
+from studio_coordinator.rpc.hosts import Hosts
 from studio_coordinator.rpc.routes import RouteService
 from studio_coordinator.rpc.state import AdminState
 from studio_coordinator.rpc.views import Views
 
 
-class AdminService(DesiredState, Commands, Views, Accounts, AdminServiceServicer):
+class AdminService(DesiredState, Commands, Views, Accounts, Hosts, AdminServiceServicer):
     """The operators' side of the coordinator, each part in a file of its own."""
 
 

@@ -31,7 +31,9 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from studio.v1.agent_service_pb2 import Hello
 from studio.v1.host_pb2 import Gpu, Host, HostFacts
+from studio_runtime.errors import ConflictError, NotFoundError
 
+from studio_coordinator.manifest import close_names_hint
 from studio_coordinator.store.columns import Document, EnumName, Instant, from_row, to_row, without_nul
 from studio_coordinator.store.metadata import METADATA
 
@@ -47,6 +49,7 @@ HOSTS = Table(
     Column("facts", Document(HostFacts), nullable=False),
     Column("labels", JSONB, nullable=False),
     Column("cordoned", Boolean, nullable=False),
+    Column("draining", Boolean, nullable=False),
     Column("last_seen", Instant, nullable=False),
     Column("first_seen", Instant, nullable=False),
     Column("version", BigInteger, nullable=False),
@@ -129,11 +132,23 @@ async def open_session(conn: AsyncConnection, hello: Hello, host_id: str, now: d
         "agent_instance_id": without_nul(hello.agent_instance_id),
     }
     fresh = insert(HOSTS).values(
-        id=host_id, cordoned=False, first_seen=now, version=1, session_epoch=1, event_sequence_acked=0, **said
+        id=host_id,
+        cordoned=False,
+        draining=False,
+        first_seen=now,
+        version=1,
+        session_epoch=1,
+        event_sequence_acked=0,
+        **said,
     )
     opened = fresh.on_conflict_do_update(
         index_elements=[HOSTS.c.id],
-        set_={key: fresh.excluded[key] for key in said} | {"session_epoch": HOSTS.c.session_epoch + 1},
+        set_={key: fresh.excluded[key] for key in said}
+        | {
+            "session_epoch": HOSTS.c.session_epoch + 1,
+            # What an operator labelled stays; what the agent is started with wins.
+            "labels": HOSTS.c.labels.op("||")(fresh.excluded.labels),
+        },
     )
     row = (await conn.execute(opened.returning(HOSTS.c.session_epoch, HOSTS.c.event_sequence_acked))).one()
     await _replace_gpus(conn, host_id, hello.gpus)
@@ -151,6 +166,32 @@ async def list_hosts(conn: AsyncConnection) -> list[Host]:
         if row["host_id"] in hosts:
             hosts[row["host_id"]].gpus.append(from_row(Gpu, row))
     return list(hosts.values())
+
+
+async def find_host(conn: AsyncConnection, name: str) -> Host:
+    """The host with this name or id; NotFoundError, with close names as its hint."""
+    found = await list_hosts(conn)
+    for host in found:
+        if name in (host.name, host.id):
+            return host
+    hint = close_names_hint(name, [host.name for host in found], "studio hosts lists them.")
+    raise NotFoundError(f"there is no host {name}", hint)
+
+
+async def update_host(conn: AsyncConnection, host: Host, expected_version: int = 0) -> Host:
+    """Write what operators edit of ``host`` (cordoned, draining, labels); a version that is not the stored one is refused."""
+    row = HOSTS.c
+    wanted = expected_version or host.version
+    edited = {"cordoned": host.cordoned, "draining": host.draining, "labels": dict(host.labels)}
+    changed = update(HOSTS).where(row.id == host.id, row.version == wanted).values(version=row.version + 1, **edited)
+    if (await conn.execute(changed)).rowcount == 0:
+        raise ConflictError(f"host {host.name} was edited since version {wanted}", "Look at it and try again.")
+    return await find_host(conn, host.id)
+
+
+async def remove_host(conn: AsyncConnection, host_id: str) -> None:
+    """Forget a host, its GPUs and its assignment; the caller made sure that nothing is left of it."""
+    await conn.execute(delete(HOSTS).where(HOSTS.c.id == host_id))
 
 
 async def set_states(conn: AsyncConnection, states: Sequence[HostState]) -> int:

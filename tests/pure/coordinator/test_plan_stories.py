@@ -228,3 +228,28 @@ def test_deployment_state_is_told_from_its_replicas() -> None:
     deployment.stopped = True
     world.settle()
     assert with_state(deployment, list(world.replicas.values())).state == Deployment.STATE_STOPPED
+
+
+def test_a_host_that_drains_is_left_only_once_the_replacement_serves() -> None:
+    world = World(hosts=2, gpus=1)
+    world.deploy("chat")
+    world.settle()
+    assert world.replicas["chat-1"].host_name == "h1"
+    world.hosts[0].host.cordoned = world.hosts[0].host.draining = True
+    world.step()
+    assert set(world.states()) == {"chat-1", "chat-2"}
+    assert world.endpoints("chat") == ["chat-1"]
+    world.settle()
+    assert world.states() == {"chat-2": "READY"}
+    assert world.replicas["chat-2"].host_name == "h2"
+    assert world.hosts[0].running == {}
+
+
+def test_a_host_that_drains_keeps_what_has_no_other_place() -> None:
+    world = World(hosts=1, gpus=1)
+    world.deploy("chat")
+    world.settle()
+    world.hosts[0].host.cordoned = world.hosts[0].host.draining = True
+    world.settle()
+    assert world.endpoints("chat") == ["chat-1"]
+    assert "draining" in world.replicas["chat-2"].state_reason

@@ -310,3 +310,44 @@ def _talker(call: object) -> FakeAgent:
     talker = object.__new__(FakeAgent)
     talker._call = call  # type: ignore[assignment]
     return talker
+
+
+async def test_a_drained_host_is_left_once_another_serves(channel: grpc.aio.Channel, admin: AdminServiceStub) -> None:
+    async with connected(channel, "h1") as first, connected(channel, "h2") as second, watching(channel):
+        await apply(admin)
+        await until_replicas(admin, {"demo-1": "READY"})
+        drained, other = (first, second) if first.assigned else (second, first)
+        verb = admin_pb2.UpdateHostRequest.VERB_DRAIN
+        answer = await admin.UpdateHost(admin_pb2.UpdateHostRequest(host=drained.host, verb=verb))
+        assert (answer.host.cordoned, answer.host.draining) == (True, True)
+        await until_replicas(admin, {"demo-2": "READY"})
+        await until(lambda: drained.assigned == [])
+        assert other.assigned == ["demo-2"]
+
+
+async def test_hosts_are_labelled_and_labels_outlive_a_session(
+    channel: grpc.aio.Channel, admin: AdminServiceStub
+) -> None:
+    async with connected(channel, "h1"):
+        request = admin_pb2.UpdateHostRequest(
+            host="h1", verb=admin_pb2.UpdateHostRequest.VERB_LABEL, labels={"pool": "prod"}
+        )
+        changed = (await admin.UpdateHost(request)).host
+        request.labels["pool"] = "test"
+        request.expected_version = changed.version - 1
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await admin.UpdateHost(request)
+        assert caught.value.code() == grpc.StatusCode.ABORTED
+    async with connected(channel, "h1"):
+        (host,) = (await admin.ListHosts(admin_pb2.ListHostsRequest())).hosts
+        assert dict(host.labels) == {"pool": "prod"}
+
+
+async def test_a_connected_host_is_not_forgotten(channel: grpc.aio.Channel, admin: AdminServiceStub) -> None:
+    async with connected(channel, "h1"):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await admin.RemoveHost(admin_pb2.RemoveHostRequest(host="h1"))
+        assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+        with pytest.raises(grpc.aio.AioRpcError) as missing:
+            await admin.RemoveHost(admin_pb2.RemoveHostRequest(host="h2"))
+        assert "studio hosts" in from_rpc_error(missing.value, "remove").hint

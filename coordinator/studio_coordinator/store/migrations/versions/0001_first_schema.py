@@ -128,6 +128,7 @@ def _hosts() -> None:
         _json("facts"),
         _json("labels"),
         _flag("cordoned"),
+        _flag("draining"),
         _instant("last_seen"),
         _instant("first_seen"),
         _number("version"),
