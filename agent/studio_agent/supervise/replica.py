@@ -396,6 +396,9 @@ class ReplicaSupervision:
             await asyncio.sleep(DEFECT_PAUSE_SECONDS)
             if self._record.state in LEAVING:
                 self._run(self._stop(self._record.reason))
+            elif self._record.state == State.STATE_FAILED:
+                # Until its leftovers are cleared away it can never start again.
+                self._run(self._clear_leftovers())
             elif State.STATE_FAILED in TRANSITIONS[self._record.state]:
                 self._run(
                     self._fail(Failure(reason="agent_defect", message=f"the agent failed: {error!r}", retryable=True))
