@@ -50,6 +50,10 @@ def test_the_files_tell_where_the_recipe_does_not():
     assert task_of(a_recipe(), some_facts("BertModel", task=Task.EMBED)) is Task.EMBED
 
 
+PLAIN = {"name": "default", "template": "plain"}
+WITH_TOOLS = {"name": "tool_use", "template": "with tools"}
+
+
 @pytest.mark.parametrize(
     ("files", "template"),
     [
@@ -57,11 +61,8 @@ def test_the_files_tell_where_the_recipe_does_not():
         ({"chat_template.jinja": "own", "tokenizer_config.json": {"chat_template": "other"}}, "own"),
         ({"chat_template.json": {"chat_template": "own"}}, "own"),
         ({"tokenizer_config.json": {"chat_template": "in the tokenizer"}}, "in the tokenizer"),
-        (
-            {"tokenizer_config.json": {"chat_template": [{"name": "default", "template": "d"}, {"name": "tool_use", "template": "t"}]}},
-            "t",
-        ),
-        ({"tokenizer_config.json": {"chat_template": [{"name": "default", "template": "d"}]}}, "d"),
+        ({"tokenizer_config.json": {"chat_template": [PLAIN, WITH_TOOLS]}}, "with tools"),
+        ({"tokenizer_config.json": {"chat_template": [PLAIN]}}, "plain"),
         ({"tokenizer_config.json": "not json"}, ""),
     ],
 )  # fmt: skip
