@@ -27,6 +27,9 @@ async def drain(equipment: Equipment, record: ReplicaRecord, engine: Engine) -> 
         driver = driver_for(record.assigned.recipe.engine.name)
     except UnknownEngineError:
         return "its engine has no driver to drain it with"
+    if driver.drain.finishes_requests and not driver.drain.tells_running:
+        # Nobody can see when it is idle, but told to stop it ends when it is.
+        await equipment.launcher.terminate(engine)
     try:
         async with asyncio.timeout(deadline):
             first, _ = await first_of(equipment.launcher.exited(engine), _until_idle(equipment, engine, driver))
