@@ -91,6 +91,12 @@ class GpuPicture:
         self._set_health(uuid, verdict, now)
         return verdict
 
+    def quarantined(self) -> dict[str, str]:
+        """What no work may be placed on, with the reason, by UUID: GPUs, also before they are seen, and their MIG instances."""
+        whole = {uuid: verdict.reason for uuid, verdict in self.health.items() if verdict.health == QUARANTINED}
+        parts = {gpu.uuid: whole[gpu.parent_uuid] for gpu in self._gpus.values() if gpu.parent_uuid in whole}
+        return whole | parts
+
     def quarantine(self, uuid: str, reason: str, now: float) -> None:
         """Give the GPU, or the one that a MIG instance is part of, no more work until it is checked."""
         gpu = self._gpus.get(uuid)

@@ -161,6 +161,10 @@ class GpuSampler:
         self._wake()
         return verdict
 
+    def quarantined(self) -> dict[str, str]:
+        """GPUs that get no work, with the reason, by UUID."""
+        return self._picture.quarantined()
+
     def quarantine(self, uuid: str, reason: str) -> None:
         """Give the GPU no more work, for ``reason``, until `recheck` returns it to service."""
         self._picture.quarantine(uuid, reason, time.time())

@@ -2,6 +2,7 @@
 
 loop         ``Supervisor``: records → plan → apply, woken by changes, exits and timers; its beat is the host's heartbeat
 replica      ``ReplicaSupervision``: the one writer of a replica's record; carries out what the plan says
+keeper       the record of one replica: how it changes, and what is said about that
 bring_up     from an assigned replica to a started engine: program, model, port, command, note, process
 readiness    from a started engine to one that answered a completion
 health_watch looking at a running engine until it is found hung

@@ -1,16 +1,15 @@
 """What supervision asks of the host's GPUs, and the answer of a host where they cannot be read."""
 
-from collections.abc import Sequence
 from typing import Protocol
 
-from studio.v1.host_pb2 import Gpu, GpuFigures
+from studio.v1.host_pb2 import GpuFigures
 
 
 class Gpus(Protocol):
     """The GPUs as their driver shows them; `GpuSampler` is one."""
 
-    def gpus(self) -> Sequence[Gpu]:
-        """What work can be placed on, with health."""
+    def quarantined(self) -> dict[str, str]:
+        """GPUs that get no work, with the reason, by UUID."""
 
     def figures(self) -> dict[str, GpuFigures]:
         """The latest figures by UUID; empty where nothing can be read."""
@@ -22,9 +21,9 @@ class Gpus(Protocol):
 class NoGpus:
     """A host whose GPUs, if it has any, cannot be read."""
 
-    def gpus(self) -> Sequence[Gpu]:
+    def quarantined(self) -> dict[str, str]:
         """None."""
-        return ()
+        return {}
 
     def figures(self) -> dict[str, GpuFigures]:
         """None."""

@@ -14,7 +14,6 @@ import structlog
 from studio.v1.agent_service_pb2 import ReplicaObservation
 from studio.v1.assignment_pb2 import Assignment
 from studio.v1.event_pb2 import Event
-from studio.v1.host_pb2 import Gpu
 
 from studio_agent import metrics
 from studio_agent.latest import Latest
@@ -143,9 +142,8 @@ class Supervisor:
                 supervision.reconsider()
 
     def _circumstances(self, desired: Assignment | None) -> Circumstances:
-        gpus = self._equipment.gpus.gpus()
-        barred = {gpu.uuid: gpu.health_reason for gpu in gpus if gpu.health == Gpu.HEALTH_QUARANTINED}
-        return Circumstances(barred, frozenset(() if desired is None else unmet_wishes(desired)))
+        sleepless = frozenset(() if desired is None else unmet_wishes(desired))
+        return Circumstances(self._equipment.gpus.quarantined(), sleepless)
 
     async def _loop(self, group: asyncio.TaskGroup) -> None:
         loop, lag, passes = asyncio.get_running_loop(), 0.0, 0

@@ -1,8 +1,8 @@
 """One replica: the one writer of its record.
 
-The loop calls ``start``, ``restart`` and ``stop``; each changes the record at once and leaves the rest to a job, of which there
-is at most one. A new order cancels the running job first, so no two ever write. Cancelled jobs (also when the agent ends)
-leave the engine as it is.
+The loop calls ``start``, ``restart``, ``sleep``, ``wake`` and ``stop``; each changes the record at once and leaves the rest to a
+job, of which there is at most one. A new order cancels the running job first, so no two ever write. Cancelled jobs (also when
+the agent ends) leave the engine as it is.
 """
 
 import asyncio
@@ -13,8 +13,7 @@ from typing import Any
 
 import structlog
 from studio.v1.assignment_pb2 import AssignedReplica
-from studio.v1.event_pb2 import Event
-from studio.v1.replica_pb2 import Failure, StartProgress
+from studio.v1.replica_pb2 import Failure
 from studio_runtime import tracing
 from studio_runtime.errors import StudioError
 from studio_runtime.failpoints import failpoint
@@ -25,18 +24,17 @@ from studio_agent.engines.base import Driver
 from studio_agent.environments.errors import EnvironmentFailedError
 from studio_agent.errors import EngineFailedError
 from studio_agent.logfiles import cut_if_large, lines_since
-from studio_agent.plan.gpu_memory import Remains, sentence
 from studio_agent.plan.health import HUNG, UNRESPONSIVE
 from studio_agent.plan.lifecycle import LEAVING, TRANSITIONS, advance
 from studio_agent.plan.record import Engine, ReplicaRecord, State
-from studio_agent.plan.restarts import record_failure, record_restart
+from studio_agent.plan.restarts import record_restart
 from studio_agent.supervise import bring_up, sleep, wind_down
 from studio_agent.supervise.equipment import Equipment
-from studio_agent.supervise.event_log import timestamp
 from studio_agent.supervise.health_watch import HealthWatch
+from studio_agent.supervise.keeper import RecordKeeper
 from studio_agent.supervise.memory_release import until_free
 from studio_agent.supervise.race import first_of
-from studio_agent.supervise.readiness import tasks_of, until_ready, with_phase_since
+from studio_agent.supervise.readiness import tasks_of, until_ready
 from studio_agent.supervise.stack_dump import dump_stacks
 from studio_agent.threads import to_the_end
 
@@ -54,28 +52,25 @@ class ReplicaSupervision:
         self._equipment = equipment
         self._group = group
         self._id = replica_id
+        self._keeper = RecordKeeper(equipment, replica_id)
         # The newest job, and those before it that are not quite gone.
         self._jobs: set[asyncio.Task[None]] = set()
-
-    @property
-    def _record(self) -> ReplicaRecord:
-        return self._equipment.ledger.records[self._id]
 
     def start(self, assigned: AssignedReplica, reason: str) -> None:
         """Start with a clean record."""
         now = self._equipment.now()
-        self._put(ReplicaRecord(assigned, State.STATE_PREPARING, reason, now))
-        self._say("replica.starting", f"{self._id} is starting: {reason}")
+        self._keeper.put(ReplicaRecord(assigned, State.STATE_PREPARING, reason, now))
+        self._keeper.say("replica.starting", f"{self._id} is starting: {reason}")
         self._run(self._attempt(self._start_and_serve))
 
     def restart(self, assigned: AssignedReplica, reason: str) -> None:
         """Start again after a failure."""
         now = self._equipment.now()
-        record = record_restart(self._record, now)
-        self._put(advance(replace(record, assigned=assigned), State.STATE_PREPARING, reason, now))
+        record = record_restart(self._keeper.record, now)
+        self._keeper.put(advance(replace(record, assigned=assigned), State.STATE_PREPARING, reason, now))
         metrics.RESTARTS.inc()
         cause = record.failure.reason if record.failure is not None else ""
-        self._say(
+        self._keeper.say(
             "replica.restarting",
             f"{self._id} is started again (restart {record.restart_count}): {reason}",
             reason=cause,
@@ -85,27 +80,27 @@ class ReplicaSupervision:
     def stop(self, reason: str) -> None:
         """End the engine; the record is STOPPED once nothing of it is left."""
         self._cancel_job()
-        if self._record.state == State.STATE_PENDING:
-            self._move(State.STATE_STOPPED, reason)
+        if self._keeper.record.state == State.STATE_PENDING:
+            self._keeper.move(State.STATE_STOPPED, reason)
             return
-        drains = self._record.state == State.STATE_READY
-        self._move(State.STATE_DRAINING if drains else State.STATE_STOPPING, reason)
+        drains = self._keeper.record.state == State.STATE_READY
+        self._keeper.move(State.STATE_DRAINING if drains else State.STATE_STOPPING, reason)
         self._run(self._stop(reason))
 
     def sleep(self, reason: str) -> None:
         """Have a serving engine finish what it does and give its GPU memory back."""
-        self._move(State.STATE_SLEEPING, f"{reason}; what is in flight finishes first")
+        self._keeper.move(State.STATE_SLEEPING, f"{reason}; what is in flight finishes first")
         self._run(self._attempt(self._fall_asleep))
 
     def wake(self, reason: str) -> None:
         """Have a sleeping engine serve again."""
-        self._move(State.STATE_WAKING, reason)
+        self._keeper.move(State.STATE_WAKING, reason)
         self._run(self._attempt(self._wake_up))
 
     def resume(self) -> None:
         """Go on where an earlier agent left a live engine."""
-        state = self._record.state
-        if self._record.holds_unknown:
+        state = self._keeper.record.state
+        if self._keeper.record.holds_unknown:
             return
         if state in (State.STATE_STARTING, State.STATE_READY):
             self._run(self._attempt(self._serve_adopted))
@@ -114,7 +109,7 @@ class ReplicaSupervision:
         elif state == State.STATE_WAKING:
             self._run(self._attempt(self._wake_up))
         elif state in (State.STATE_DRAINING, State.STATE_STOPPING):
-            self._run(self._stop(self._record.reason))
+            self._run(self._stop(self._keeper.record.reason))
         elif state == State.STATE_FAILED:
             self._run(self._clear_leftovers())
 
@@ -124,20 +119,7 @@ class ReplicaSupervision:
 
     def reconsider(self) -> None:
         """An XID was reported: it may explain why the replica failed a moment ago."""
-        failure = self._record.failure if self._id in self._equipment.ledger.records else None
-        if failure is None or self._record.state != State.STATE_FAILED:
-            return
-        explained = self._equipment.blame.explain(failure, self._record.assigned.gpu_uuids)
-        if explained is not None:
-            self._put(replace(self._record, failure=explained, reason=f"{self._record.reason}; {explained.message}"))
-            self._say(
-                "replica.failure_explained",
-                f"{self._id} failed because of its GPU: {explained.message}",
-                severity=Event.SEVERITY_ERROR,
-                reason=explained.reason,
-                hint=explained.hint,
-            )
-            self._blame_gpus(explained)
+        self._keeper.reconsider()
 
     # Jobs
 
@@ -153,7 +135,7 @@ class ReplicaSupervision:
             await self._fail(Failure(reason="host", message=f"this host would not have it: {error}", retryable=True))
 
     async def _start_and_serve(self) -> None:
-        assigned = self._record.assigned
+        assigned = self._keeper.record.assigned
         with tracing.span(
             "engine.start",
             assigned.traceparent,
@@ -167,70 +149,77 @@ class ReplicaSupervision:
 
     async def _serve_adopted(self) -> None:
         driver = self._driver()
-        if self._record.state == State.STATE_STARTING:
+        if self._keeper.record.state == State.STATE_STARTING:
             await self._become_ready(driver)
         await self._serve(driver)
 
     async def _fall_asleep(self) -> None:
-        driver, engine = self._driver(), self._engine()
-        if not self._record.asleep:
-            how = await wind_down.drain(self._equipment, self._record, engine)
+        driver, engine = self._driver(), self._keeper.engine()
+        if not self._keeper.record.asleep:
+            how = await wind_down.drain(self._equipment, self._keeper.record, engine)
             await self._while_alive(driver, sleep.put_to_sleep(self._equipment, engine, driver))
-            self._put(
-                replace(self._record, asleep=True, reason=f"{how}; it sleeps, its weights wait in the host's memory")
+            self._keeper.put(
+                replace(
+                    self._keeper.record, asleep=True, reason=f"{how}; it sleeps, its weights wait in the host's memory"
+                )
             )
-            self._say("replica.sleeping", f"{self._id} sleeps and has given its GPU memory back")
+            self._keeper.say("replica.sleeping", f"{self._id} sleeps and has given its GPU memory back")
         await self._while_alive(driver, asyncio.Event().wait())
 
     async def _wake_up(self) -> None:
-        driver, engine, began = self._driver(), self._engine(), self._equipment.now()
+        driver, engine, began = self._driver(), self._keeper.engine(), self._equipment.now()
         await self._while_alive(driver, sleep.wake(self._equipment, engine, driver))
-        await self._while_alive(driver, until_ready(self._equipment, self._record, driver, self._report))
+        # Its log still tells of its start: that is no progress of its waking.
+        await self._while_alive(
+            driver, until_ready(self._equipment, self._keeper.record, driver, lambda _progress: None)
+        )
         seconds = max(0.0, self._equipment.now() - began)
-        self._move(State.STATE_READY, f"it answered a completion {seconds:.1f} s after it was woken")
-        self._say("replica.ready", f"{self._id} is awake after {seconds:.1f} s", pid=str(engine.pid))
+        self._keeper.move(State.STATE_READY, f"it answered a completion {seconds:.1f} s after it was woken")
+        self._keeper.say("replica.ready", f"{self._id} is awake after {seconds:.1f} s", pid=str(engine.pid))
         await self._serve(driver)
 
     async def _launch(self) -> Driver:
         equipment = self._equipment
-        prepared = await bring_up.prepare(equipment, self._record.assigned, self._report)
-        order = bring_up.describe(equipment, self._record, prepared)
+        prepared = await bring_up.prepare(equipment, self._keeper.record.assigned, self._keeper.report_progress)
+        order = bring_up.describe(equipment, self._keeper.record, prepared)
         # The intent is on disk before the start: an agent that dies between the two is followed by one that finds the engine.
-        self._put(replace(self._record, engine=order.engine))
-        await asyncio.to_thread(bring_up.write_note, equipment.settings.state, self._record)
+        self._keeper.put(replace(self._keeper.record, engine=order.engine))
+        await asyncio.to_thread(bring_up.write_note, equipment.settings.state, self._keeper.record)
         failpoint("note_written")
         await equipment.ledger.flush()
         failpoint("intent_written")
         await asyncio.to_thread(bring_up.write_files, order)
-        self._move(State.STATE_STARTING, "the engine loads")
+        self._keeper.move(State.STATE_STARTING, "the engine loads")
         engine = await equipment.launcher.start(order.engine, order.argv, order.env)
         failpoint("engine_started")
-        self._put(replace(self._record, engine=engine))
+        self._keeper.put(replace(self._keeper.record, engine=engine))
         log.info("engine_started", replica=self._id, pid=engine.pid, port=engine.port, argv=list(order.argv))
         return prepared.driver
 
     async def _become_ready(self, driver: Driver) -> None:
-        engine = self._engine()
-        await self._while_alive(driver, until_ready(self._equipment, self._record, driver, self._report))
+        engine = self._keeper.engine()
+        await self._while_alive(
+            driver, until_ready(self._equipment, self._keeper.record, driver, self._keeper.report_progress)
+        )
         seconds = max(0.0, self._equipment.now() - engine.started_at)
         metrics.STARTS.observe(seconds)
-        self._move(
+        self._keeper.move(
             State.STATE_READY,
             f"it answered a completion {seconds:.1f} s after its start",
             port_conflicts=0,
             failure=None,
         )
-        self._say("replica.ready", f"{self._id} is ready after {seconds:.1f} s", pid=str(engine.pid))
+        self._keeper.say("replica.ready", f"{self._id} is ready after {seconds:.1f} s", pid=str(engine.pid))
 
     async def _serve(self, driver: Driver) -> None:
         """Watch a serving engine until it fails. Raises EngineFailedError."""
-        tasks = await asyncio.to_thread(tasks_of, self._record.assigned.recipe)
-        watch = HealthWatch(self._equipment, self._record, self._engine(), driver, tasks)
-        await self._while_alive(driver, first_of(watch.run(self._suspect), self._bound_log()))
+        tasks = await asyncio.to_thread(tasks_of, self._keeper.record.assigned.recipe)
+        watch = HealthWatch(self._equipment, self._keeper.record, self._keeper.engine(), driver, tasks)
+        await self._while_alive(driver, first_of(watch.run(self._keeper.suspect), self._bound_log()))
 
     async def _while_alive(self, driver: Driver, work: Coroutine[Any, Any, Any]) -> None:
         """Return when ``work`` is done. Raises EngineFailedError when the engine ends before."""
-        engine = self._engine()
+        engine = self._keeper.engine()
         first, code = await first_of(self._equipment.launcher.exited(engine), work)
         if first == 0:
             raise EngineFailedError(await self._diagnose(driver, engine, code))
@@ -239,38 +228,25 @@ class ReplicaSupervision:
         """Keep the log of a running engine from growing for ever."""
         while True:
             await asyncio.sleep(LOG_LOOK_SECONDS)
-            engine = self._engine()
+            engine = self._keeper.engine()
             if await to_the_end(cut_if_large, Path(engine.log_path)):
-                self._put(replace(self._record, engine=replace(engine, log_offset=0)))
+                self._keeper.put(replace(self._keeper.record, engine=replace(engine, log_offset=0)))
                 log.info("log_cut", replica=self._id, path=engine.log_path)
 
     async def _fail_lost(self) -> None:
-        raise EngineFailedError(await self._diagnose(self._driver(), self._engine(), None))
+        raise EngineFailedError(await self._diagnose(self._driver(), self._keeper.engine(), None))
 
     async def _fail(self, failure: Failure) -> None:
-        failure.at.CopyFrom(timestamp(self._equipment.now()))
-        failure = self._equipment.blame.explain(failure, self._record.assigned.gpu_uuids) or failure
-        self._put(record_failure(self._record, failure, self._equipment.now(), self._equipment.settings.restarts))
-        metrics.FAILURES.labels(failure.reason).inc()
-        self._say(
-            "replica.failed",
-            f"{self._id} failed: {self._record.reason}",
-            severity=Event.SEVERITY_ERROR,
-            reason=failure.reason,
-            cause_line=failure.cause_line,
-            hint=failure.hint,
-            exit_code=str(failure.exit_code) if failure.HasField("exit_code") else "",
-        )
-        self._blame_gpus(failure)
+        failure = self._keeper.fail(failure)
         if failure.reason in (HUNG, UNRESPONSIVE):
-            await self._keep_stacks(self._engine())
+            await self._keep_stacks(self._keeper.engine())
         await self._clear_leftovers()
 
     async def _keep_stacks(self, engine: Engine) -> None:
         members = await self._equipment.launcher.members(engine)
         folder = self._equipment.settings.state.replica(self._id)
         dump = await dump_stacks([identity.pid for identity in members], folder, engine.token)
-        self._say(
+        self._keeper.say(
             "replica.stacks_kept" if dump.path else "replica.stacks_missing",
             f"before {self._id} is killed: {dump.note}",
             path=str(dump.path or ""),
@@ -278,21 +254,21 @@ class ReplicaSupervision:
 
     async def _clear_leftovers(self) -> None:
         """After a failure: nothing of the old engine may be left when the next one starts."""
-        if (engine := self._record.engine) is None:
+        if (engine := self._keeper.record.engine) is None:
             return
         if await self._clear(engine):
             log.info("leftovers_killed", replica=self._id, token=engine.token)
-        self._put(replace(self._record, engine=None))
-        if self._record.state == State.STATE_STOPPING:
+        self._keeper.put(replace(self._keeper.record, engine=None))
+        if self._keeper.record.state == State.STATE_STOPPING:
             self._stopped("what would not go is gone")
 
     async def _stop(self, reason: str) -> None:
-        engine = self._record.engine
+        engine = self._keeper.record.engine
         if engine is not None:
-            if self._record.state == State.STATE_DRAINING:
-                how = await wind_down.drain(self._equipment, self._record, engine)
-                self._move(State.STATE_STOPPING, f"{reason}; {how}")
-            await wind_down.stop(self._equipment, self._record, engine)
+            if self._keeper.record.state == State.STATE_DRAINING:
+                how = await wind_down.drain(self._equipment, self._keeper.record, engine)
+                self._keeper.move(State.STATE_STOPPING, f"{reason}; {how}")
+            await wind_down.stop(self._equipment, self._keeper.record, engine)
             await self._clear(engine)
             if not await wind_down.port_is_free(self._equipment, engine):
                 log.warning("port_still_taken", replica=self._id, port=engine.port)
@@ -301,77 +277,23 @@ class ReplicaSupervision:
     async def _clear(self, engine: Engine) -> bool:
         """Return when neither a process nor GPU memory is left of ``engine``; whether a process had to be killed."""
         pids = {engine.pid, *(identity.pid for identity in await self._equipment.launcher.members(engine))}
-        found = await wind_down.clear(self._equipment, engine, self._report_unkillable)
-        await until_free(self._equipment, self._record, engine, pids, self._report_held)
+        found = await wind_down.clear(self._equipment, engine, self._keeper.report_unkillable)
+        await until_free(self._equipment, self._keeper.record, engine, pids, self._keeper.report_held)
         self._equipment.readings.forget(engine.token)
         return found
 
     def _stopped(self, reason: str) -> None:
-        self._move(State.STATE_STOPPED, reason, engine=None)
-        self._say("replica.stopped", f"{self._id} is stopped: {reason}")
+        self._keeper.move(State.STATE_STOPPED, reason, engine=None)
+        self._keeper.say("replica.stopped", f"{self._id} is stopped: {reason}")
 
     # The record
 
     def _driver(self) -> Driver:
-        return driver_for(self._record.assigned.recipe.engine.name)
-
-    def _engine(self) -> Engine:
-        if (engine := self._record.engine) is None:
-            raise RuntimeError(f"{self._id} has no engine")
-        return engine
+        return driver_for(self._keeper.record.assigned.recipe.engine.name)
 
     async def _diagnose(self, driver: Driver, engine: Engine, code: int | None) -> Failure:
         lines = await asyncio.to_thread(lines_since, Path(engine.log_path), engine.log_offset)
         return await asyncio.to_thread(driver.classify, lines, code)
-
-    def _report(self, progress: StartProgress) -> None:
-        stamped = with_phase_since(progress, self._record.progress, self._equipment.now())
-        self._put(replace(self._record, progress=stamped))
-
-    def _suspect(self, reason: str) -> None:
-        self._put(replace(self._record, suspicion=f"suspect: {reason}" if reason else ""))
-
-    def _report_unkillable(self, pids: list[int]) -> None:
-        named = ", ".join(map(str, pids))
-        reason = f"unkillable: process {named} survives SIGKILL; its GPUs stay taken until it is gone (a reboot may be needed)"
-        self._stick("replica.unkillable", "unkillable", reason)
-
-    def _report_held(self, remains: list[Remains]) -> None:
-        reason = f"stuck: its processes are gone, but {sentence(remains)}"
-        self._stick("replica.memory_held", "memory_held", reason)
-        for each in remains:
-            self._equipment.gpus.quarantine(each.uuid, f"Memory held by nobody: what {self._id} used was not freed.")
-
-    def _stick(self, kind: str, word: str, reason: str) -> None:
-        """Stay in STOPPING, with the GPUs taken, until what is left is gone."""
-        if self._record.state != State.STATE_STOPPING:
-            self._move(State.STATE_STOPPING, reason)
-        else:
-            self._put(replace(self._record, reason=reason))
-        self._say(kind, f"{self._id}: {reason}", severity=Event.SEVERITY_ERROR, reason=word)
-
-    def _blame_gpus(self, failure: Failure) -> None:
-        uuids = self._record.assigned.gpu_uuids
-        for uuid, replicas in self._equipment.blame.strike(failure, self._id, uuids).items():
-            self._equipment.gpus.quarantine(
-                uuid, f"Different replicas failed on it for GPU causes: {', '.join(replicas)}."
-            )
-
-    def _move(self, state: "State.ValueType", reason: str, **changes: object) -> None:
-        self._put(advance(self._record, state, reason, self._equipment.now(), **changes))
-
-    def _put(self, record: ReplicaRecord) -> None:
-        self._equipment.ledger.put(record)
-
-    def _say(
-        self,
-        kind: str,
-        message: str,
-        severity: "Event.Severity.ValueType" = Event.SEVERITY_INFO,
-        reason: str = "",
-        **attributes: str,
-    ) -> None:
-        self._equipment.events.say(kind, message, self._record, severity=severity, reason=reason, **attributes)
 
     # The job
 
@@ -394,12 +316,12 @@ class ReplicaSupervision:
         except Exception as error:
             log.exception("supervision_failed", replica=self._id)
             await asyncio.sleep(DEFECT_PAUSE_SECONDS)
-            if self._record.state in LEAVING:
-                self._run(self._stop(self._record.reason))
-            elif self._record.state == State.STATE_FAILED:
+            if self._keeper.record.state in LEAVING:
+                self._run(self._stop(self._keeper.record.reason))
+            elif self._keeper.record.state == State.STATE_FAILED:
                 # Until its leftovers are cleared away it can never start again.
                 self._run(self._clear_leftovers())
-            elif State.STATE_FAILED in TRANSITIONS[self._record.state]:
+            elif State.STATE_FAILED in TRANSITIONS[self._keeper.record.state]:
                 self._run(
                     self._fail(Failure(reason="agent_defect", message=f"the agent failed: {error!r}", retryable=True))
                 )
