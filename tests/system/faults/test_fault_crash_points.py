@@ -46,7 +46,9 @@ async def next_agent(agent: AgentProcess, coordinator: FakeCoordinator) -> None:
         "engine_ready",
     ],
 )
-async def test_a_crash_while_an_engine_is_started(agent: AgentProcess, coordinator: FakeCoordinator, point: str) -> None:
+async def test_a_crash_while_an_engine_is_started(
+    agent: AgentProcess, coordinator: FakeCoordinator, point: str
+) -> None:
     fail_at(agent, point)
     coordinator.assign(a_demo_replica())
     await agent.start()
@@ -77,7 +79,9 @@ async def test_a_crash_while_a_dead_engine_is_cleared_away(
 
 
 @pytest.mark.parametrize("point", ["engine_stopped", "engine_cleared"])
-async def test_a_crash_while_an_engine_is_stopped(agent: AgentProcess, coordinator: FakeCoordinator, point: str) -> None:
+async def test_a_crash_while_an_engine_is_stopped(
+    agent: AgentProcess, coordinator: FakeCoordinator, point: str
+) -> None:
     fail_at(agent, point)
     coordinator.assign(a_demo_replica(leave_child=True))
     await agent.start()

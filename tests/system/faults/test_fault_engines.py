@@ -18,7 +18,9 @@ async def test_a_segfault_is_named_and_leaves_the_neighbour_alone(
     os.kill(first.pid, signal.SIGSEGV)
     failed = await coordinator.until_event("replica.failed")
     assert failed.event.attributes["exit_code"] == str(-signal.SIGSEGV)
-    again = await coordinator.until_replica("demo-1", lambda seen: seen.state == Replica.STATE_READY and seen.restarts == 1)
+    again = await coordinator.until_replica(
+        "demo-1", lambda seen: seen.state == Replica.STATE_READY and seen.restarts == 1
+    )
     unchanged = coordinator.observed["other-1"]
     assert (unchanged.pid, unchanged.restarts) == (other.pid, 0)
     assert sorted(agent.engine_processes()) == sorted([again.pid, other.pid])
