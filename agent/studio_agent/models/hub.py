@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import httpx2
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -33,6 +33,8 @@ from studio_agent.models.waits import asked_seconds, next_wait
 
 T = TypeVar("T")
 
+# How much of a file may be lost when a pull is broken off; the library's own 10 MiB make slow pulls look stuck, too.
+constants.DOWNLOAD_CHUNK_SIZE = 1024 * 1024
 TOO_MANY_REQUESTS = 429
 SERVER_ERRORS = 500
 
