@@ -32,10 +32,10 @@ class Prober:
         if self._session is not None:
             await self._session.close()
 
-    async def is_up(self, url: str) -> bool:
+    async def is_up(self, url: str, limit_seconds: float = PROBE_TIMEOUT_SECONDS) -> bool:
         """Whether ``url`` answers 200."""
         try:
-            async with self._get(url) as response:
+            async with self._get(url, limit_seconds) as response:
                 return response.status == HTTPStatus.OK
         except (aiohttp.ClientError, TimeoutError, OSError):
             return False
@@ -66,10 +66,10 @@ class Prober:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             return f"{type(error).__name__} {error}".rstrip()
 
-    async def metrics_text(self, base_url: str) -> str | None:
+    async def metrics_text(self, base_url: str, limit_seconds: float = PROBE_TIMEOUT_SECONDS) -> str | None:
         """The engine's Prometheus page; None when it cannot be read."""
         try:
-            async with self._get(f"{base_url}/metrics") as response:
+            async with self._get(f"{base_url}/metrics", limit_seconds) as response:
                 if response.status != HTTPStatus.OK:
                     return None
                 page = await response.content.read(LARGEST_METRICS_BYTES)
@@ -79,8 +79,8 @@ class Prober:
         except (aiohttp.ClientError, TimeoutError, OSError):
             return None
 
-    def _get(self, url: str) -> "aiohttp.client._RequestContextManager":
-        return self._open().get(url, timeout=aiohttp.ClientTimeout(total=PROBE_TIMEOUT_SECONDS))
+    def _get(self, url: str, limit_seconds: float) -> "aiohttp.client._RequestContextManager":
+        return self._open().get(url, timeout=aiohttp.ClientTimeout(total=limit_seconds))
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:

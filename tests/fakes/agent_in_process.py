@@ -1,7 +1,8 @@
 """The parts of an agent on the test's own loop: for what is hard to bring about from outside."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ from studio_agent.launch import Launcher
 from studio_agent.ledger import Ledger
 from studio_agent.link import Link
 from studio_agent.models.cache import ModelCache
+from studio_agent.plan.health import HealthLimits
 from studio_agent.plan.record import ReplicaRecord, State
 from studio_agent.probe import Prober
 from studio_agent.session import Conversation, HostIdentity, keep_connected
 from studio_agent.settings import AgentSettings, StateFolder, StopLimits
 from studio_agent.supervise import Equipment, Supervisor
 from studio_agent.supervise.event_log import EventLog
+from studio_agent.supervise.gpus import Gpus, NoGpus
 from studio_runtime.process import boot_id
 from studio_runtime.settings import Address
 
@@ -35,9 +38,19 @@ async def no_command(command: Command, _report: Report) -> CommandResult:
 class AgentInProcess:
     """The parts of an agent, on the test's own loop; nothing runs until it is started."""
 
-    def __init__(self, folder: Path, prober: Prober, launcher: Launcher, stop: StopLimits = StopLimits()) -> None:  # noqa: B008 - frozen
+    def __init__(
+        self,
+        folder: Path,
+        prober: Prober,
+        launcher: Launcher,
+        stop: StopLimits = StopLimits(),  # noqa: B008 - frozen
+        health: HealthLimits = HealthLimits(),  # noqa: B008 - frozen
+        gpus: Gpus | None = None,
+    ) -> None:
         changes: Latest[None] = Latest(None)
-        settings = AgentSettings(StateFolder(folder), engines_dir=folder / "engines", host_name="test-host", stop=stop)
+        settings = AgentSettings(
+            StateFolder(folder), engines_dir=folder / "engines", host_name="test-host", stop=stop, health=health
+        )
         settings.state.cache.mkdir(parents=True, exist_ok=True)
         self.events = EventQueue(settings.state.events)
         self.ledger = Ledger.load(settings.state.ledger)
@@ -52,6 +65,7 @@ class AgentInProcess:
             events=EventLog(self.events, "test-host", lambda: changes.set(None)),
             boot_id=boot_id(),
             changes=changes,
+            gpus=gpus or NoGpus(),
         )
         self.supervisor = Supervisor(self.equipment)
         identity = HostIdentity("id", "test-host", boot_id(), "instance", {"pool": "a"}, HostFacts, list, list, list)
@@ -81,3 +95,34 @@ class AgentInProcess:
         records = self.ledger.records
         await self.until(lambda: replica_id in records and records[replica_id].state == state)
         return records[replica_id]
+
+    async def until_event(self, kind: str) -> Event:
+        """Wait for an event of ``kind``."""
+
+        def seen() -> Event | None:
+            return next((event.event for event in self.events.after(0, 1000) if event.event.kind == kind), None)
+
+        found = await self.until(seen)
+        assert isinstance(found, Event)
+        return found
+
+    async def end(self) -> None:
+        """Kill what engines are left."""
+        launcher = self.equipment.launcher
+        for record in self.ledger.records.values():
+            if record.engine is not None:
+                await launcher.kill(record.engine)
+                await launcher.exited(record.engine)
+                await launcher.release(record.engine)
+
+
+@asynccontextmanager
+async def supervising(agent: AgentInProcess) -> AsyncIterator[AgentInProcess]:
+    """The agent supervises while the block runs; no engine outlives it."""
+    running = asyncio.ensure_future(agent.supervisor.run())
+    try:
+        yield agent
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await agent.end()

@@ -49,6 +49,8 @@ class HealthLimits:
     # Between two looks at the engine's metrics, and at its health route.
     look_seconds: float = 1.0
     health_seconds: float = 5.0
+    # What each of these may take.
+    answer_seconds: float = 5.0
 
 
 @dataclass(frozen=True)

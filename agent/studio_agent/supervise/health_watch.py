@@ -82,15 +82,22 @@ class HealthWatch:
                 await asyncio.gather(canary, return_exceptions=True)
 
     async def _look(self) -> Look:
-        figures = await self._readings.read(self._prober, self._url, self._engine, self._driver)
-        now = self._loop.time()
-        if figures is None or now >= self._health_due:
-            self._answers = await self._prober.is_up(self._url + self._driver.ready_path)
-            self._health_due = now + self._limits.health_seconds
+        if not self._answers or self._loop.time() >= self._health_due:
+            figures, self._answers = await asyncio.gather(self._read(), self._is_up())
+            self._health_due = self._loop.time() + self._limits.health_seconds
+        elif (figures := await self._read()) is None:
+            self._answers = await self._is_up()
         if figures is None or figures.stale:
             return Look(self._loop.time(), self._answers)
         requests = figures.running + figures.waiting if figures.HasField("running") else None
         return Look(self._loop.time(), self._answers, requests, progress_of(figures))
+
+    async def _read(self) -> ReplicaFigures | None:
+        limit = self._limits.answer_seconds
+        return await self._readings.read(self._prober, self._url, self._engine, self._driver, limit)
+
+    async def _is_up(self) -> bool:
+        return await self._prober.is_up(self._url + self._driver.ready_path, self._limits.answer_seconds)
 
     async def _ask(self, sent_at: float) -> CanaryResult:
         problem = "it was not asked"

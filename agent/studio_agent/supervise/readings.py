@@ -8,7 +8,7 @@ from studio.v1.replica_pb2 import ReplicaFigures
 
 from studio_agent.engines.base import Driver
 from studio_agent.plan.record import Engine
-from studio_agent.probe import Prober
+from studio_agent.probe import PROBE_TIMEOUT_SECONDS, Prober
 
 
 class Readings:
@@ -17,10 +17,12 @@ class Readings:
     def __init__(self) -> None:
         self._latest: dict[str, ReplicaFigures] = {}
 
-    async def read(self, prober: Prober, url: str, engine: Engine, driver: Driver) -> ReplicaFigures | None:
+    async def read(
+        self, prober: Prober, url: str, engine: Engine, driver: Driver, limit_seconds: float = PROBE_TIMEOUT_SECONDS
+    ) -> ReplicaFigures | None:
         """Ask the engine at ``url`` now; None when its metrics cannot be read, and then what is known of it is stale."""
         previous = self._latest.get(engine.token)
-        text = await prober.metrics_text(url)
+        text = await prober.metrics_text(url, limit_seconds)
         if text is None:
             if previous is not None:
                 previous.stale = True

@@ -209,6 +209,7 @@ class ReplicaSupervision:
             port_conflicts=0,
             failure=None,
         )
+        failpoint("engine_ready")
         self._keeper.say("replica.ready", f"{self._id} is ready after {seconds:.1f} s", pid=str(engine.pid))
 
     async def _serve(self, driver: Driver) -> None:
@@ -237,6 +238,7 @@ class ReplicaSupervision:
         raise EngineFailedError(await self._diagnose(self._driver(), self._keeper.engine(), None))
 
     async def _fail(self, failure: Failure) -> None:
+        failpoint("failure_seen")
         failure = self._keeper.fail(failure)
         if failure.reason in (HUNG, UNRESPONSIVE):
             await self._keep_stacks(self._keeper.engine())
@@ -258,6 +260,7 @@ class ReplicaSupervision:
             return
         if await self._clear(engine):
             log.info("leftovers_killed", replica=self._id, token=engine.token)
+        failpoint("leftovers_cleared")
         self._keeper.put(replace(self._keeper.record, engine=None))
         if self._keeper.record.state == State.STATE_STOPPING:
             self._stopped("what would not go is gone")
@@ -269,7 +272,9 @@ class ReplicaSupervision:
                 how = await wind_down.drain(self._equipment, self._keeper.record, engine)
                 self._keeper.move(State.STATE_STOPPING, f"{reason}; {how}")
             await wind_down.stop(self._equipment, self._keeper.record, engine)
+            failpoint("engine_stopped")
             await self._clear(engine)
+            failpoint("engine_cleared")
             if not await wind_down.port_is_free(self._equipment, engine):
                 log.warning("port_still_taken", replica=self._id, port=engine.port)
         self._stopped(reason)
