@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from pathlib import Path
 
 import structlog
 from studio_runtime.errors import StudioError
@@ -13,6 +14,8 @@ from studio_runtime.tracing import configure_tracing, flush_tracing
 from studio_coordinator.coordinator import running_coordinator
 from studio_coordinator.embedded_postgres import exec_postgres, prepare
 from studio_coordinator.identity import Identity
+from studio_coordinator.knowledge.library import ReadHub
+from studio_coordinator.plan.memory.facts import ModelFacts
 from studio_coordinator.plan.snapshot import Timers
 from studio_coordinator.settings import ServeSettings, parser, serve_settings
 from studio_coordinator.store.database import Database
@@ -34,7 +37,13 @@ async def serve(settings: ServeSettings) -> None:
             lost_after=settings.lost_after_seconds,
         )
         async with running_coordinator(
-            database, lease_database, identity, settings.listen, timers, settings.lease_ttl_seconds
+            database,
+            lease_database,
+            identity,
+            settings.listen,
+            timers,
+            settings.lease_ttl_seconds,
+            None if settings.hub_offline else hub_reader(settings.state_dir / "models"),
         ) as server:
             metrics = serve_metrics(settings.metrics)
             log.info("coordinator_started", address=str(server.address), schema=schema, version=VERSION)
@@ -43,6 +52,17 @@ async def serve(settings: ServeSettings) -> None:
     finally:
         await database.close()
         await lease_database.close()
+
+
+def hub_reader(cache_dir: Path) -> ReadHub:
+    """Reads headers of models from the hub that the environment names, and keeps them in ``cache_dir``."""
+
+    def read(model: str, revision: str) -> ModelFacts:
+        from studio_coordinator.model_facts.hub import HubReader  # noqa: PLC0415 - half a second that few starts need
+
+        return HubReader(cache_dir).read(model, revision)
+
+    return read
 
 
 def run_serve(settings: ServeSettings) -> None:

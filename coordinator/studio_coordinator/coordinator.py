@@ -9,6 +9,11 @@ from studio_runtime.settings import Address
 from studio_coordinator.bookkeeping import Bookkeeping
 from studio_coordinator.gateways import GatewayRegistry
 from studio_coordinator.identity import Identity
+from studio_coordinator.knowledge.activity import ActivityLog
+from studio_coordinator.knowledge.library import ModelLibrary, ReadHub
+from studio_coordinator.knowledge.measurements import Measurements
+from studio_coordinator.knowledge.sizes import SizeBook
+from studio_coordinator.knowledge.snapshots import SnapshotSource
 from studio_coordinator.leadership import Leadership
 from studio_coordinator.loop import LeaderLoop
 from studio_coordinator.plan.snapshot import Timers
@@ -26,13 +31,20 @@ async def running_coordinator(
     listen: Address,
     timers: Timers,
     lease_ttl_seconds: float,
+    read_hub: ReadHub | None = None,
 ) -> AsyncIterator[RunningServer]:
     """Serve and plan while the block runs. What ends one of the tasks ends the block with it.
 
-    ``lease_database`` is the leadership's own: a lease must not wait behind other work for a connection.
+    ``lease_database`` is the leadership's own: a lease must not wait behind other work for a connection. ``read_hub`` reads a
+    model of the hub; None: this coordinator asks hosts alone.
     """
     leadership = Leadership(lease_database, identity.coordinator_id, str(listen), lease_ttl_seconds)
-    loop = LeaderLoop(database, leadership, SessionRegistry(), GatewayRegistry(), identity.pepper, timers)
+    sessions, gateways = SessionRegistry(), GatewayRegistry()
+    library = ModelLibrary(database, leadership, sessions, read_hub)
+    measurements = Measurements(database, leadership, sessions)
+    sizes = SizeBook(library, measurements)
+    snapshots = SnapshotSource(leadership, sessions, gateways, timers, library, sizes, ActivityLog(sessions))
+    loop = LeaderLoop(database, leadership, sessions, gateways, identity.pepper, snapshots)
     books = Bookkeeping(database, leadership, loop.sessions, loop.events_stored, timers.heartbeat_interval)
     state = AdminState(
         database=database,
@@ -42,6 +54,7 @@ async def running_coordinator(
         desired=loop.desired_changed,
         events_stored=loop.events_stored,
         pepper=identity.pepper,
+        snapshots=snapshots,
     )
     server = await start_server(listen, state, timers)
     try:
@@ -54,6 +67,8 @@ async def running_coordinator(
                     books.store_agent_events(),
                     books.keep_last_seen(),
                     books.prune(),
+                    library.run(),
+                    measurements.run(),
                 )
             ]
             # Whoever is told that it serves may write at once.

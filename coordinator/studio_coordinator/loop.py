@@ -8,7 +8,6 @@ is void.
 import asyncio
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
@@ -17,9 +16,10 @@ from studio.v1.route_pb2 import AccessTable
 from studio_runtime.errors import ConflictError, UnavailableError
 
 from studio_coordinator.gateways import GatewayRegistry
+from studio_coordinator.knowledge.snapshots import SnapshotSource
 from studio_coordinator.leadership import Leadership
 from studio_coordinator.plan.reconcile import plan
-from studio_coordinator.plan.snapshot import Plan, Snapshot, Timers
+from studio_coordinator.plan.snapshot import Plan, Snapshot
 from studio_coordinator.sessions import SessionRegistry
 from studio_coordinator.store import (
     access,
@@ -28,8 +28,6 @@ from studio_coordinator.store import (
     events,
     hosts,
     lease,
-    providers,
-    recipes,
     replicas,
     routes,
 )
@@ -57,7 +55,7 @@ class LeaderLoop:
     sessions: SessionRegistry
     gateways: GatewayRegistry
     pepper: bytes
-    timers: Timers
+    snapshots: SnapshotSource
     # Set by whoever changed the desired state.
     desired_changed: Wakeup = field(default_factory=Wakeup)
     # Set after events were stored.
@@ -73,6 +71,7 @@ class LeaderLoop:
                     self.sessions.changed,
                     self.gateways.changed,
                     self.leadership.changed,
+                    self.snapshots.library.changed,
                 )
             ]
             LEADER.set(self.leadership.is_leader)
@@ -111,38 +110,17 @@ class LeaderLoop:
             for session in self.sessions.all():
                 if (gpus := session.gpus_to_store()) is not None:
                     await hosts.update_gpus(conn, session.host_id, session.epoch, gpus)
-            snapshot = await self._load(conn)
+            snapshot = await self.snapshots.load(conn)
             access_table = await self._load_access(conn)
         decided = plan(snapshot)
         if not decided.is_empty:
             async with self.database.transaction() as conn:
                 await lease.check(conn, snapshot.term)
                 await _commit(conn, snapshot, decided)
+            self.snapshots.activity.made_way(decided.made_way)
             self._tell(decided)
         self._publish(snapshot, decided, access_table)
         return decided
-
-    async def _load(self, conn: Connection) -> Snapshot:
-        wanted = await deployments.list_deployments(conn)
-        rows = await replicas.list_replicas(conn)
-        needed = {(item.spec.recipe, item.target_revision) for item in wanted}
-        needed |= {(row.recipe_name, row.recipe_revision) for row in rows}
-        return Snapshot(
-            now=datetime.now(UTC),
-            term=self.leadership.term,
-            leading_for_seconds=self.leadership.leading_for_seconds,
-            hosts=await hosts.list_hosts(conn),
-            observations={session.host_id: session.observation() for session in self.sessions.all()},
-            deployments=wanted,
-            recipes=await recipes.revisions(conn, needed),
-            replicas=rows,
-            assignments=await assignments.list_assignments(conn),
-            table=await routes.current_table(conn),
-            acknowledged_version=self.gateways.acknowledged_version(),
-            providers=await providers.list_providers(conn),
-            traceparents=await deployments.traceparents(conn),
-            timers=self.timers,
-        )
 
     async def _load_access(self, conn: Connection) -> AccessTable:
         return AccessTable(

@@ -31,6 +31,8 @@ class ServeSettings:
     lease_ttl_seconds: float
     heartbeat_seconds: float
     lost_after_seconds: float
+    # Headers of models are not read from the hub, only from hosts.
+    hub_offline: bool
 
 
 def parser() -> argparse.ArgumentParser:
@@ -77,4 +79,5 @@ def serve_settings(arguments: argparse.Namespace) -> ServeSettings:
         lease_ttl_seconds=arguments.lease_ttl_seconds,
         heartbeat_seconds=arguments.heartbeat_seconds,
         lost_after_seconds=arguments.lost_after_seconds,
+        hub_offline=os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"),
     )

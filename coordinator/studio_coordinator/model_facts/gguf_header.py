@@ -5,10 +5,9 @@ tensors (string name, u32 dimensions, u64 each, u32 type, u64 offset). A tensor'
 """
 
 import struct
-from io import BufferedReader
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from studio_coordinator.model_facts.errors import ModelUnreadableError
 from studio_coordinator.plan.memory.tensors import StoredTensor
@@ -39,29 +38,34 @@ _KEYS = {
 
 def read_gguf(path: Path) -> tuple[dict[str, Any], tuple[StoredTensor, ...]]:
     """(metadata in the words of a config.json, tensors) of the file at `path`."""
+    with path.open("rb") as file:
+        return parse_gguf(file, str(path))
+
+
+def parse_gguf(file: BinaryIO, name: str) -> tuple[dict[str, Any], tuple[StoredTensor, ...]]:
+    """The same of an open file, of which only the header need be there; `name` is for the refusal."""
     try:
-        with path.open("rb") as file:
-            if file.read(4) != _MAGIC:
-                raise ModelUnreadableError(f"{path} is not a GGUF file", "Download it again.")
-            _scalar(file, "<I")
-            tensor_count, pair_count = _scalar(file, "<Q"), _scalar(file, "<Q")
-            metadata = {}
-            for _ in range(pair_count):
-                key = _string(file)
-                metadata[key] = _value(file, _scalar(file, "<I"))
-            tensors = tuple(_tensor(file, path) for _ in range(tensor_count))
+        if file.read(4) != _MAGIC:
+            raise ModelUnreadableError(f"{name} is not a GGUF file", "Download it again.")
+        _scalar(file, "<I")
+        tensor_count, pair_count = _scalar(file, "<Q"), _scalar(file, "<Q")
+        metadata = {}
+        for _ in range(pair_count):
+            key = _string(file)
+            metadata[key] = _value(file, _scalar(file, "<I"))
+        tensors = tuple(_tensor(file, name) for _ in range(tensor_count))
     except (struct.error, UnicodeDecodeError, KeyError) as error:
-        raise ModelUnreadableError(f"the GGUF header of {path} is damaged", "Download it again.") from error
+        raise ModelUnreadableError(f"the GGUF header of {name} is damaged", "Download it again.") from error
     return _as_config(metadata, tensors), tensors
 
 
-def _tensor(file: BufferedReader, path: Path) -> StoredTensor:
+def _tensor(file: BinaryIO, file_name: str) -> StoredTensor:
     name = _string(file)
     shape = tuple(_scalar(file, "<Q") for _ in range(_scalar(file, "<I")))
     number = _scalar(file, "<I")
     _scalar(file, "<Q")
     if number not in _TYPES:
-        raise ModelUnreadableError(f"{path} holds tensors of GGUF type {number}, which is not known")
+        raise ModelUnreadableError(f"{file_name} holds tensors of GGUF type {number}, which is not known")
     type_name, weights, size = _TYPES[number]
     # GGUF lists the fastest dimension first.
     return StoredTensor(name, type_name, shape[::-1], prod(shape) // weights * size)
@@ -83,7 +87,7 @@ def _as_config(metadata: dict[str, Any], tensors: tuple[StoredTensor, ...]) -> d
     return {key: value for key, value in config.items() if value is not None}
 
 
-def _value(file: BufferedReader, kind: int) -> Any:
+def _value(file: BinaryIO, kind: int) -> Any:
     if kind == _STRING:
         return _string(file)
     if kind == _ARRAY:
@@ -92,7 +96,7 @@ def _value(file: BufferedReader, kind: int) -> Any:
     return _scalar(file, _SCALARS[kind])
 
 
-def _string(file: BufferedReader) -> str:
+def _string(file: BinaryIO) -> str:
     length = _scalar(file, "<Q")
     text = file.read(length)
     if len(text) < length:
@@ -100,6 +104,6 @@ def _string(file: BufferedReader) -> str:
     return text.decode()
 
 
-def _scalar(file: BufferedReader, layout: str) -> Any:
+def _scalar(file: BinaryIO, layout: str) -> Any:
     packed = struct.Struct(layout)
     return packed.unpack(file.read(packed.size))[0]

@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
+from httpx2 import HTTPError
 from huggingface_hub import HfApi
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -51,7 +52,7 @@ class HubReader:
                 f"the hub has no {model} at revision {revision}, or it is not open to this token",
                 "Check the name, the revision, and that the token may read it.",
             ) from error
-        except HfHubHTTPError as error:
+        except (HfHubHTTPError, HTTPError, OSError) as error:
             raise ModelUnreadableError(
                 f"the hub did not answer for {model}: {type(error).__name__}", "Try again, or name a local directory."
             ) from error

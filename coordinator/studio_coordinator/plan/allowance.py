@@ -5,19 +5,36 @@ start by its default (strangers hold a part, or the default leaves too little), 
 it gets what is reserved for it, less what it does not count itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from studio.v1.recipe_pb2 import Recipe
+from studio.v1.replica_pb2 import Replica
 
+from studio_coordinator.plan.fleet import Fleet
 from studio_coordinator.plan.gpus import GIB, STEP_BYTES, Device
 from studio_coordinator.plan.memory.engine_rules import TESTED_VERSION
-from studio_coordinator.plan.sizing import GpuKind, OnKind, Sizing, own_fraction
-from studio_coordinator.plan.wish import ENGINES_WITHOUT_GPU, GpuNeed
+from studio_coordinator.plan.sizing import UNKNOWN, GpuKind, OnKind, Sizing, own_fraction
+from studio_coordinator.plan.snapshot import Snapshot
+from studio_coordinator.plan.wish import ENGINES_WITHOUT_GPU, GpuNeed, gpu_need
 
 # Where there is no estimate: the process context of a single GPU, rounded up.
 USUAL_OUTSIDE_BYTES = GIB
 # The largest part of a GPU that engines take by default.
 USUAL_FRACTION = 0.92
+
+
+def allowances(snapshot: Snapshot, rows: Iterable[Replica], fleet: Fleet) -> dict[str, int]:
+    """Of the replicas that no document knows yet, by id. What a running engine was told stays."""
+    known = {item.replica_id for document in snapshot.assignments.values() for item in document.replicas}
+    found = {}
+    for row in rows:
+        revision = row.recipe_name, row.recipe_revision
+        view, recipe = fleet.host_of(row.id), snapshot.recipes.get(revision)
+        if row.host_id and row.id not in known and view is not None and recipe is not None:
+            sizing = snapshot.sizes.get(revision, UNKNOWN)
+            devices = [view.devices[position] for position in view.positions(row.gpu_uuids)]
+            found[row.id] = allowance(recipe, gpu_need(recipe, sizing), devices, sizing)
+    return found
 
 
 def allowance(recipe: Recipe, need: GpuNeed, devices: Sequence[Device], sizing: Sizing) -> int:

@@ -1,7 +1,7 @@
 """One host as placement sees it: its GPUs and who holds what of them."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from studio.v1.host_pb2 import Gpu, Host
@@ -103,12 +103,12 @@ class HostView:
         self._sum_up(held)
         self.leaving.discard(replica_id)
 
-    def position(self, gpu_uuid: str) -> int:
-        """Place of a GPU of this host in the order of ``devices``."""
-        return self._positions[gpu_uuid]
+    def positions(self, gpu_uuids: Iterable[str]) -> list[int]:
+        """Places of those GPUs that the host still has, in the order of ``devices``."""
+        return [self._positions[uuid] for uuid in gpu_uuids if uuid in self._positions]
 
     def _positions_of(self, held: Held) -> list[int]:
-        return [self._positions[uuid] for uuid in held.gpu_uuids if uuid in self._positions]
+        return self.positions(held.gpu_uuids)
 
     def _sum_up(self, held: Held) -> None:
         taken = list(self.taken)

@@ -4,6 +4,7 @@ The result is a fixed point: planning again on the world that it describes gives
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from studio.v1.assignment_pb2 import Assignment
@@ -12,6 +13,7 @@ from studio.v1.event_pb2 import Event
 from studio.v1.host_pb2 import Host
 from studio.v1.replica_pb2 import Replica
 
+from studio_coordinator.plan.allowance import allowances
 from studio_coordinator.plan.assignments import desired_assignments
 from studio_coordinator.plan.fleet import Fleet
 from studio_coordinator.plan.hosts import judge_hosts
@@ -25,8 +27,23 @@ from studio_coordinator.plan.worksheet import Worksheet
 HOST_SEVERITIES = {Host.STATE_LOST: Event.SEVERITY_ERROR, Host.STATE_DISCONNECTED: Event.SEVERITY_WARNING}
 
 
+@dataclass(frozen=True)
+class Decision:
+    """A plan, and the fleet as it will be: for who asks why."""
+
+    plan: Plan
+    fleet: Fleet
+    # Every replica as the plan leaves it, retiring ones too, by id.
+    rows: Mapping[str, Replica]
+
+
 def plan(snapshot: Snapshot) -> Plan:
     """Decide everything that one pass is to do."""
+    return decide(snapshot).plan
+
+
+def decide(snapshot: Snapshot) -> Decision:
+    """The plan of one pass, with what it was made on."""
     sheet = Worksheet(snapshot.now)
     host_changes = judge_hosts(snapshot)
     hosts = _changed_hosts(snapshot, host_changes)
@@ -56,7 +73,7 @@ def plan(snapshot: Snapshot) -> Plan:
     rows = list(sheet.rows.values())
     stored = {replica.id: replica for replica in snapshot.replicas}
     holders = {row.deployment for row in rows}
-    return Plan(
+    decided = Plan(
         host_changes=host_changes,
         inserted=[row for row in rows if row.id not in stored],
         updated=[row for row in rows if row.id in stored and row != stored[row.id]],
@@ -75,12 +92,13 @@ def plan(snapshot: Snapshot) -> Plan:
             snapshot.recipes,
             snapshot.traceparents,
             _withdrawn(snapshot, rows),
-            scaler.allowances,
+            allowances(snapshot, rows, fleet),
         ),
         table=desired_table(snapshot.table, snapshot.term, snapshot.deployments, rows, snapshot.providers),
         events=sheet.events,
         made_way=scaler.made_way,
     )
+    return Decision(decided, fleet, sheet.rows)
 
 
 def _observe(snapshot: Snapshot, sheet: Worksheet, replica: Replica, host: Host | None) -> None:

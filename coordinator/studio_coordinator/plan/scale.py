@@ -16,7 +16,6 @@ from studio.v1.event_pb2 import Event
 from studio.v1.recipe_pb2 import Recipe
 from studio.v1.replica_pb2 import Replica
 
-from studio_coordinator.plan.allowance import allowance
 from studio_coordinator.plan.fleet import Fleet
 from studio_coordinator.plan.make_room import make_room
 from studio_coordinator.plan.occupancy import Held
@@ -56,8 +55,6 @@ class Scaler:
     fresh: dict[str, tuple[Replica, Wish]] = field(default_factory=dict)
     # Ids of replicas that have room as soon as others left.
     awaiting: set[str] = field(default_factory=set)
-    # Bytes of each GPU that the engines of what this pass placed are told they may use, by id.
-    allowances: dict[str, int] = field(default_factory=dict)
     # Deployments of which a replica makes room for one that is wanted.
     made_way: list[str] = field(default_factory=list)
 
@@ -227,12 +224,6 @@ class Scaler:
         row.host_id, row.host_name = found.host.id, found.host.name
         row.gpu_uuids[:] = found.gpu_uuids
         self.sheet.move(row, Replica.STATE_PENDING, f"placed on {found.host.name}: {found.reason}")
-        revision = row.recipe_name, row.recipe_revision
-        view = self.fleet.host_of(row.id)
-        if view is not None and revision in self.recipes:
-            devices = [view.devices[view.position(uuid)] for uuid in found.gpu_uuids]
-            sizing = self.sizes.get(revision, UNKNOWN)
-            self.allowances[row.id] = allowance(self.recipes[revision], wish.gpus, devices, sizing)
 
     def _keep_room(self, row: Replica, wish: Wish, found: Awaiting) -> None:
         """Retire who has to leave for ``row``, and let nobody else have their room."""

@@ -63,11 +63,16 @@ class WhyNot:
         return [f"wants {self.wants}", *rows, *(f"  would fit: {way}" for way in self.would_fit)]
 
 
-def why_not(fleet: Fleet, wish: Wish) -> list[Group]:
-    """The reason for every host, the largest group first."""
+def why_not(fleet: Fleet, wish: Wish, except_host: str = "") -> list[Group]:
+    """The reason for every host, the largest group first; a host that has room has an empty one.
+
+    ``except_host``: the id of one that is not asked about.
+    """
     rivals = fleet.rivals_of(wish)
     alike: dict[tuple[str, str, str], list[tuple[str, Refusal]]] = defaultdict(list)
     for view in fleet.views:
+        if view.host.id == except_host:
+            continue
         refused = host_refusal(view, wish, rivals)
         refusal = Refusal(refused) if refused else _gpu_refusal(view, wish)
         alike[refusal.cause, refusal.hardware, refusal.note].append((view.host.name, refusal))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from studio_coordinator.gateways import GatewayRegistry
+from studio_coordinator.knowledge.snapshots import SnapshotSource
 from studio_coordinator.leadership import Leadership
 from studio_coordinator.sessions import SessionRegistry
 from studio_coordinator.store.database import Database
@@ -21,6 +22,8 @@ class AdminState:
     # Set after events were stored.
     events_stored: Wakeup
     pepper: bytes
+    # What the leader's loop would look at now.
+    snapshots: SnapshotSource
 
     def desired_changed(self) -> None:
         """Wake the loop and whoever watches events."""

@@ -27,10 +27,10 @@ from studio.v1.admin_service_pb2 import (
     WatchEventsResponse,
 )
 from studio.v1.event_pb2 import Event
-from studio.v1.host_pb2 import Host
 from studio.v1.replica_pb2 import Replica
 from studio_runtime.errors import NotFoundError, StudioError, UnavailableError
 
+from studio_coordinator.knowledge.figures import add_figures, add_replica_figures
 from studio_coordinator.plan.status import with_state
 from studio_coordinator.rpc.guard import guarded, refuse
 from studio_coordinator.rpc.state import AdminState
@@ -100,10 +100,7 @@ class Views(AdminState):
             if request.deployment:
                 await deployments.get_deployment(conn, request.deployment)
             rows = await replicas.list_replicas(conn, request.deployment)
-        for row in rows:
-            figures = self.sessions.telemetry(row.host_id).replicas
-            if row.id in figures:
-                row.figures.CopyFrom(figures[row.id])
+        add_replica_figures(rows, self.sessions)
         return ListReplicasResponse(replicas=rows)
 
     @guarded
@@ -112,25 +109,8 @@ class Views(AdminState):
         async with self.database.transaction() as conn:
             found = await hosts.list_hosts(conn)
         for host in found:
-            self._add_figures(host)
-            self._add_assets(host)
+            add_figures(host, self.sessions)
         return ListHostsResponse(hosts=found)
-
-    def _add_figures(self, host: Host) -> None:
-        figures = self.sessions.telemetry(host.id)
-        if figures.HasField("host"):
-            host.figures.CopyFrom(figures.host)
-        for gpu in host.gpus:
-            if gpu.uuid in figures.gpus:
-                gpu.figures.CopyFrom(figures.gpus[gpu.uuid])
-
-    def _add_assets(self, host: Host) -> None:
-        """What is installed and cached there, as the host said last; what is stored of engines is as old as its Hello."""
-        observed = self.sessions.last_observation(host.id)
-        if observed is not None:
-            host.models.extend(observed.models)
-            del host.facts.engines[:]
-            host.facts.engines.extend(observed.engines)
 
     @guarded
     async def ListEvents(self, request: ListEventsRequest, _context: Context) -> ListEventsResponse:  # noqa: N802

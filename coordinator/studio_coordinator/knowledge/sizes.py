@@ -1,0 +1,71 @@
+"""What each recipe takes on the GPUs of this fleet: worked out once, until the model, the fleet or a measurement changes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+from studio.v1.host_pb2 import Host
+from studio.v1.recipe_pb2 import Recipe
+
+from studio_coordinator.knowledge.library import ModelLibrary
+from studio_coordinator.knowledge.measurements import Measurements
+from studio_coordinator.plan.memory.engine_rules import TESTED_VERSION
+from studio_coordinator.plan.memory.errors import EstimateError
+from studio_coordinator.plan.memory.facts import ModelFacts
+from studio_coordinator.plan.sizing import GpuKind, Sizing, gpu_kinds, needs_facts, size
+from studio_coordinator.store.recipes import digest_of
+
+log = structlog.get_logger()
+
+MOST_REMEMBERED = 4096
+
+RecipeKey = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class _Answer:
+    facts: ModelFacts
+    kinds: Mapping[GpuKind, int]
+    measurements: int
+    sizing: Sizing
+
+
+class SizeBook:
+    """Looks facts up in the library, and estimates."""
+
+    def __init__(self, library: ModelLibrary, measurements: Measurements) -> None:
+        self._library = library
+        self._measurements = measurements
+        # By the whole recipe, so that one that is only planned is never taken for another.
+        self._answers: dict[bytes, _Answer] = {}
+
+    def sizes(self, recipes: Mapping[RecipeKey, Recipe], hosts: Sequence[Host]) -> dict[RecipeKey, Sizing]:
+        """The needs of every recipe whose model has a say in them."""
+        kinds = gpu_kinds(hosts)
+        return {key: self._size(recipe, kinds) for key, recipe in recipes.items() if kinds and needs_facts(recipe)}
+
+    def _size(self, recipe: Recipe, kinds: Mapping[GpuKind, int]) -> Sizing:
+        source, revision = recipe.model.source, recipe.model.revision
+        facts = self._library.facts(source, revision)
+        if facts is None:
+            return Sizing(
+                being_read=self._library.being_read(source, revision), note=self._library.problem(source, revision)
+            )
+        content = recipe.SerializeToString(deterministic=True)
+        known = self._answers.get(content)
+        version = self._measurements.version
+        if known is not None and known.facts is facts and (known.kinds, known.measurements) == (kinds, version):
+            return known.sizing
+        engine_version = recipe.engine.version or TESTED_VERSION[recipe.engine.name]
+        try:
+            sizing = size(recipe, facts, kinds, self._measurements.calibrations(digest_of(recipe), engine_version))
+        except EstimateError as error:
+            sizing = Sizing(note=error.message)
+        except Exception:
+            # A model that no formula foresaw must not stop the whole fleet; it is placed by what the recipe says.
+            log.exception("model_not_estimated", source=source, revision=revision)
+            sizing = Sizing(note="the estimate failed: see the coordinator's log")
+        if len(self._answers) >= MOST_REMEMBERED:
+            self._answers.clear()
+        self._answers[content] = _Answer(facts, kinds, version, sizing)
+        return sizing

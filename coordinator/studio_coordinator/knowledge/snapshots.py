@@ -1,0 +1,61 @@
+"""The whole input of one pass: the stored state, what hosts say, and what is known beside it."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from studio_coordinator.gateways import GatewayRegistry
+from studio_coordinator.knowledge.activity import ActivityLog
+from studio_coordinator.knowledge.figures import add_figures, in_steps, weights_on
+from studio_coordinator.knowledge.library import ModelLibrary
+from studio_coordinator.knowledge.sizes import SizeBook
+from studio_coordinator.leadership import Leadership
+from studio_coordinator.plan.presets import effective
+from studio_coordinator.plan.snapshot import Snapshot, Timers
+from studio_coordinator.sessions import SessionRegistry
+from studio_coordinator.store import assignments, deployments, hosts, providers, recipes, replicas, routes
+from studio_coordinator.store.database import Connection
+
+
+@dataclass
+class SnapshotSource:
+    """Loads snapshots, for the leader's loop and for whoever asks what it would do."""
+
+    leadership: Leadership
+    sessions: SessionRegistry
+    gateways: GatewayRegistry
+    timers: Timers
+    library: ModelLibrary
+    sizes: SizeBook
+    activity: ActivityLog
+
+    async def load(self, conn: Connection) -> Snapshot:
+        """The world as ``conn`` sees it now."""
+        wanted = await deployments.list_deployments(conn)
+        rows = await replicas.list_replicas(conn)
+        needed = {(item.spec.recipe, item.target_revision) for item in wanted}
+        needed |= {(row.recipe_name, row.recipe_revision) for row in rows}
+        written = await recipes.revisions(conn, needed)
+        known = {key: effective(recipe) for key, recipe in written.items()}
+        found = await hosts.list_hosts(conn)
+        for host in found:
+            add_figures(host, self.sessions)
+            in_steps(host)
+        return Snapshot(
+            now=datetime.now(UTC),
+            term=self.leadership.term,
+            leading_for_seconds=self.leadership.leading_for_seconds,
+            hosts=found,
+            observations={session.host_id: session.observation() for session in self.sessions.all()},
+            deployments=wanted,
+            recipes=known,
+            replicas=rows,
+            assignments=await assignments.list_assignments(conn),
+            table=await routes.current_table(conn),
+            acknowledged_version=self.gateways.acknowledged_version(),
+            providers=await providers.list_providers(conn),
+            traceparents=await deployments.traceparents(conn),
+            timers=self.timers,
+            models_on_hosts={host.id: weights_on(host) for host in found},
+            sizes=self.sizes.sizes(known, found),
+            activities=self.activity.activities(rows, wanted),
+        )
