@@ -60,6 +60,10 @@ class Bookkeeping:
             except StudioError as error:
                 log.warning("events_not_stored", host=session.host_name, reason=error.message)
                 session.close("its events could not be stored")
+            except Exception:
+                # What one host says must not end the service of the others.
+                log.exception("events_not_stored", host=session.host_name)
+                session.close("its events could not be stored")
 
     async def _store(self, session: Session, batch: EventBatch) -> None:
         async with self.database.transaction() as conn:

@@ -101,6 +101,8 @@ class Session:
         self._wake.set()
         for watch in self._commands.values():
             watch.session_over()
+        for request_id in self._logs:
+            self._break_log(request_id, "the host disconnected")
 
     def silence_seconds(self) -> float:
         """Time since the last heartbeat."""
@@ -150,6 +152,8 @@ class Session:
         queue: asyncio.Queue[LogChunk] = asyncio.Queue(LOG_BACKLOG)
         self._logs[request_id] = queue
         self._ask(LogRequest(request_id=request_id, replica_id=replica_id, tail_bytes=tail_bytes, follow=follow))
+        if self.closed.is_set():
+            self._break_log(request_id, "the host disconnected")
         try:
             yield queue
         finally:
@@ -186,8 +190,14 @@ class Session:
         try:
             queue.put_nowait(chunk)
         except asyncio.QueueFull:
+            self._break_log(chunk.request_id, "the reader was too slow")
+
+    def _break_log(self, request_id: str, reason: str) -> None:
+        """End a log for its reader, whatever else waits there."""
+        queue = self._logs[request_id]
+        if queue.full():
             queue.get_nowait()
-            queue.put_nowait(LogChunk(request_id=chunk.request_id, end=True, error="the reader was too slow"))
+        queue.put_nowait(LogChunk(request_id=request_id, end=True, error=reason))
 
 
 class SessionRegistry:

@@ -26,3 +26,7 @@ def test_a_state_that_a_newer_release_wrote_is_unspecified():
     assert states.process_bind_param(Host.STATE_LOST, None) == "LOST"
     assert states.process_result_value("LOST", None) == Host.STATE_LOST
     assert states.process_result_value("FROM_THE_FUTURE", None) == Host.STATE_UNSPECIFIED
+
+
+def test_a_state_that_a_newer_agent_says_is_written_as_unspecified():
+    assert EnumName(Host.State.DESCRIPTOR, "STATE_").process_bind_param(99, None) == "UNSPECIFIED"

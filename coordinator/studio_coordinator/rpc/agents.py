@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import structlog
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 from studio.v1.agent_service_pb2 import (
     ConnectRequest,
     ConnectResponse,
@@ -221,15 +222,23 @@ def _checked_observation(observation: ObservationReport) -> ObservationReport:
 
 
 def _checked_events(batch: EventBatch) -> EventBatch:
-    """The batch as it may be stored: bounded, and with a time where the agent gave none."""
+    """The batch as it may be stored: bounded, and with a time where the agent gave none that can be."""
     if len(batch.events) > MOST_EVENTS:
         raise InvalidError(f"a batch of {len(batch.events)} events, at most {MOST_EVENTS}")
     for item in batch.events:
         if len(item.event.message) > LONGEST_MESSAGE:
             item.event.message = item.event.message[:LONGEST_MESSAGE] + "…"
-        if not item.event.HasField("at"):
+        if not (item.event.HasField("at") and _is_in_the_calendar(item.event.at)):
             item.event.at.GetCurrentTime()
     return batch
+
+
+def _is_in_the_calendar(at: Timestamp) -> bool:
+    try:
+        at.ToDatetime()
+    except ValueError:
+        return False
+    return True
 
 
 def _check_figures(figures: ReportTelemetryRequest) -> None:

@@ -33,8 +33,11 @@ class EnumName(TypeDecorator[int]):
         self.prefix = prefix
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002 - given by SQLAlchemy
-        """Number to name."""
-        return None if value is None else self.enum.values_by_number[value].name.removeprefix(self.prefix)
+        """Number to name; a number that a newer agent says is UNSPECIFIED: it must not hold up what else is written."""
+        if value is None:
+            return None
+        known = self.enum.values_by_number.get(value, self.enum.values_by_number[0])
+        return str(known.name).removeprefix(self.prefix)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> int | None:  # noqa: ARG002 - given by SQLAlchemy
         """Name to number; a name that a newer version wrote reads as UNSPECIFIED."""
