@@ -15,6 +15,7 @@ from studio_runtime.settings import Address
 from studio_runtime.tracing import configure_tracing, flush_tracing
 
 from studio_agent.commands.desk import CommandDesk
+from studio_agent.commands.inquiries import Inquiries
 from studio_agent.commands.journal import CommandJournal
 from studio_agent.commands.operations import Operations
 from studio_agent.environments.shelf import EngineShelf
@@ -83,7 +84,8 @@ async def _run_equipped(equipment: Equipment, running: RunSettings) -> None:
         operations = Operations(
             equipment.engines, equipment.models, sampler, equipment.events, lambda: supervisor.records
         )
-        desk = CommandDesk(CommandJournal.load(settings.state.commands), operations, group)
+        inquiries = Inquiries(equipment, operations)
+        desk = CommandDesk(CommandJournal.load(settings.state.commands), inquiries, group)
         link: Latest[Link | None] = Latest(None)
         for name, work in {
             "GPU health and events": watch_gpus(
