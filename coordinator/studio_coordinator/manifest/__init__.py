@@ -10,6 +10,8 @@ decode    nodes to a message, led by its descriptor
 checks    what must hold within one recipe or deployment, and among those of one manifest
 parse     the three above in order
 dump      a message in the form that ``parse`` reads
+export    all of them as one manifest that may be applied elsewhere
+upstream  recipes of the upstream vLLM Studio, with what became of each field
 changes   the paths at which two messages differ
 names     what a name may look like, and which known names are close to a wrong one
 ========= ==================================================================================
@@ -18,7 +20,21 @@ names     what a name may look like, and which known names are close to a wrong 
 from studio_coordinator.manifest.changes import changed_paths
 from studio_coordinator.manifest.checks import MAX_REPLICAS
 from studio_coordinator.manifest.dump import dump, to_yaml
+from studio_coordinator.manifest.export import DesiredState, export
 from studio_coordinator.manifest.names import close_names_hint
 from studio_coordinator.manifest.parse import Parsed, parse
+from studio_coordinator.manifest.upstream import Converted, convert
 
-__all__ = ["MAX_REPLICAS", "Parsed", "changed_paths", "close_names_hint", "dump", "parse", "to_yaml"]
+__all__ = [
+    "MAX_REPLICAS",
+    "Converted",
+    "DesiredState",
+    "Parsed",
+    "changed_paths",
+    "close_names_hint",
+    "convert",
+    "dump",
+    "export",
+    "parse",
+    "to_yaml",
+]

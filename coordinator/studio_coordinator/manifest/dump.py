@@ -23,7 +23,11 @@ def dump(item: Recipe | DeploymentSpec) -> dict[str, Any]:
 
 def to_yaml(items: Iterable[Recipe | DeploymentSpec]) -> str:
     """A manifest of ``items``; ``parse`` gives the same items back."""
-    documents = [dump(item) for item in items]
+    return documents_to_yaml(dump(item) for item in items)
+
+
+def documents_to_yaml(documents: Iterable[dict[str, Any]]) -> str:
+    """A manifest of documents that ``dump`` made."""
     return yaml.dump_all(documents, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 

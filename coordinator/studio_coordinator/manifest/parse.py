@@ -1,4 +1,8 @@
-"""Text to recipes and deployments: read the tree, decode, check; all problems at once."""
+"""Text to recipes and deployments: read the tree, decode, check; all problems at once.
+
+Two words stand beside ``kind``, for what an export has to keep although no recipe or deployment says it itself: ``revision: 3``
+in a recipe is the number that it has, or is to have; ``stopped: true`` in a deployment is that an operator stopped it.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -8,11 +12,13 @@ from studio.v1.deployment_pb2 import DeploymentSpec
 from studio.v1.recipe_pb2 import Recipe
 
 from studio_coordinator.manifest.checks import check_deployment, check_recipe
-from studio_coordinator.manifest.decode import Decoder
+from studio_coordinator.manifest.decode import BOOLS, Decoder, is_null, read_int
 from studio_coordinator.manifest.names import did_you_mean
 from studio_coordinator.manifest.tree import Mapping, Node, Scalar, TreeError, read_documents
 
 KINDS = ("Recipe", "Deployment")
+# The word beside `kind` that a document may have.
+BESIDE = {"Recipe": "revision", "Deployment": "stopped"}
 
 
 @dataclass
@@ -20,7 +26,11 @@ class Parsed:
     """What a manifest says, in its order. With ``problems`` the rest is incomplete and must not be used."""
 
     recipes: list[Recipe] = field(default_factory=list)
+    # Recipes with a number of their own, which may come beside the newest one of the same name.
+    numbered: list[tuple[int, Recipe]] = field(default_factory=list)
     deployments: list[DeploymentSpec] = field(default_factory=list)
+    # Names of deployments that are stopped.
+    stopped: set[str] = field(default_factory=set)
     problems: list[ManifestProblem] = field(default_factory=list)
 
 
@@ -34,7 +44,7 @@ def parse(text: str) -> Parsed:
             _document(parsed, document, node, given)
     except TreeError as error:
         parsed.problems.append(ManifestProblem(document=error.document, message=error.message, line=error.line))
-    if not (parsed.recipes or parsed.deployments or parsed.problems):
+    if not (parsed.recipes or parsed.numbered or parsed.deployments or parsed.problems):
         parsed.problems.append(ManifestProblem(document=1, message="the manifest is empty", line=1))
     # From top to bottom, as one mends them.
     parsed.problems.sort(key=lambda problem: (problem.document, problem.line))
@@ -53,29 +63,61 @@ def _document(parsed: Parsed, document: int, node: Node, given: dict[tuple[str, 
         said = f"{kind!r} is not known" if kind else "missing"
         problem("kind", f"{said}: expected Recipe or Deployment{did_you_mean(kind, KINDS)}", kind_line)
         return
-    body = Mapping(node.line, [entry for entry in node.entries if entry.key != "kind"])
     decoder = Decoder()
     item = Recipe() if kind == "Recipe" else DeploymentSpec()
-    decoder.fill(item, body)
+    beside = _beside(kind, node, decoder.problems)
+    decoder.fill(item, Mapping(node.line, [entry for entry in node.entries if entry.key not in ("kind", BESIDE[kind])]))
     for path, message, line in decoder.problems:
         problem(path, message, line)
     # A field that could not be read has been reported; what is checked about it then would only confuse.
     unread = {path for path, _, _ in decoder.problems}
     checks = check_recipe(item) if isinstance(item, Recipe) else check_deployment(item)
-    for path, message in (*checks, *_given_twice(item, document, given)):
+    for path, message in (*checks, *_given_twice(item, beside, document, given)):
         if not any(path == other or path.startswith((f"{other}.", f"{other}[")) for other in unread if other):
             problem(path, message, _line_of(path, decoder.lines, node.line))
-    if isinstance(item, Recipe):
-        parsed.recipes.append(item)
-    else:
+    _keep(parsed, item, beside)
+
+
+def _keep(parsed: Parsed, item: Recipe | DeploymentSpec, beside: int) -> None:
+    if isinstance(item, DeploymentSpec):
         parsed.deployments.append(item)
+        parsed.stopped |= {item.name} if beside else set()
+    elif beside:
+        parsed.numbered.append((beside, item))
+    else:
+        parsed.recipes.append(item)
+
+
+def _beside(kind: str, node: Mapping, problems: list[tuple[str, str, int]]) -> int:
+    """What stands beside ``kind``: the number of a recipe's revision, 1 for a deployment that is stopped; else 0."""
+    word, said = BESIDE[kind], 0
+    entries = [entry for entry in node.entries if entry.key == word and not is_null(entry.value)]
+    for entry in entries:
+        text = entry.value.text if isinstance(entry.value, Scalar) else ""
+        try:
+            said = _revision(text) if kind == "Recipe" else int(BOOLS[text.lower()])
+        except (KeyError, ValueError):
+            expected = "the number of a revision, from 1 on" if kind == "Recipe" else "true or false"
+            problems.append((word, f"expected {expected}, got {text!r}", entry.line))
+    if len(entries) > 1:
+        problems.append((word, f"given twice; first in line {entries[0].line}", entries[1].line))
+    return said
+
+
+def _revision(text: str) -> int:
+    number = read_int(text, 31)
+    if number < 1:
+        raise ValueError
+    return number
 
 
 def _given_twice(
-    item: Recipe | DeploymentSpec, document: int, given: dict[tuple[str, str], int]
+    item: Recipe | DeploymentSpec, revision: int, document: int, given: dict[tuple[str, str], int]
 ) -> Iterator[tuple[str, str]]:
     """Names of this document that an earlier one gave: of recipes, or public model names of deployments."""
-    kind = "recipe" if isinstance(item, Recipe) else "public model name"
+    kind = (
+        "public model name" if isinstance(item, DeploymentSpec) else f"r{revision} of recipe" if revision else "recipe"
+    )
     names = {item.name: "name"}
     if isinstance(item, DeploymentSpec):
         names = {alias: f"aliases[{index}]" for index, alias in enumerate(item.aliases)} | names

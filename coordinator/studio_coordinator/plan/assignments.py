@@ -13,6 +13,8 @@ from studio.v1.deployment_pb2 import Deployment
 from studio.v1.recipe_pb2 import Recipe
 from studio.v1.replica_pb2 import Replica
 
+from studio_coordinator.plan.presets import effective
+
 DEFAULT_DRAIN_SECONDS = 30
 DEFAULT_GRACE_SECONDS = 15
 
@@ -89,7 +91,8 @@ def assigned(
         generation=replica.generation,
         recipe_name=replica.recipe_name,
         recipe_revision=replica.recipe_revision,
-        recipe=recipe,
+        # What an agent gets to see is only ever written out.
+        recipe=effective(recipe),
         # Aliases are the gateway's: it renames them, so that changing one needs no restart.
         model_names=[replica.deployment],
         gpu_uuids=replica.gpu_uuids,

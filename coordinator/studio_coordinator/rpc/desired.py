@@ -51,14 +51,7 @@ class DesiredState(AdminState):
     async def Apply(self, request: ApplyRequest, context: Context) -> ApplyResponse:  # noqa: N802 - the contract's name
         """Take a manifest whole, or refuse it whole with every problem."""
         self.leadership.require()
-        # A manifest may be a megabyte: half a second of work that the sessions of hosts need not wait for.
-        parsed = await asyncio.to_thread(parse, request.manifest)
-        if parsed.problems:
-            count = len(parsed.problems)
-            raise InvalidManifestError(
-                f"{request.source_name or 'the manifest'} has {count} problem{'s' if count != 1 else ''}",
-                parsed.problems,
-            )
+        parsed = await parsed_manifest(request.manifest, request.source_name)
         digest = hashlib.sha256(request.SerializeToString(deterministic=True)).hexdigest()
         response = ApplyResponse()
         try:
@@ -67,7 +60,7 @@ class DesiredState(AdminState):
                     remembered = await idempotency.remembered(conn, request.idempotency_key, digest)
                     if remembered is not None:
                         return ApplyResponse.FromString(remembered)
-                response.applied.extend(await self._apply(conn, parsed, request, actor_of(context)))
+                response.applied.extend(await self.put_in_force(conn, parsed, request, actor_of(context)))
                 _end_dry_run(request)
                 if request.idempotency_key:
                     await idempotency.remember(
@@ -78,9 +71,14 @@ class DesiredState(AdminState):
         self.desired_changed()
         return response
 
-    async def _apply(self, conn: Connection, parsed: Parsed, request: ApplyRequest, actor: str) -> list[Applied]:
+    async def put_in_force(self, conn: Connection, parsed: Parsed, request: ApplyRequest, actor: str) -> list[Applied]:
+        """Store what ``parsed`` says, inside the caller's transaction, as ``request`` wants it."""
         now = datetime.now(UTC)
         applied = [
+            await recipes.put_revision(conn, recipe, revision, actor, now)
+            for revision, recipe in sorted(parsed.numbered, key=lambda one: (one[1].name, one[0]))
+        ]
+        applied += [
             await recipes.apply_recipe(
                 conn,
                 recipe,
@@ -103,7 +101,10 @@ class DesiredState(AdminState):
             )
             for spec in parsed.deployments
         ]
-        told = [_applied_event(item, actor, now) for item in applied if item.outcome != Applied.OUTCOME_UNCHANGED]
+        for item in applied:
+            if item.kind == "Deployment" and item.name in parsed.stopped:
+                await _keep_stopped(conn, item, request, actor, now)
+        told = [applied_event(item, actor, now) for item in applied if item.outcome != Applied.OUTCOME_UNCHANGED]
         await events.append(conn, told)
         return applied
 
@@ -181,6 +182,30 @@ class DesiredState(AdminState):
         return DeleteRecipeResponse()
 
 
+async def _keep_stopped(conn: Connection, item: Applied, request: ApplyRequest, actor: str, now: datetime) -> None:
+    """Stop a deployment that the manifest says is stopped, before anything of it has started."""
+    if request.create_only and item.outcome != Applied.OUTCOME_CREATED:
+        return
+    version = (await deployments.set_stopped(conn, item.name, stopped=True, actor=actor, now=now)).version
+    if version != item.version:
+        item.version = version
+        item.changes.append("stopped")
+        if item.outcome == Applied.OUTCOME_UNCHANGED:
+            item.outcome = Applied.OUTCOME_CHANGED
+
+
+async def parsed_manifest(manifest: str, source_name: str) -> Parsed:
+    """What the manifest says. Raises InvalidManifestError with every problem."""
+    # A manifest may be a megabyte: half a second of work that the sessions of hosts need not wait for.
+    parsed = await asyncio.to_thread(parse, manifest)
+    if parsed.problems:
+        count = len(parsed.problems)
+        raise InvalidManifestError(
+            f"{source_name or 'the manifest'} has {count} problem{'s' if count != 1 else ''}", parsed.problems
+        )
+    return parsed
+
+
 def _end_dry_run(request: ApplyRequest) -> None:
     """Undo what a dry run did."""
     if request.dry_run:
@@ -199,7 +224,8 @@ def _operator_event(kind: str, name: str, what: str, actor: str, now: datetime) 
     return _event(kind, f"{name} {what}", actor, now, deployment=name)
 
 
-def _applied_event(applied: Applied, actor: str, now: datetime) -> Event:
+def applied_event(applied: Applied, actor: str, now: datetime) -> Event:
+    """What an operator's change of a recipe or deployment is told as."""
     kind = applied.kind.lower()
     revision = f" r{applied.revision}" if applied.revision else ""
     changes = f": {'; '.join(applied.changes)}" if applied.changes else ""

@@ -19,12 +19,14 @@ from studio_coordinator.rpc.agents import AgentService
 from studio_coordinator.rpc.commands import Commands
 from studio_coordinator.rpc.desired import DesiredState
 from studio_coordinator.rpc.hosts import Hosts
+from studio_coordinator.rpc.planning import Planning
+from studio_coordinator.rpc.recipes import Recipes
 from studio_coordinator.rpc.routes import RouteService
 from studio_coordinator.rpc.state import AdminState
 from studio_coordinator.rpc.views import Views
 
 
-class AdminService(DesiredState, Commands, Views, Accounts, Hosts, AdminServiceServicer):
+class AdminService(Planning, DesiredState, Recipes, Commands, Views, Accounts, Hosts, AdminServiceServicer):
     """The operators' side of the coordinator, each part in a file of its own."""
 
 

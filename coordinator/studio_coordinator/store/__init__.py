@@ -9,6 +9,7 @@ hosts           hosts, their sessions and their GPUs
 recipes         recipes and their immutable revisions
 model_names     who owns a public model name: one deployment or one provider model
 deployments     what is to be served; optimistic versions, history, marks for deletion
+desired_state   all recipes and deployments at one moment, for an export
 replicas        running engines; the leader is their one writer
 assignments     what each host should run, by generation
 routes          the one versioned route table

@@ -10,7 +10,21 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, ForeignKey, Integer, Select, String, Table, column, func, select, table, tuple_, update
+from sqlalchemy import (
+    Column,
+    ForeignKey,
+    Integer,
+    Row,
+    Select,
+    String,
+    Table,
+    column,
+    func,
+    select,
+    table,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from studio.v1.admin_service_pb2 import Applied
@@ -65,8 +79,7 @@ async def apply_recipe(
     changed since. With ``create_only`` a recipe that exists is left as it is.
     """
     name = recipe.name
-    await conn.execute(insert(RECIPES).values(name=name, newest_revision=0).on_conflict_do_nothing())
-    row = (await conn.execute(select(RECIPES).where(RECIPES.c.name == name).with_for_update(key_share=True))).one()
+    row = await _locked(conn, name)
     exists = row.newest_revision > 0 and row.deleted_at is None
     newest = await get_recipe(conn, name) if exists else None
     if newest is not None and expected_revision not in (0, newest.revision):
@@ -87,6 +100,63 @@ async def apply_recipe(
         return Applied(kind="Recipe", name=name, outcome=Applied.OUTCOME_CREATED, revision=revision)
     changes = changed_paths(newest.recipe, recipe)
     return Applied(kind="Recipe", name=name, outcome=Applied.OUTCOME_CHANGED, revision=revision, changes=changes)
+
+
+async def put_revision(conn: AsyncConnection, recipe: Recipe, revision: int, actor: str, now: datetime) -> Applied:
+    """Store ``recipe`` as this revision, from an export; the number becomes the newest where it is the highest.
+
+    A revision is never changed: ConflictError when another text has the number already.
+    """
+    name, digest = recipe.name, digest_of(recipe)
+    row = await _locked(conn, name)
+    there = RECIPE_REVISIONS.c
+    query = select(there.digest).where(there.recipe_name == name, there.revision == revision)
+    found = (await conn.execute(query)).scalar_one_or_none()
+    if found not in (None, digest):
+        raise ConflictError(
+            f"recipe {name} has another r{revision} already",
+            "Revisions are never changed: import into a system without this recipe, or leave the number out.",
+        )
+    if found is not None and row.deleted_at is None:
+        return Applied(kind="Recipe", name=name, outcome=Applied.OUTCOME_UNCHANGED, revision=revision)
+    if found is None:
+        written = {"recipe": recipe, "digest": digest, "created_at": now, "actor": actor}
+        await conn.execute(insert(RECIPE_REVISIONS).values(recipe_name=name, revision=revision, **written))
+    newest = max(row.newest_revision, revision)
+    await conn.execute(update(RECIPES).where(RECIPES.c.name == name).values(newest_revision=newest, deleted_at=None))
+    return Applied(kind="Recipe", name=name, outcome=Applied.OUTCOME_CREATED, revision=revision)
+
+
+async def rollback_recipe(
+    conn: AsyncConnection, name: str, revision: int, actor: str, now: datetime, expected_revision: int = 0
+) -> Applied:
+    """Make an older revision (0: the one before the newest) the newest again, as a new revision.
+
+    Raises NotFoundError where there is none, ConflictError where ``expected_revision`` (0: any) is stale.
+    """
+    newest = await get_recipe(conn, name)
+    older = await get_recipe(conn, name, revision or await previous_revision(conn, name, newest.revision))
+    # What came between this look and the lock is refused, not undone.
+    expected = expected_revision or newest.revision
+    return await apply_recipe(conn, older.recipe, actor, now, expected_revision=expected)
+
+
+async def previous_revision(conn: AsyncConnection, name: str, revision: int) -> int:
+    """The number before ``revision``; NotFoundError where it is the first."""
+    there = RECIPE_REVISIONS.c
+    query = select(func.max(there.revision)).where(there.recipe_name == name, there.revision < revision)
+    previous = (await conn.execute(query)).scalar_one()
+    if previous is None:
+        raise NotFoundError(f"recipe {name} has no revision before r{revision}", "studio recipes history lists them.")
+    return int(previous)
+
+
+async def list_revisions(conn: AsyncConnection, name: str) -> list[RecipeRevision]:
+    """All revisions of a recipe, newest first; NotFoundError where there is no such recipe."""
+    await get_recipe(conn, name)
+    query = _live_revisions().where(RECIPE_REVISIONS.c.recipe_name == name)
+    rows = await conn.execute(query.order_by(RECIPE_REVISIONS.c.revision.desc()))
+    return [from_row(RecipeRevision, row) for row in rows.mappings()]
 
 
 async def get_recipe(conn: AsyncConnection, name: str, revision: int = 0) -> RecipeRevision:
@@ -137,6 +207,12 @@ def _live_revisions() -> Select[*tuple[Any, ...]]:
     """All revisions of the recipes that are not deleted."""
     joined = RECIPES.c.name == RECIPE_REVISIONS.c.recipe_name
     return select(RECIPE_REVISIONS).join(RECIPES, joined).where(RECIPES.c.deleted_at.is_(None))
+
+
+async def _locked(conn: AsyncConnection, name: str) -> Row[*tuple[Any, ...]]:
+    """The row of a recipe, made where there is none, locked until the transaction ends."""
+    await conn.execute(insert(RECIPES).values(name=name, newest_revision=0).on_conflict_do_nothing())
+    return (await conn.execute(select(RECIPES).where(RECIPES.c.name == name).with_for_update(key_share=True))).one()
 
 
 async def _stale(conn: AsyncConnection, newest: RecipeRevision, expected: int) -> ConflictError:
