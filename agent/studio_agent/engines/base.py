@@ -3,7 +3,7 @@
 A driver knows one engine and touches nothing: it turns a recipe into a command, a log line into progress, a log's end into a
 named failure, and a page of metrics into figures. Everything that acts (processes, sockets, files) lives elsewhere.
 
-What only some engines can do is a protocol of its own (`CanSleep`, `CanLoadLora`): ask with `isinstance`.
+What only some engines can do is a protocol of its own (`CanMeasure`, `CanSleep`, `CanLoadLora`): ask with `isinstance`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from studio.v1.recipe_pb2 import LoraAdapter, Recipe
-from studio.v1.replica_pb2 import Failure, ReplicaFigures, StartProgress
+from studio.v1.replica_pb2 import Failure, MeasuredMemory, ReplicaFigures, StartProgress
 
 from studio_agent.engines.flag_list import FlagList
 from studio_agent.engines.model_facts import ModelFacts, Task
@@ -118,6 +118,14 @@ class Driver(Protocol):
 
     def figures(self, metrics_text: str, at: Timestamp) -> ReplicaFigures:
         """The common figures out of the engine's Prometheus page; what is missing there stays absent."""
+
+
+@runtime_checkable
+class CanMeasure(Protocol):
+    """An engine that says in its log what its start took."""
+
+    def measured(self, lines: Sequence[str]) -> MeasuredMemory:
+        """Out of the lines of one start; what they do not say stays absent."""
 
 
 @runtime_checkable

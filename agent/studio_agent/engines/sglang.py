@@ -10,9 +10,9 @@ from typing import Any
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 from studio.v1.recipe_pb2 import EngineArgs, LoraAdapter, Recipe
-from studio.v1.replica_pb2 import Failure, ReplicaFigures, StartProgress
+from studio.v1.replica_pb2 import Failure, MeasuredMemory, ReplicaFigures, StartProgress
 
-from studio_agent.engines import canary, environ, failures, figures, flags, memory, parallel, phases
+from studio_agent.engines import canary, environ, failures, figures, flags, measurements, memory, parallel, phases
 from studio_agent.engines.base import DrainFacts, HttpRequest, LaunchContext, LaunchSpec
 from studio_agent.engines.errors import RecipeError
 from studio_agent.engines.flags import ExtraFlags
@@ -127,6 +127,10 @@ class SglangDriver:
     def classify(self, lines: Sequence[str], exit_code: int | None) -> Failure:
         """By SGLang's failure table."""
         return failures.classify(lines, exit_code, SGLANG_FAILURES)
+
+    def measured(self, lines: Sequence[str]) -> MeasuredMemory:
+        """By what SGLang says at the end of each step."""
+        return measurements.measured(lines, measurements.SGLANG_MEMORY)
 
     def canary(self, model_name: str, task: Task = Task.GENERATE) -> HttpRequest:
         """In OpenAI's form; a classifier answers under `/v1`."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from studio.v1.assignment_pb2 import AssignedReplica
-from studio.v1.replica_pb2 import Failure, Replica, StartProgress
+from studio.v1.replica_pb2 import Failure, MeasuredMemory, Replica, StartProgress
 
 State = Replica.State
 
@@ -58,6 +58,8 @@ class ReplicaRecord:
     retry_is_free: bool = False
     gave_up: bool = False
     progress: StartProgress | None = None
+    # What the start of the engine took of each GPU, as its log says; read again by the next agent.
+    measured: MeasuredMemory | None = None
     # Why it may be hung; "" while nothing speaks for that.
     suspicion: str = ""
     # In SLEEPING: the engine has given its memory back. Before that, requests in flight finish.

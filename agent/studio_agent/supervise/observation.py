@@ -26,6 +26,7 @@ def observe(record: ReplicaRecord, engine_address: str) -> ReplicaObservation:
         deployment=record.assigned.deployment,
         recipe_revision=record.assigned.recipe_revision,
         gave_up=record.gave_up,
+        measured=record.measured,
     )
     if record.engine is not None and record.engine.pid:
         seen.base_url = base_url(engine_address, record.engine.port)
