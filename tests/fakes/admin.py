@@ -25,6 +25,7 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.timestamp_pb2 import Timestamp
 from studio.v1 import admin_service_pb2 as admin
 from studio.v1.admin_service_pb2_grpc import AdminServiceServicer, add_AdminServiceServicer_to_server
+from studio.v1.agent_service_pb2 import CommandProgress, CommandResult
 from studio.v1.deployment_pb2 import Deployment, DeploymentSpec
 from studio.v1.event_pb2 import Event
 from studio.v1.host_pb2 import Host
@@ -69,6 +70,8 @@ class Fleet:
     events: list[Event] = field(default_factory=list)
     usage: list[admin.UsageTotal] = field(default_factory=list)
     logs: list[admin.StreamLogsResponse] = field(default_factory=list)
+    # What each host says of each command.
+    command_news: list[CommandProgress | CommandResult] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     refusals: dict[str, list[StudioError]] = field(default_factory=dict)
     # A replica whose deployment is named here fails while it starts.
@@ -270,6 +273,13 @@ class Fleet:
         for event in self.events:
             if event.sequence > request.after_sequence and concerns(event, request):
                 yield admin.WatchEventsResponse(event=event)
+
+    def run_command(self, _request: admin.RunCommandRequest) -> Iterator[admin.RunCommandResponse]:
+        for said in self.command_news:
+            if isinstance(said, CommandResult):
+                yield admin.RunCommandResponse(result=said)
+            else:
+                yield admin.RunCommandResponse(progress=said)
 
     def stream_logs(self, request: admin.StreamLogsRequest) -> Iterator[admin.StreamLogsResponse]:
         if request.name not in self.deployments and request.name not in self.replicas:
