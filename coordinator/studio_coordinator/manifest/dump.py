@@ -81,7 +81,8 @@ def _whole_numbers(value: Any) -> Any:
         case float() if value.is_integer() and abs(value) <= EXACT_INTEGER:
             return int(value)
         case dict():
-            return {key: _whole_numbers(item) for key, item in value.items()}
+            # Maps of a message have no order; the same recipe is to give the same text.
+            return {key: _whole_numbers(value[key]) for key in sorted(value)}
         case list():
             return [_whole_numbers(item) for item in value]
         case _:

@@ -133,7 +133,9 @@ def take_trust(draft: Draft, name: str, value: Any) -> None:
 def take_parser(draft: Draft, name: str, value: Any) -> None:
     """Null was: look at the model's name; an empty text: none."""
     word = "tool_parser" if name == "tool_call_parser" else "reasoning_parser"
-    if value is None and word == "reasoning_parser" and draft.engine in PYTHON_ENGINES:
+    if draft.engine not in PYTHON_ENGINES:
+        draft.obsolete(name, f"{draft.engine} never got it")
+    elif value is None and word == "reasoning_parser":
         draft.recipe.args.reasoning_parser = "auto"
         draft.changed(name, "args.reasoning_parser", "was found by the model's name; is found in the model's own files")
     elif value is None:
@@ -142,8 +144,6 @@ def take_parser(draft: Draft, name: str, value: Any) -> None:
         )
     elif not (said := as_text(value)):
         draft.mapped(name, note="none goes without saying")
-    elif draft.engine not in PYTHON_ENGINES:
-        draft.obsolete(name, f"{draft.engine} never got it")
     else:
         spelled = PARSER_SPELLINGS[draft.engine].get(said, said)
         setattr(draft.recipe.args, word, spelled)
