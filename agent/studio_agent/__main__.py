@@ -31,8 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     parsed = _parser().parse_args(arguments)
     if not sys.stderr.isatty():
-        # Structlog takes rich along where it can, to colour tracebacks: 4 MB for nothing in an agent that logs JSON.
-        sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # None refuses an import
+        _leave_out("rich", "greenlet")
     # Imported late: `--help` and wrong usage need none of it, and gRPC reads its environment when it is imported.
     from studio_runtime.errors import StudioError  # noqa: PLC0415 - see above
     from studio_runtime.logging import configure_logging  # noqa: PLC0415 - see above
@@ -42,6 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         {"run": _run, "stop-engines": _stop_engines, "doctor": _doctor}[parsed.command](parsed)
     except StudioError as error:
         sys.exit(f"studio-agent: {error.message}\n{error.hint}".rstrip())
+
+
+def _leave_out(*packages: str) -> None:
+    """Refuse imports that structlog makes where it can, for colours and threads of a kind that an agent does not use: 5 MB."""
+    for package in packages:
+        sys.modules.setdefault(package, None)  # type: ignore[arg-type]  # None refuses an import
 
 
 def _run(parsed: argparse.Namespace) -> None:

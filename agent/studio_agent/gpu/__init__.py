@@ -15,6 +15,7 @@ it, and the agent reads the child through a pipe with a time limit.
 | ``frames``, ``reading`` | the messages between child and agent |
 | ``childprocess`` | one child as the agent sees it: pid, pipes, polite end |
 | ``child``, ``sampling``, ``nvml`` | the child: its loop, one tick, and the only importer of the NVML binding |
+| ``host`` | what the child must know of the host itself |
 
 Words: *gpu* is identified by UUID, never by index. *Absent* is a value that the driver does not give; it is never zero.
 *Stale* is a value that was not renewed for two intervals. *Lost* is a GPU that the driver has given up. *Partitioned*

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import psutil
 import pynvml
 from studio.v1.host_pb2 import Gpu, GpuFigures, GpuProcess
 
+from studio_agent.gpu import host
 from studio_agent.gpu.frames import Refusal
 from studio_agent.gpu.reading import Condition, LinkCounters, Xid
 
@@ -213,7 +213,7 @@ def _with_instances(handle: Any, index: int) -> Iterator[Device]:
     unified = _shares_host_memory(handle)
     whole = Device(handle, _facts(handle, index), partitioned, unified)
     if unified:
-        whole.facts.memory_bytes = psutil.virtual_memory().total
+        whole.facts.memory_bytes, _ = host.memory_bytes()
     if not whole.facts.uuid:
         return  # without an identity it cannot be used
     yield whole
@@ -270,8 +270,8 @@ def _memory(handle: Any) -> Any:
 def _memory_in_use(device: Device) -> tuple[int | None, int | None]:
     """Bytes used and bytes reserved by the driver."""
     if device.unified:
-        host = psutil.virtual_memory()
-        return host.total - host.available, None
+        total, available = host.memory_bytes()
+        return total - available, None
     memory = _memory(device.handle)
     return (memory.used, getattr(memory, "reserved", None)) if memory else (None, None)
 

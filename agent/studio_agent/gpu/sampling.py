@@ -1,14 +1,15 @@
 """One tick of the child: read every GPU once, and remember what the slow tick found until the next one."""
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import psutil
 from google.protobuf.timestamp_pb2 import Timestamp
 from studio.v1.host_pb2 import Gpu, GpuFigures, GpuProcess, Host, HostFacts
 
 from studio_agent.gpu.frames import Frame
+from studio_agent.gpu.host import program_of
 from studio_agent.gpu.nvml import Device, GpuLostError, Nvml
 from studio_agent.gpu.reading import Condition, LinkCounters, Xid
 
@@ -115,9 +116,6 @@ def _name_numa_node(facts: Gpu) -> None:
 
 def _name_process(process: GpuProcess) -> None:
     """Add the program's name and its user. Arguments are left out: they may hold secrets."""
-    try:
-        found = psutil.Process(process.pid)
-        process.command = found.name()
-        process.user = found.username()
-    except (psutil.Error, OSError, ValueError):
-        return
+    with contextlib.suppress(OSError, ValueError):
+        name, user = program_of(process.pid)
+        process.command, process.user = name, user
