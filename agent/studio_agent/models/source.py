@@ -28,9 +28,11 @@ def repository_of(source: str) -> str:
 
 
 def check_local(folder: Path) -> None:
-    """Raises ModelMissingError where ``folder`` holds no model."""
+    """Raises ModelMissingError where ``folder`` holds no model. One GGUF file is a whole model."""
     if not folder.is_absolute():
         raise ModelMissingError(f"{folder} is not absolute", "Write path:// and an absolute directory on the host.")
+    if folder.suffix == ".gguf" and folder.is_file():
+        return
     if not folder.is_dir():
         raise ModelMissingError(
             f"there is no directory {folder} on this host", "Copy the model there, or name another place."
