@@ -1,16 +1,19 @@
 """An engine for benchmarks: answers at once, or streams at a given pace, and costs next to nothing itself.
 
-``python bench/upstream.py`` prints its port and serves until it is killed. ``"stream": true`` in the body asks for a stream of
-100 events, ``"pace_ms"`` for the pause between two of them; else the answer is one JSON document of about 500 bytes.
+``python bench/upstream.py PORT`` serves until it is killed. ``"stream": true`` in the body asks for a stream of
+100 events, the words ``pace-20-ms`` in a message for pauses of 20 ms between them (routers write bodies anew and drop fields that
+they do not know); else the answer is one JSON document of about 500 bytes.
 """
 
 import asyncio
 import json
 import re
+import sys
 from typing import cast
 
 EVENTS = 100
-PACE = re.compile(rb'"pace_ms":\s*(\d+)')
+STREAM = re.compile(rb'"stream":\s*true')
+PACE = re.compile(rb"pace-(\d+)-ms")
 LENGTH = re.compile(rb"content-length:\s*(\d+)", re.IGNORECASE)
 
 
@@ -56,7 +59,7 @@ class Engine(asyncio.Protocol):
         if not blank or len(body) < (int(found.group(1)) if found else 0):
             return
         self._received = b""
-        if b'"stream": true' not in body:
+        if not STREAM.search(body):
             self._transport.write(ANSWER)
             return
         pace = PACE.search(body)
@@ -82,14 +85,13 @@ class Engine(asyncio.Protocol):
             self._task.cancel()
 
 
-async def main() -> None:
-    """Serve on a free port, and print it."""
-    server = await asyncio.get_running_loop().create_server(Engine, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
+async def main(port: int) -> None:
+    """Serve on ``port``."""
+    server = await asyncio.get_running_loop().create_server(Engine, "127.0.0.1", port)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
     import uvloop
 
-    uvloop.run(main())
+    uvloop.run(main(int(sys.argv[1])))
