@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from studio_runtime.tracing import span
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from studio_cli.addresses import resolve
 from studio_cli.coordinator import connect
@@ -71,7 +71,13 @@ def noun(app: typer.Typer, name: str, about: str) -> typer.Typer:
     return group
 
 
-def command(app: typer.Typer, body: Callable[..., Awaitable[None]], *examples: str, name: str | None = None) -> None:
+def command(
+    app: typer.Typer,
+    body: Callable[..., Awaitable[None]],
+    *examples: str,
+    name: str | None = None,
+    cls: type[TyperCommand] = TyperCommand,
+) -> None:
     """Add ``body`` to ``app`` under its own name or ``name``; its first parameter is the connected ``Coordinator``."""
     signature = inspect.signature(body, eval_str=True)
     own = list(signature.parameters.values())[1:]
@@ -90,7 +96,7 @@ def command(app: typer.Typer, body: Callable[..., Awaitable[None]], *examples: s
     invoke.__signature__ = inspect.Signature(keyword_only)  # type: ignore[attr-defined] # read by inspect.signature
     invoke.__annotations__ = {parameter.name: parameter.annotation for parameter in keyword_only}
     invoke.__doc__ = body.__doc__
-    app.command(typed, epilog=epilog(examples))(invoke)
+    app.command(typed, cls=cls, epilog=epilog(examples))(invoke)
 
 
 def epilog(examples: tuple[str, ...]) -> str:

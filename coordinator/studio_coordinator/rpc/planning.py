@@ -17,6 +17,7 @@ from studio.v1.admin_service_pb2 import (
 from studio.v1.agent_service_pb2 import Command, LaunchPreview, PreviewLaunch
 from studio.v1.deployment_pb2 import DeploymentSpec
 from studio.v1.event_pb2 import Event
+from studio.v1.recipe_pb2 import Recipe
 from studio_runtime.errors import UnavailableError
 
 from studio_coordinator.knowledge.questions import ask
@@ -54,7 +55,7 @@ class Planning(DesiredState):
         """Where each replica of a manifest would go, with which command, what it needs, and why not elsewhere."""
         self.leadership.require()
         parsed = await parsed_manifest(request.manifest, request.source_name)
-        for recipe in parsed.recipes:
+        for recipe in _recipes(parsed):
             if needs_facts(recipe):
                 await self.snapshots.library.settled(recipe.model.source, recipe.model.revision)
         async with self.database.transaction() as conn:
@@ -69,7 +70,7 @@ class Planning(DesiredState):
     async def _as_if_applied(self, conn: Connection, parsed: Parsed, actor: str) -> set[str]:
         """Apply the manifest inside the caller's transaction; the names of the deployments that it is about."""
         await self.put_in_force(conn, parsed, ApplyRequest(), actor)
-        changed = {recipe.name for recipe in parsed.recipes}
+        changed = {recipe.name for recipe in _recipes(parsed)}
         listed = await deployments.list_deployments(conn)
         names = {spec.name for spec in parsed.deployments}
         names |= {item.name for item in listed if item.spec.recipe in changed and not item.spec.recipe_revision}
@@ -128,6 +129,11 @@ class Planning(DesiredState):
             event.at.GetCurrentTime()
             told.append(event)
         await events.append(conn, told)
+
+
+def _recipes(parsed: Parsed) -> list[Recipe]:
+    """All of a manifest, also those that come with the revision that they had elsewhere."""
+    return [*parsed.recipes, *(recipe for _, recipe in parsed.numbered)]
 
 
 def _told(found: Preview, commands: Sequence[LaunchPreview | str]) -> PlanResponse:
