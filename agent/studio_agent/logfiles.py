@@ -5,6 +5,7 @@ older one. Both are bounded, also while an engine runs.
 """
 
 import asyncio
+import contextlib
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -61,7 +62,8 @@ def cut_if_large(path: Path, largest_bytes: int = LARGEST_BYTES) -> bool:
                 with os.fdopen(os.open(older, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as copy:
                     shutil.copyfileobj(log, copy, CHUNK_BYTES)
             except OSError:
-                older.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    older.unlink(missing_ok=True)
             log.truncate(0)
     except OSError:
         return False

@@ -106,7 +106,7 @@ class StopLimits:
     grace_seconds: float = 15.0
     # From SIGKILL until what still lives is called unkillable.
     kill_seconds: float = 10.0
-    # Between two more tries at what is unkillable.
+    # Between two more looks at what does not go: what is unkillable, and memory that is stuck.
     kill_again_seconds: float = 5.0
     # From the end of the last process until GPU memory that is still in use is called stuck.
     memory_seconds: float = 60.0

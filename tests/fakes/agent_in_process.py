@@ -1,6 +1,7 @@
 """The parts of an agent on the test's own loop: for what is hard to bring about from outside."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -29,6 +30,9 @@ from studio_agent.supervise.event_log import EventLog
 from studio_agent.supervise.gpus import Gpus, NoGpus
 from studio_runtime.process import boot_id
 from studio_runtime.settings import Address
+
+# What is waited for may come about without a change of the ledger: an event that reached the disk, a GPU's figures.
+POLL_SECONDS = 0.05
 
 
 async def no_command(command: Command, _report: Report) -> CommandResult:
@@ -83,11 +87,13 @@ class AgentInProcess:
         await keep_connected(Address.parse(coordinator.address), self.conversation, self.link)
 
     async def until(self, condition: Callable[[], Any], timeout: float = 30.0) -> Any:
-        """Wait until ``condition`` holds; it is asked again after every change."""
+        """Wait until ``condition`` holds; it is asked again after every change, and now and then."""
         changes = self.equipment.changes
         async with asyncio.timeout(timeout):
             while not (result := condition()):
-                await changes.newer_than(changes.version)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_SECONDS):
+                        await changes.newer_than(changes.version)
             return result
 
     async def until_state(self, replica_id: str, state: "State.ValueType") -> ReplicaRecord:

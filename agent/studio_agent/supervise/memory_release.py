@@ -11,8 +11,6 @@ from studio_agent.plan.record import Engine, ReplicaRecord
 from studio_agent.supervise.equipment import Equipment
 
 POLL_SECONDS = 0.1
-# Once it is known to be stuck.
-POLL_AGAIN_SECONDS = 5.0
 
 log = structlog.get_logger()
 
@@ -53,7 +51,7 @@ async def until_free(
                 log.warning("gpu_memory_unknown", replica=record.replica_id, why="the driver gives no new figures")
                 return
             stuck(remains)
-            told, pause = True, POLL_AGAIN_SECONDS
+            told, pause = True, equipment.settings.stop.kill_again_seconds
         await asyncio.sleep(pause)
 
 

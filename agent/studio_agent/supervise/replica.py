@@ -20,7 +20,7 @@ from studio_runtime.failpoints import failpoint
 
 from studio_agent import metrics
 from studio_agent.engines import driver_for
-from studio_agent.engines.base import Driver
+from studio_agent.engines.base import CanMeasure, Driver
 from studio_agent.environments.errors import EnvironmentFailedError
 from studio_agent.errors import EngineFailedError
 from studio_agent.logfiles import cut_if_large, lines_since
@@ -35,7 +35,7 @@ from studio_agent.supervise.keeper import RecordKeeper
 from studio_agent.supervise.memory_release import until_free
 from studio_agent.supervise.race import first_of
 from studio_agent.supervise.readiness import tasks_of, until_ready
-from studio_agent.supervise.stack_dump import dump_stacks
+from studio_agent.supervise.stack_dump import dump_stacks, find_py_spy
 from studio_agent.threads import to_the_end
 
 # After a defect of the agent's own, before the replica is taken up again.
@@ -214,9 +214,19 @@ class ReplicaSupervision:
 
     async def _serve(self, driver: Driver) -> None:
         """Watch a serving engine until it fails. Raises EngineFailedError."""
+        await self._measure(driver)
         tasks = await asyncio.to_thread(tasks_of, self._keeper.record.assigned.recipe)
         watch = HealthWatch(self._equipment, self._keeper.record, self._keeper.engine(), driver, tasks)
         await self._while_alive(driver, first_of(watch.run(self._keeper.suspect), self._bound_log()))
+
+    async def _measure(self, driver: Driver) -> None:
+        """Keep what the log says of the memory that the start took."""
+        engine = self._keeper.engine()
+        if isinstance(driver, CanMeasure):
+            lines = await asyncio.to_thread(lines_since, Path(engine.log_path), engine.log_offset)
+            measured = driver.measured(lines)
+            if measured.ListFields():
+                self._keeper.put(replace(self._keeper.record, measured=measured))
 
     async def _while_alive(self, driver: Driver, work: Coroutine[Any, Any, Any]) -> None:
         """Return when ``work`` is done. Raises EngineFailedError when the engine ends before."""
@@ -247,7 +257,7 @@ class ReplicaSupervision:
     async def _keep_stacks(self, engine: Engine) -> None:
         members = await self._equipment.launcher.members(engine)
         folder = self._equipment.settings.state.replica(self._id)
-        dump = await dump_stacks([identity.pid for identity in members], folder, engine.token)
+        dump = await dump_stacks(find_py_spy(), [identity.pid for identity in members], folder, engine.token)
         self._keeper.say(
             "replica.stacks_kept" if dump.path else "replica.stacks_missing",
             f"before {self._id} is killed: {dump.note}",

@@ -29,9 +29,11 @@ def find_py_spy() -> str | None:
     return shutil.which("py-spy") or shutil.which("py-spy", path=str(Path(sys.executable).parent))
 
 
-async def dump_stacks(pids: Iterable[int], folder: Path, name: str, limit_seconds: float = LIMIT_SECONDS) -> StackDump:
-    """Write the stacks of those of ``pids`` that run Python into ``folder``, within ``limit_seconds`` in all."""
-    if (program := find_py_spy()) is None:
+async def dump_stacks(
+    program: str | None, pids: Iterable[int], folder: Path, name: str, limit_seconds: float = LIMIT_SECONDS
+) -> StackDump:
+    """Have py-spy (``program``) write the stacks of those of ``pids`` that run Python, within ``limit_seconds`` in all."""
+    if program is None:
         return StackDump(None, "py-spy is not installed, so nobody knows where it stood")
     python = [pid for pid in pids if await asyncio.to_thread(_runs_python, pid)]
     if not python:

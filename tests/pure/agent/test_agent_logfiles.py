@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from studio_agent import logfiles
-from studio_agent.logfiles import LineFollower, lines_since, prepare_log, read_log
+from studio_agent.logfiles import LineFollower, cut_if_large, lines_since, prepare_log, read_log
 
 
 @given(st.lists(st.binary(max_size=20), max_size=20))
@@ -74,3 +74,39 @@ async def test_a_log_that_was_put_aside_is_followed_in_its_successor(tmp_path: P
     path.write_bytes(b"new")
     assert await anext(reader) == b"new"
     await reader.aclose()
+
+
+def test_the_log_of_a_running_engine_is_cut_and_the_engine_writes_on(tmp_path: Path) -> None:
+    path = tmp_path / "engine.log"
+    with path.open("ab", buffering=0) as engine:
+        engine.write(b"old\n" * 100)
+        assert not cut_if_large(path, 400)
+        engine.write(b"more\n")
+        assert cut_if_large(path, 400)
+        engine.write(b"new\n")
+    assert path.read_bytes() == b"new\n"
+    older = path.with_suffix(".log.1")
+    assert older.read_bytes() == b"old\n" * 100 + b"more\n"
+    assert older.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_second_cut_replaces_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "engine.log"
+    for text in (b"first", b"2nd"):
+        path.write_bytes(text)
+        assert cut_if_large(path, 1)
+    assert path.with_suffix(".log.1").read_bytes() == b"2nd"
+    assert path.read_bytes() == b""
+
+
+def test_without_room_for_a_copy_the_log_is_emptied_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "engine.log"
+    path.write_bytes(b"text")
+    # Where the copy would go there is something that cannot be written.
+    path.with_suffix(".log.1").mkdir()
+    assert cut_if_large(path, 1)
+    assert path.read_bytes() == b""
+
+
+def test_no_log_is_no_error(tmp_path: Path) -> None:
+    assert not cut_if_large(tmp_path / "none.log", 0)

@@ -5,9 +5,21 @@ from dataclasses import replace
 from fakes.agent_records import NOW, a_failure, a_record, an_assignment, an_engine, assigned
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from studio.v1.assignment_pb2 import Assignment
-from studio_agent.plan.lifecycle import STARTING, advance
-from studio_agent.plan.reconcile import Action, Forget, Restart, Start, Stop, Wait, next_due, plan
+from studio.v1.assignment_pb2 import AssignedReplica, Assignment
+from studio_agent.plan.lifecycle import STARTING, TAKING_MEMORY, advance
+from studio_agent.plan.reconcile import (
+    Action,
+    Circumstances,
+    Forget,
+    Restart,
+    Sleep,
+    Start,
+    Stop,
+    Wait,
+    Wake,
+    next_due,
+    plan,
+)
 from studio_agent.plan.record import ReplicaRecord, State
 from studio_agent.plan.restarts import record_restart
 
@@ -95,12 +107,62 @@ def test_waiting_is_said_once() -> None:
     assert plan(an_assignment(first, second), records(a_record(first), waiting), NOW) == []
 
 
+def to_sleep(replica: AssignedReplica) -> AssignedReplica:
+    replica.wish = AssignedReplica.WISH_SLEEP
+    return replica
+
+
+def test_what_is_to_sleep_sleeps_once_it_serves_and_wakes_when_it_is_to_run() -> None:
+    sleeping, running = an_assignment(to_sleep(assigned())), an_assignment(assigned())
+    assert kinds(plan(sleeping, {}, NOW)) == [(Start, "demo-1")]
+    assert plan(sleeping, records(a_record(state=State.STATE_STARTING)), NOW) == []
+    assert kinds(plan(sleeping, records(a_record()), NOW)) == [(Sleep, "demo-1")]
+    rests = records(a_record(state=State.STATE_SLEEPING, engine=an_engine()))
+    assert plan(sleeping, rests, NOW) == []
+    assert kinds(plan(running, rests, NOW)) == [(Wake, "demo-1")]
+    assert plan(sleeping, records(a_record(state=State.STATE_WAKING, engine=an_engine())), NOW) == []
+
+
+def test_what_cannot_sleep_serves() -> None:
+    wish = an_assignment(to_sleep(assigned()))
+    assert plan(wish, records(a_record()), NOW, Circumstances(sleepless={"demo-1"})) == []
+
+
+def test_waking_and_starting_on_one_gpu_take_turns() -> None:
+    asleep, new = assigned("a-1", 1, "G", share=0.5), assigned("b-1", 1, "G", share=0.5)
+    rests = a_record(asleep, State.STATE_SLEEPING, engine=an_engine())
+    assert kinds(plan(an_assignment(asleep, new), records(rests), NOW)) == [(Wake, "a-1"), (Wait, "b-1")]
+    assert kinds(plan(an_assignment(new, asleep), records(rests), NOW)) == [(Start, "b-1")]
+    # One that goes on sleeping takes nothing.
+    assert kinds(plan(an_assignment(to_sleep(asleep), new), records(rests), NOW)) == [(Start, "b-1")]
+
+
+def test_nothing_begins_on_a_quarantined_gpu_and_what_serves_there_stays() -> None:
+    bad = Circumstances(barred={"G": "it fell off its bus"})
+    replica = assigned("a-1", 1, "G")
+    (wait,) = plan(an_assignment(replica), {}, NOW, bad)
+    assert isinstance(wait, Wait)
+    assert "it fell off its bus" in wait.reason
+    assert plan(an_assignment(replica), records(a_record(replica)), NOW, bad) == []
+    failed = a_record(replica, State.STATE_FAILED, failure=a_failure(), retry_at=NOW - 1)
+    assert plan(an_assignment(replica), records(failed), NOW, bad) == []
+    assert kinds(plan(an_assignment(replica), records(failed), NOW)) == [(Restart, "a-1")]
+    rests = a_record(replica, State.STATE_SLEEPING, engine=an_engine())
+    assert plan(an_assignment(replica), records(rests), NOW, bad) == []
+
+
+def a_replica(number: int, generation: int, gpus: list[str], share: float | None, *, sleeps: bool) -> AssignedReplica:
+    replica = assigned(f"m-{number}", generation, *gpus, share=share)
+    return to_sleep(replica) if sleeps else replica
+
+
 replicas = st.builds(
-    lambda number, generation, gpus, share: assigned(f"m-{number}", generation, *gpus, share=share),
+    a_replica,
     st.integers(1, 4),
     st.integers(1, 2),
     st.lists(st.sampled_from(["G0", "G1", "G2"]), unique=True, max_size=2),
     st.sampled_from([None, 0.5]),
+    sleeps=st.booleans(),
 )
 documents = st.lists(replicas, max_size=4, unique_by=lambda replica: replica.replica_id).map(
     lambda chosen: an_assignment(*chosen)
@@ -122,6 +184,10 @@ def carry_out(known: dict[str, ReplicaRecord], action: Action, now: float) -> No
             if known[name].state == State.STATE_READY:
                 state = State.STATE_DRAINING
             known[name] = advance(known[name], state, reason, now)
+        case Sleep(name, reason):
+            known[name] = advance(known[name], State.STATE_SLEEPING, reason, now)
+        case Wake(name, reason):
+            known[name] = advance(known[name], State.STATE_WAKING, reason, now)
         case Forget(name, _):
             del known[name]
 
@@ -134,6 +200,8 @@ def time_passes(known: dict[str, ReplicaRecord], now: float) -> None:
             if record.state == State.STATE_PREPARING:
                 record = advance(record, State.STATE_STARTING, "loads", now, engine=engine)  # noqa: PLW2901 - one step each
             known[name] = advance(record, State.STATE_READY, "up", now)
+        elif record.state == State.STATE_WAKING:
+            known[name] = advance(record, State.STATE_READY, "awake", now)
         elif record.state == State.STATE_DRAINING:
             known[name] = advance(record, State.STATE_STOPPING, "drained", now)
         elif record.state == State.STATE_STOPPING:
@@ -149,7 +217,7 @@ def assert_gpus_are_held_rightly(known: dict[str, ReplicaRecord]) -> None:
     for held in holders.values():
         if len(held) > 1:
             assert all(record.assigned.recipe.resources.gpu.HasField("share") for record in held)
-            assert sum(record.state in STARTING for record in held) <= 1
+            assert sum(record.state in TAKING_MEMORY for record in held) <= 1
 
 
 @settings(max_examples=300)
@@ -176,5 +244,7 @@ def test_any_history_ends_in_a_fixed_point_and_no_gpu_is_ever_held_wrongly(
         now += 3
     assert plan(last, known, now) == []
     assert set(known) == {replica.replica_id for replica in last.replicas}
-    for record in known.values():
-        assert record.state in (State.STATE_READY, State.STATE_PENDING)
+    for replica in last.replicas:
+        rests = replica.wish == AssignedReplica.WISH_SLEEP
+        end = State.STATE_SLEEPING if rests else State.STATE_READY
+        assert known[replica.replica_id].state in (end, State.STATE_PENDING)

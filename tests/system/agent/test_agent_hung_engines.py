@@ -153,15 +153,3 @@ async def test_an_idle_engine_is_asked_and_stays(tmp_path: Path) -> None:
             while tokens() < 3:
                 await asyncio.sleep(0.02)
         assert agent.ledger.records["demo-1"] == record
-
-
-async def test_a_hung_engine_is_replaced_where_nothing_reads_stacks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("studio_agent.supervise.stack_dump.find_py_spy", lambda: None)
-    async with an_agent(tmp_path) as agent:
-        record = await serving(agent, health_lie="ok", hang_after_tokens=3)
-        async with asking(record):
-            missing = await agent.until_event("replica.stacks_missing")
-        assert "py-spy is not installed" in missing.message
-        await agent.until_event("replica.restarting")
