@@ -23,6 +23,16 @@ YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 WaitOption = Annotated[
     bool | None, typer.Option("--wait/--no-wait", help="Wait until it is done. Default: on a terminal, yes.")
 ]
+IfVersionOption = Annotated[
+    int,
+    typer.Option(
+        "--if-version",
+        metavar="N",
+        min=0,
+        show_default=False,
+        help="Only if the deployment is still at version N; else exit 4, with what changed.",
+    ),
+]
 TimeoutOption = Annotated[str, typer.Option("--timeout", help="How long to wait: 90s, 10m, 2h.")]
 
 SHARED = (

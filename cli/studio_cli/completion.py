@@ -64,6 +64,12 @@ async def recipe_names(coordinator: Coordinator) -> list[str]:
     return [one.recipe_name for one in answer.recipes]
 
 
+async def exportable_names(coordinator: Coordinator) -> list[str]:
+    """Names of recipes and deployments, with their kinds."""
+    recipes, deployments = await recipe_names(coordinator), await deployment_names(coordinator)
+    return [*(f"Recipe/{name}" for name in recipes), *(f"Deployment/{name}" for name in deployments)]
+
+
 async def key_ids(coordinator: Coordinator) -> list[str]:
     """Ids of keys that are not revoked."""
     answer = await coordinator.call(coordinator.admin.ListKeys, ListKeysRequest(), "complete a name")

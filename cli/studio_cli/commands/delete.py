@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from studio.v1.admin_service_pb2 import DeleteDeploymentRequest, DeleteRecipeRequest
 
-from studio_cli.command import YesOption, command
+from studio_cli.command import IfVersionOption, YesOption, command
 from studio_cli.completion import completed_by, deployment_names, recipe_names
 from studio_cli.confirm import confirm
 from studio_cli.coordinator import Coordinator
@@ -25,6 +25,7 @@ def register(app: typer.Typer) -> None:
 async def delete_deployment(
     coordinator: Coordinator,
     name: Annotated[str, typer.Argument(metavar="NAME", autocompletion=completed_by(deployment_names))],
+    if_version: IfVersionOption = 0,
     yes: YesOption = False,
 ) -> None:
     """Remove a deployment.
@@ -32,7 +33,7 @@ async def delete_deployment(
     Its engines stop once their requests have finished.
     """
     confirm("deployment", name, f"applications that use {name} will get errors", yes=yes)
-    request = DeleteDeploymentRequest(name=name)
+    request = DeleteDeploymentRequest(name=name, expected_version=if_version)
     await coordinator.call(coordinator.admin.DeleteDeployment, request, f"delete deployment {name}")
     Report.on_standard_output().line(f"deployment {name} deleted")
 

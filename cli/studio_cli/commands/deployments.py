@@ -15,7 +15,7 @@ from studio.v1.deployment_pb2 import Deployment
 from studio.v1.replica_pb2 import Replica
 
 from studio_cli import wording
-from studio_cli.command import OutputOption, TimeoutOption, WaitOption, WatchOption, command, noun
+from studio_cli.command import IfVersionOption, OutputOption, TimeoutOption, WaitOption, WatchOption, command, noun
 from studio_cli.completion import completed_by, deployment_names
 from studio_cli.coordinator import Coordinator
 from studio_cli.output import Answer, Format, show_list, write_item
@@ -73,6 +73,7 @@ async def tell_deployment(
 async def stop(
     coordinator: Coordinator,
     name: NameArgument,
+    if_version: IfVersionOption = 0,
     wait: Annotated[bool, typer.Option(help="Wait until no replica is left.")] = True,
     timeout: TimeoutOption = DEFAULT_TIMEOUT,
 ) -> None:
@@ -81,7 +82,8 @@ async def stop(
     Requests in flight finish, then its engines end. The deployment stays known: `studio start` serves it again.
     """
     seconds = wording.parse_duration(timeout)
-    await coordinator.call(coordinator.admin.StopDeployment, StopDeploymentRequest(name=name), f"stop {name}")
+    request = StopDeploymentRequest(name=name, expected_version=if_version)
+    await coordinator.call(coordinator.admin.StopDeployment, request, f"stop {name}")
     report = Report.on_standard_output()
     if not wait:
         report.line(f"{name} is being stopped")
@@ -92,11 +94,16 @@ async def stop(
 
 
 async def start(
-    coordinator: Coordinator, name: NameArgument, wait: WaitOption = None, timeout: TimeoutOption = DEFAULT_TIMEOUT
+    coordinator: Coordinator,
+    name: NameArgument,
+    if_version: IfVersionOption = 0,
+    wait: WaitOption = None,
+    timeout: TimeoutOption = DEFAULT_TIMEOUT,
 ) -> None:
     """Serve a stopped deployment again."""
     seconds = wording.parse_duration(timeout)
-    await coordinator.call(coordinator.admin.StartDeployment, StartDeploymentRequest(name=name), f"start {name}")
+    request = StartDeploymentRequest(name=name, expected_version=if_version)
+    await coordinator.call(coordinator.admin.StartDeployment, request, f"start {name}")
     await follow(coordinator, name, f"{name} is being started", wait=wait, seconds=seconds)
 
 
@@ -104,12 +111,13 @@ async def scale(
     coordinator: Coordinator,
     name: NameArgument,
     replicas: Annotated[int, typer.Argument(metavar="N", min=0, help="How many replicas.")],
+    if_version: IfVersionOption = 0,
     wait: WaitOption = None,
     timeout: TimeoutOption = DEFAULT_TIMEOUT,
 ) -> None:
     """Have a deployment served by N replicas."""
     seconds = wording.parse_duration(timeout)
-    request = ScaleDeploymentRequest(name=name, replicas=replicas)
+    request = ScaleDeploymentRequest(name=name, replicas=replicas, expected_version=if_version)
     await coordinator.call(coordinator.admin.ScaleDeployment, request, f"scale {name}")
     wish = f"{name} is to have {wording.count_of(replicas, 'replica')}"
     await follow(coordinator, name, wish, wait=wait, seconds=seconds)

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from studio.v1.recipe_pb2 import GpuRequest, IntOrAuto, RecipeRevision
+from studio.v1.admin_service_pb2 import ConvertedField
+from studio.v1.recipe_pb2 import EngineChoice, GpuRequest, IntOrAuto, RecipeRevision
 
 from studio_cli import wording
 from studio_cli.views.table import Column, Row, Table
@@ -19,6 +20,16 @@ COLUMNS = (
     Column("DIGEST", wide=True),
 )
 
+HISTORY_COLUMNS = (
+    Column("REVISION"),
+    Column("ENGINE"),
+    Column("MODEL"),
+    Column("AGE", ticking=True),
+    Column("BY"),
+    Column("DIGEST"),
+)
+CONVERSION_COLUMNS = (Column("RECIPE"), Column("FIELD"), Column("OUTCOME"), Column("BECAME"), Column("NOTE"))
+
 DIGEST_LETTERS = 12
 
 
@@ -31,13 +42,12 @@ def recipe_table(recipes: Iterable[RecipeRevision], now: datetime) -> Table:
 def recipe_row(revision: RecipeRevision, now: datetime) -> Row:
     """One revision."""
     recipe = revision.recipe
-    engine = recipe.engine
     return Row(
         revision.recipe_name,
         (
             revision.recipe_name,
             f"r{revision.revision}",
-            " ".join(part for part in (engine.name, engine.version or engine.path) if part),
+            describe_engine(recipe.engine),
             recipe.model.source or wording.NOTHING,
             describe_request(recipe.resources.gpu),
             wording.age(revision.created_at, now),
@@ -45,6 +55,48 @@ def recipe_row(revision: RecipeRevision, now: datetime) -> Row:
             revision.digest[:DIGEST_LETTERS],
         ),
     )
+
+
+def history_table(revisions: Iterable[RecipeRevision], now: datetime) -> Table:
+    """The revisions of one recipe, as they come: newest first."""
+    rows = tuple(
+        Row(
+            str(one.revision),
+            (
+                f"r{one.revision}",
+                describe_engine(one.recipe.engine),
+                one.recipe.model.source or wording.NOTHING,
+                wording.age(one.created_at, now),
+                one.actor,
+                one.digest[:DIGEST_LETTERS],
+            ),
+        )
+        for one in revisions
+    )
+    return Table(HISTORY_COLUMNS, rows, "there is no revision")
+
+
+def conversion_table(report: Iterable[ConvertedField]) -> Table:
+    """What became of the fields of upstream's recipes."""
+    rows = tuple(
+        Row(
+            f"{one.recipe}/{one.field}",
+            (
+                one.recipe,
+                one.field,
+                ConvertedField.Outcome.Name(one.outcome).removeprefix("OUTCOME_").lower(),
+                one.became or wording.NOTHING,
+                one.note,
+            ),
+        )
+        for one in report
+    )
+    return Table(CONVERSION_COLUMNS, rows, "nothing was said")
+
+
+def describe_engine(engine: EngineChoice) -> str:
+    """``vllm 0.33.0``; a path where there is one."""
+    return " ".join(part for part in (engine.name, engine.version or engine.path) if part)
 
 
 def describe_request(request: GpuRequest) -> str:
