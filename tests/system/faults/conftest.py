@@ -6,7 +6,7 @@
  3 agent's loop blocked, process alive   faults/test_fault_blocked_loop
  4 agent crashes between two steps       faults/test_fault_crash_points
  5 ledger cut or changed                 pure/agent/test_agent_ledger (every byte), agent/test_agent_survival
- 6 two agents, one identity              agent/test_agent_survival (one folder); store and rpc/coordinator (one host, two sessions)
+ 6 two agents, one identity              agent/test_agent_survival (one folder); rpc/coordinator (one host, two sessions)
  8 agent out of memory                   faults/test_fault_limits
  9 no descriptors left                   faults/test_fault_limits
 10 engine exits, crashes, is killed      faults/test_fault_engines, agent/test_agent_lifecycle

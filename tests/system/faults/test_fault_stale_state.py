@@ -12,6 +12,7 @@ import pytest
 from fakes.agent_process import AgentProcess, a_demo_replica
 from fakes.coordinator import FakeCoordinator
 from studio.v1.replica_pb2 import Replica
+from studio_agent.launch.proc_scan import pids
 from studio_agent.ledger import Ledger
 from studio_runtime.process import ProcessIdentity
 
@@ -41,7 +42,7 @@ async def test_a_process_that_got_the_pid_of_a_dead_engine_is_left_alone(
     await agent.kill()
     os.kill(first.pid, signal.SIGKILL)
     async with asyncio.timeout(30):
-        while Path(f"/proc/{first.pid}").exists():
+        while first.pid in pids():
             await asyncio.sleep(0.01)
     stranger = await asyncio.to_thread(a_stranger_with_pid, first.pid)
     assert stranger is not None
