@@ -45,8 +45,8 @@ MB = 1_000_000
 HEARTBEAT_SECONDS = 5.0
 SETTLE_SECONDS = 10.0
 SERVES = b"Application startup complete"
-PEER = """peer: none measured. The worker of GPUStack 2.3.0 starts without Docker, but needs a server with a PostgreSQL or MySQL of
-its own, and downloads tools from GitHub before it does anything; where this was written it could not, and ended."""
+PEER = """peer: none measured. The worker of GPUStack 2.3.0 starts without Docker, but needs a server with a PostgreSQL or MySQL
+of its own, and downloads tools from GitHub before it does anything; where this was written it could not, and ended."""
 
 
 @dataclass(frozen=True)
