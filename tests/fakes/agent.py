@@ -8,6 +8,8 @@ from typing import Self
 import grpc
 from studio.v1.agent_service_pb2 import (
     AssignmentAck,
+    Command,
+    CommandResult,
     ConnectRequest,
     ConnectResponse,
     Heartbeat,
@@ -18,6 +20,7 @@ from studio.v1.agent_service_pb2 import (
 )
 from studio.v1.agent_service_pb2_grpc import AgentServiceStub
 from studio.v1.assignment_pb2 import Assignment
+from studio.v1.host_pb2 import Gpu
 from studio.v1.replica_pb2 import Replica
 
 
@@ -39,6 +42,8 @@ class FakeAgent:
         self.assignment = Assignment()
         self.received: list[ConnectResponse] = []
         self.ended: grpc.StatusCode | None = None
+        # What it answers to commands; None: it never does.
+        self.answers: Callable[[Command], CommandResult] | None = None
 
     async def say(self, **message: object) -> None:
         await self._call.write(ConnectRequest(**message))  # type: ignore[arg-type]
@@ -60,6 +65,10 @@ class FakeAgent:
                 self.received.append(message)
                 if message.WhichOneof("message") == "assignment":
                     await self._take(message.assignment)
+                elif message.WhichOneof("message") == "command" and self.answers is not None:
+                    result = self.answers(message.command)
+                    result.command_id = message.command.command_id
+                    await self.say(command_result=result)
         except grpc.aio.AioRpcError as error:
             self.ended = error.code()
 
@@ -94,8 +103,11 @@ class FakeAgent:
 
 
 @asynccontextmanager
-async def connected(channel: grpc.aio.Channel, host: str, *, obedient: bool = True) -> AsyncIterator[FakeAgent]:
-    agent = await FakeAgent(channel, host, obedient=obedient).open()
+async def connected(
+    channel: grpc.aio.Channel, host: str, *gpus: Gpu, obedient: bool = True
+) -> AsyncIterator[FakeAgent]:
+    hello = Hello(protocol=1, oldest_protocol=1, host_id=f"id-{host}", host_name=host, gpus=gpus)
+    agent = await FakeAgent(channel, host, obedient=obedient).open(hello)
     task = asyncio.create_task(agent.run())
     try:
         yield agent

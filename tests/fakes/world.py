@@ -14,7 +14,9 @@ from studio.v1.host_pb2 import Gpu, Host
 from studio.v1.recipe_pb2 import Recipe
 from studio.v1.replica_pb2 import Replica
 from studio.v1.route_pb2 import RouteTable
+from studio_coordinator.plan.on_demand import Activity
 from studio_coordinator.plan.reconcile import plan
+from studio_coordinator.plan.sizing import Sizing
 from studio_coordinator.plan.snapshot import HostObservation, Plan, Snapshot, Timers
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -63,6 +65,8 @@ class World:
         self.table = RouteTable()
         self.acknowledged = 0
         self.events: list[str] = []
+        self.sizes: dict[tuple[str, int], Sizing] = {}
+        self.activities: dict[str, Activity] = {}
 
     def _host(self, number: int, gpus: int) -> SimulatedHost:
         name = f"h{number}"
@@ -111,6 +115,8 @@ class World:
             table=self.table,
             acknowledged_version=self.acknowledged,
             timers=Timers(),
+            sizes=self.sizes,
+            activities=self.activities,
         )
 
     def store(self, decided: Plan) -> None:

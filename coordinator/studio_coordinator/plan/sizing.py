@@ -132,7 +132,7 @@ def settings_of(recipe: Recipe, facts: ModelFacts, tensor_parallel: int = 0) -> 
     return Settings(
         engine=recipe.engine.name,
         version=recipe.engine.version or TESTED_VERSION[recipe.engine.name],
-        tensor_parallel=args.tensor_parallel.value or tensor_parallel or 1,
+        tensor_parallel=args.tensor_parallel.value or tensor_parallel or _ranks_of(recipe),
         pipeline_parallel=args.pipeline_parallel or 1,
         data_parallel=args.data_parallel or 1,
         expert_parallel=args.expert_parallel,
@@ -150,6 +150,11 @@ def settings_of(recipe: Recipe, facts: ModelFacts, tensor_parallel: int = 0) -> 
         if "num_speculative_tokens" in args.speculative.fields
         else 0,
     )
+
+
+def _ranks_of(recipe: Recipe) -> int:
+    """What engines make of a number of GPUs where nothing else is said: all that pipelines and copies leave are ranks."""
+    return max(1, recipe.resources.gpu.count.value // gpus_each(recipe, 1))
 
 
 def own_fraction(recipe: Recipe) -> float | None:

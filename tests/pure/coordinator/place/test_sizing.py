@@ -1,0 +1,161 @@
+"""The estimate as placement sees it: what is kept free, how many GPUs, and what the engine is told."""
+
+import pytest
+from builders import GIB, a_deployment, a_recipe
+from fakes.models import LLAMA_8B, LLAMA_70B, facts
+from hypothesis import given
+from hypothesis import strategies as st
+from studio.v1.recipe_pb2 import EngineChoice, GpuRequest, IntOrAuto, Recipe, Resources
+from studio_coordinator.plan.allowance import allowance
+from studio_coordinator.plan.gpus import Device
+from studio_coordinator.plan.memory.calibration import Calibration, Measured
+from studio_coordinator.plan.sizing import GpuKind, Sizing, needs_facts, size
+from studio_coordinator.plan.wish import gpu_need, wish_of
+
+H100 = GpuKind("NVIDIA H100 80GB HBM3", 80 * GIB)
+L4 = GpuKind("NVIDIA L4", 24 * GIB)
+EIGHT = {H100: 8}
+
+
+def sized(recipe: Recipe, config: dict[str, object] | None = None, kinds: dict[GpuKind, int] | None = None) -> Sizing:
+    return size(recipe, facts(config or LLAMA_8B), kinds or EIGHT, {})
+
+
+def auto() -> Recipe:
+    recipe = a_recipe(max_model_len=4096)
+    recipe.args.tensor_parallel.auto = True
+    return recipe
+
+
+def sharing(share: float) -> Recipe:
+    return a_recipe(max_model_len=4096, resources=Resources(gpu=GpuRequest(count=IntOrAuto(value=1), share=share)))
+
+
+def a_device(kind: GpuKind, foreign_gib: float = 0) -> Device:
+    stranger = "pid 7 (python)" if foreign_gib else ""
+    return Device(kind.model, kind.memory_bytes, (), False, False, "", int(foreign_gib * GIB), stranger, 0, 0)
+
+
+def told(recipe: Recipe, sizing: Sizing, *devices: Device) -> int:
+    return allowance(recipe, gpu_need(recipe, sizing), devices, sizing)
+
+
+def test_a_replica_needs_its_weights_one_full_request_and_what_runs_beside_them() -> None:
+    need = gpu_need(a_recipe(max_model_len=4096), sized(a_recipe(max_model_len=4096)))
+    assert need.count == 1
+    assert 15 * GIB < need.memory_bytes < 24 * GIB
+
+
+def test_a_longer_context_needs_more() -> None:
+    short, long = (sized(a_recipe(max_model_len=tokens)).gpu_memory_bytes for tokens in (1024, 8192))
+    # 128 KiB of keys and values per token.
+    assert long - short == pytest.approx(7168 * 128 * 1024, rel=0.01)
+
+
+def test_auto_takes_the_smallest_split_that_fits() -> None:
+    small, large = sized(auto()), sized(auto(), LLAMA_70B)
+    assert (gpu_need(auto(), small).count, gpu_need(auto(), large).count) == (1, 2)
+    assert gpu_need(auto(), large).memory_bytes < 80 * GIB
+
+
+def test_a_count_that_the_recipe_names_is_left_alone() -> None:
+    recipe = auto()
+    recipe.resources.gpu.count.value = 4
+    assert gpu_need(recipe, sized(recipe, LLAMA_70B)).count == 4
+
+
+def test_what_fits_nowhere_asks_for_the_least_that_is_missing() -> None:
+    need = gpu_need(a_recipe(), sized(a_recipe(), LLAMA_70B, {H100: 1, L4: 1}))
+    assert need.memory_bytes > 130 * GIB
+
+
+def test_of_several_kinds_the_most_that_any_on_which_it_fits_needs_is_asked() -> None:
+    both = sized(a_recipe(max_model_len=4096), kinds={H100: 8, L4: 4})
+    alone = [sized(a_recipe(max_model_len=4096), kinds={kind: 4}).gpu_memory_bytes for kind in (H100, L4)]
+    fitting = [need for need, kind in zip(alone, (H100, L4), strict=True) if need <= kind.memory_bytes]
+    assert both.gpu_memory_bytes == max(fitting)
+
+
+def test_a_shared_gpu_keeps_room_for_errors_too() -> None:
+    assert sized(sharing(0.3)).gpu_memory_bytes > sized(a_recipe(max_model_len=4096)).gpu_memory_bytes
+
+
+def test_bytes_that_the_recipe_names_win() -> None:
+    recipe = a_recipe()
+    recipe.resources.gpu.memory.bytes = 40 * GIB
+    assert gpu_need(recipe, sized(recipe)).memory_bytes == 40 * GIB
+
+
+def test_what_starts_measured_replaces_what_was_predicted() -> None:
+    recipe = a_recipe(max_model_len=4096)
+    measured = {H100.model: Calibration({"weights": Measured(20 * GIB)})}
+    known = size(recipe, facts(LLAMA_8B), EIGHT, measured)
+    assert known.gpu_memory_bytes - sized(recipe).gpu_memory_bytes == pytest.approx(5 * GIB, rel=0.02)
+    assert known.on[H100].estimate.weights.source.value == "measured"
+
+
+def test_a_model_that_may_sleep_keeps_its_weights_in_the_hosts_memory() -> None:
+    recipe = a_recipe()
+    recipe.args.sleep_mode = True
+    assert sized(recipe).host_memory_bytes == facts(LLAMA_8B).weights.bytes
+    assert sized(a_recipe()).host_memory_bytes == 0
+
+
+def test_only_what_is_fetched_needs_disk() -> None:
+    local = a_recipe()
+    local.model.source = "path:///srv/models/llama"
+    assert sized(a_recipe()).disk_bytes > facts(LLAMA_8B).weights.bytes
+    assert sized(local).disk_bytes == 0
+
+
+def test_a_recipe_without_gpus_or_of_another_engine_asks_nothing_of_the_estimate() -> None:
+    assert needs_facts(a_recipe())
+    assert not needs_facts(a_recipe(engine=EngineChoice(name="demo")))
+    assert not needs_facts(a_recipe(resources=Resources(gpu=GpuRequest(count=IntOrAuto(value=0)))))
+
+
+def test_a_whole_gpu_is_left_to_the_engines_default() -> None:
+    recipe = a_recipe(max_model_len=4096)
+    assert told(recipe, sized(recipe), a_device(H100)) == 0
+
+
+def test_an_engine_beside_a_stranger_is_told_what_is_free() -> None:
+    recipe = a_recipe(max_model_len=4096)
+    allowed = told(recipe, sized(recipe), a_device(H100, foreign_gib=30))
+    assert 45 * GIB < allowed < 50 * GIB
+
+
+def test_of_several_gpus_the_tightest_decides() -> None:
+    recipe = auto()
+    sizing = sized(recipe)
+    alone = told(recipe, sizing, a_device(H100, foreign_gib=30))
+    assert told(recipe, sizing, a_device(H100), a_device(H100, foreign_gib=30)) == alone
+
+
+def test_an_operators_own_fraction_is_left_alone() -> None:
+    recipe = sharing(0.5)
+    recipe.extra_args["gpu-memory-utilization"].number_value = 0.4
+    assert told(recipe, sized(recipe), a_device(H100)) == 0
+
+
+@given(shares=st.lists(st.floats(0.05, 1), min_size=1, max_size=8))
+def test_engines_that_share_a_gpu_are_never_told_more_than_it_has(shares: list[float]) -> None:
+    taken = reserved = 0.0
+    for share in shares:
+        recipe = sharing(share)
+        sizing = sized(recipe)
+        need = gpu_need(recipe, sizing)
+        if reserved + need.share_of(H100.memory_bytes) > 1:
+            continue
+        reserved += need.share_of(H100.memory_bytes)
+        taken += told(recipe, sizing, a_device(H100)) + sizing.on[H100].outside_bytes
+    assert taken <= H100.memory_bytes
+
+
+def test_a_wish_carries_all_of_it() -> None:
+    recipe = auto()
+    recipe.args.sleep_mode = True
+    wish = wish_of(a_deployment(), recipe, sized(recipe, LLAMA_70B))
+    assert wish.gpus.count == 2
+    assert wish.host_memory_bytes > 130 * GIB
+    assert wish.disk_bytes > 130 * GIB
