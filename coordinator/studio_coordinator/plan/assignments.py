@@ -6,6 +6,7 @@ after.
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 
 from google.protobuf.duration_pb2 import Duration
 from studio.v1.assignment_pb2 import AssignedReplica, Assignment
@@ -28,7 +29,7 @@ def desired_assignments(
     recipes: Mapping[tuple[str, int], Recipe],
     traceparents: Mapping[str, str],
     withdrawn: Collection[str],
-    allowances: Mapping[str, int],
+    allowances: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, Assignment]:
     """The documents that differ from ``current``, by host id.
 

@@ -99,8 +99,9 @@ class Fleet(RuleBasedStateMachine):
             rows = [row for row in self.world.replicas.values() if row.deployment == deployment.name]
             wanted = 0 if deployment.stopped else deployment.spec.replicas.min
             target = [row for row in rows if row.recipe_revision == deployment.target_revision]
-            # Beside an older revision only as many are started as there is room for.
-            assert len(target) == wanted or any(not row.host_id for row in target)
+            # Beside an older revision only as many are started as there is room for, and none more while one of them fails.
+            stuck = any(not row.host_id or row.state == Replica.STATE_FAILED for row in target)
+            assert len(target) == wanted or stuck
             ready = [row.id for row in rows if row.state == Replica.STATE_READY]
             assert sorted(ready) == sorted(self.world.endpoints(deployment.name))
 
