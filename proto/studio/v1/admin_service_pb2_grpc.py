@@ -119,16 +119,6 @@ class AdminServiceStub:
                 request_serializer=studio_dot_v1_dot_admin__service__pb2.DeleteDeploymentRequest.SerializeToString,
                 response_deserializer=studio_dot_v1_dot_admin__service__pb2.DeleteDeploymentResponse.FromString,
                 _registered_method=True)
-        self.GetRollout = channel.unary_unary(
-                '/studio.v1.AdminService/GetRollout',
-                request_serializer=studio_dot_v1_dot_admin__service__pb2.GetRolloutRequest.SerializeToString,
-                response_deserializer=studio_dot_v1_dot_admin__service__pb2.GetRolloutResponse.FromString,
-                _registered_method=True)
-        self.ControlRollout = channel.unary_unary(
-                '/studio.v1.AdminService/ControlRollout',
-                request_serializer=studio_dot_v1_dot_admin__service__pb2.ControlRolloutRequest.SerializeToString,
-                response_deserializer=studio_dot_v1_dot_admin__service__pb2.ControlRolloutResponse.FromString,
-                _registered_method=True)
         self.ListReplicas = channel.unary_unary(
                 '/studio.v1.AdminService/ListReplicas',
                 request_serializer=studio_dot_v1_dot_admin__service__pb2.ListReplicasRequest.SerializeToString,
@@ -148,11 +138,6 @@ class AdminServiceStub:
                 '/studio.v1.AdminService/RemoveHost',
                 request_serializer=studio_dot_v1_dot_admin__service__pb2.RemoveHostRequest.SerializeToString,
                 response_deserializer=studio_dot_v1_dot_admin__service__pb2.RemoveHostResponse.FromString,
-                _registered_method=True)
-        self.WatchTelemetry = channel.unary_stream(
-                '/studio.v1.AdminService/WatchTelemetry',
-                request_serializer=studio_dot_v1_dot_admin__service__pb2.WatchTelemetryRequest.SerializeToString,
-                response_deserializer=studio_dot_v1_dot_admin__service__pb2.WatchTelemetryResponse.FromString,
                 _registered_method=True)
         self.RunCommand = channel.unary_stream(
                 '/studio.v1.AdminService/RunCommand',
@@ -322,18 +307,6 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def GetRollout(self, request, context):
-        """Missing associated documentation comment in .proto file."""
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def ControlRollout(self, request, context):
-        """Missing associated documentation comment in .proto file."""
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
     def ListReplicas(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -354,13 +327,6 @@ class AdminServiceServicer:
 
     def RemoveHost(self, request, context):
         """Forget a host that is gone; refused while it is connected or holds replicas.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def WatchTelemetry(self, request, context):
-        """Newest figures of the fleet, every second.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -521,16 +487,6 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=studio_dot_v1_dot_admin__service__pb2.DeleteDeploymentRequest.FromString,
                     response_serializer=studio_dot_v1_dot_admin__service__pb2.DeleteDeploymentResponse.SerializeToString,
             ),
-            'GetRollout': grpc.unary_unary_rpc_method_handler(
-                    servicer.GetRollout,
-                    request_deserializer=studio_dot_v1_dot_admin__service__pb2.GetRolloutRequest.FromString,
-                    response_serializer=studio_dot_v1_dot_admin__service__pb2.GetRolloutResponse.SerializeToString,
-            ),
-            'ControlRollout': grpc.unary_unary_rpc_method_handler(
-                    servicer.ControlRollout,
-                    request_deserializer=studio_dot_v1_dot_admin__service__pb2.ControlRolloutRequest.FromString,
-                    response_serializer=studio_dot_v1_dot_admin__service__pb2.ControlRolloutResponse.SerializeToString,
-            ),
             'ListReplicas': grpc.unary_unary_rpc_method_handler(
                     servicer.ListReplicas,
                     request_deserializer=studio_dot_v1_dot_admin__service__pb2.ListReplicasRequest.FromString,
@@ -550,11 +506,6 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.RemoveHost,
                     request_deserializer=studio_dot_v1_dot_admin__service__pb2.RemoveHostRequest.FromString,
                     response_serializer=studio_dot_v1_dot_admin__service__pb2.RemoveHostResponse.SerializeToString,
-            ),
-            'WatchTelemetry': grpc.unary_stream_rpc_method_handler(
-                    servicer.WatchTelemetry,
-                    request_deserializer=studio_dot_v1_dot_admin__service__pb2.WatchTelemetryRequest.FromString,
-                    response_serializer=studio_dot_v1_dot_admin__service__pb2.WatchTelemetryResponse.SerializeToString,
             ),
             'RunCommand': grpc.unary_stream_rpc_method_handler(
                     servicer.RunCommand,
@@ -1082,60 +1033,6 @@ class AdminService:
             _registered_method=True)
 
     @staticmethod
-    def GetRollout(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/studio.v1.AdminService/GetRollout',
-            studio_dot_v1_dot_admin__service__pb2.GetRolloutRequest.SerializeToString,
-            studio_dot_v1_dot_admin__service__pb2.GetRolloutResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ControlRollout(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/studio.v1.AdminService/ControlRollout',
-            studio_dot_v1_dot_admin__service__pb2.ControlRolloutRequest.SerializeToString,
-            studio_dot_v1_dot_admin__service__pb2.ControlRolloutResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
     def ListReplicas(request,
             target,
             options=(),
@@ -1233,33 +1130,6 @@ class AdminService:
             '/studio.v1.AdminService/RemoveHost',
             studio_dot_v1_dot_admin__service__pb2.RemoveHostRequest.SerializeToString,
             studio_dot_v1_dot_admin__service__pb2.RemoveHostResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def WatchTelemetry(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_stream(
-            request,
-            target,
-            '/studio.v1.AdminService/WatchTelemetry',
-            studio_dot_v1_dot_admin__service__pb2.WatchTelemetryRequest.SerializeToString,
-            studio_dot_v1_dot_admin__service__pb2.WatchTelemetryResponse.FromString,
             options,
             channel_credentials,
             insecure,

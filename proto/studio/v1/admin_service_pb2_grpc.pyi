@@ -54,15 +54,11 @@ class AdminServiceStub:
     StartDeployment: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.StartDeploymentRequest, _admin_service_pb2.StartDeploymentResponse]
     ScaleDeployment: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ScaleDeploymentRequest, _admin_service_pb2.ScaleDeploymentResponse]
     DeleteDeployment: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteDeploymentRequest, _admin_service_pb2.DeleteDeploymentResponse]
-    GetRollout: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetRolloutRequest, _admin_service_pb2.GetRolloutResponse]
-    ControlRollout: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ControlRolloutRequest, _admin_service_pb2.ControlRolloutResponse]
     ListReplicas: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListReplicasRequest, _admin_service_pb2.ListReplicasResponse]
     ListHosts: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListHostsRequest, _admin_service_pb2.ListHostsResponse]
     UpdateHost: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.UpdateHostRequest, _admin_service_pb2.UpdateHostResponse]
     RemoveHost: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RemoveHostRequest, _admin_service_pb2.RemoveHostResponse]
     """Forget a host that is gone; refused while it is connected or holds replicas."""
-    WatchTelemetry: _grpc.UnaryStreamMultiCallable[_admin_service_pb2.WatchTelemetryRequest, _admin_service_pb2.WatchTelemetryResponse]
-    """Newest figures of the fleet, every second."""
     RunCommand: _grpc.UnaryStreamMultiCallable[_admin_service_pb2.RunCommandRequest, _admin_service_pb2.RunCommandResponse]
     """One-shot operations on a host; the stream tells how far they are and ends with the result."""
     ListEvents: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListEventsRequest, _admin_service_pb2.ListEventsResponse]
@@ -102,15 +98,11 @@ class AdminServiceAsyncStub(AdminServiceStub):
     StartDeployment: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.StartDeploymentRequest, _admin_service_pb2.StartDeploymentResponse]  # type: ignore[assignment]
     ScaleDeployment: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ScaleDeploymentRequest, _admin_service_pb2.ScaleDeploymentResponse]  # type: ignore[assignment]
     DeleteDeployment: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteDeploymentRequest, _admin_service_pb2.DeleteDeploymentResponse]  # type: ignore[assignment]
-    GetRollout: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetRolloutRequest, _admin_service_pb2.GetRolloutResponse]  # type: ignore[assignment]
-    ControlRollout: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ControlRolloutRequest, _admin_service_pb2.ControlRolloutResponse]  # type: ignore[assignment]
     ListReplicas: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListReplicasRequest, _admin_service_pb2.ListReplicasResponse]  # type: ignore[assignment]
     ListHosts: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListHostsRequest, _admin_service_pb2.ListHostsResponse]  # type: ignore[assignment]
     UpdateHost: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.UpdateHostRequest, _admin_service_pb2.UpdateHostResponse]  # type: ignore[assignment]
     RemoveHost: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RemoveHostRequest, _admin_service_pb2.RemoveHostResponse]  # type: ignore[assignment]
     """Forget a host that is gone; refused while it is connected or holds replicas."""
-    WatchTelemetry: _aio.UnaryStreamMultiCallable[_admin_service_pb2.WatchTelemetryRequest, _admin_service_pb2.WatchTelemetryResponse]  # type: ignore[assignment]
-    """Newest figures of the fleet, every second."""
     RunCommand: _aio.UnaryStreamMultiCallable[_admin_service_pb2.RunCommandRequest, _admin_service_pb2.RunCommandResponse]  # type: ignore[assignment]
     """One-shot operations on a host; the stream tells how far they are and ends with the result."""
     ListEvents: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListEventsRequest, _admin_service_pb2.ListEventsResponse]  # type: ignore[assignment]
@@ -251,20 +243,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_service_pb2.DeleteDeploymentResponse, _abc.Awaitable[_admin_service_pb2.DeleteDeploymentResponse]]: ...
 
     @_abc_1.abstractmethod
-    def GetRollout(
-        self,
-        request: _admin_service_pb2.GetRolloutRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_admin_service_pb2.GetRolloutResponse, _abc.Awaitable[_admin_service_pb2.GetRolloutResponse]]: ...
-
-    @_abc_1.abstractmethod
-    def ControlRollout(
-        self,
-        request: _admin_service_pb2.ControlRolloutRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_admin_service_pb2.ControlRolloutResponse, _abc.Awaitable[_admin_service_pb2.ControlRolloutResponse]]: ...
-
-    @_abc_1.abstractmethod
     def ListReplicas(
         self,
         request: _admin_service_pb2.ListReplicasRequest,
@@ -292,14 +270,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.RemoveHostResponse, _abc.Awaitable[_admin_service_pb2.RemoveHostResponse]]:
         """Forget a host that is gone; refused while it is connected or holds replicas."""
-
-    @_abc_1.abstractmethod
-    def WatchTelemetry(
-        self,
-        request: _admin_service_pb2.WatchTelemetryRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_admin_service_pb2.WatchTelemetryResponse], _abc.AsyncIterator[_admin_service_pb2.WatchTelemetryResponse]]:
-        """Newest figures of the fleet, every second."""
 
     @_abc_1.abstractmethod
     def RunCommand(
