@@ -50,9 +50,11 @@ async def dump_stacks(
 
 async def _dump(program: str, pid: int, deadline: float) -> bytes:
     heading = f"== process {pid}\n".encode()
+    # py-spy pauses what it reads, which it cannot where somebody else did.
+    how = ["--nonblocking"] if await asyncio.to_thread(_is_stopped, pid) else []
     try:
         reader = await asyncio.create_subprocess_exec(
-            *(program, "dump", "--pid", str(pid)),
+            *(program, "dump", "--pid", str(pid), *how),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
@@ -76,6 +78,14 @@ def _runs_python(pid: int) -> bool:
         return Path(os.readlink(f"/proc/{pid}/exe")).name.startswith("python")  # noqa: PTH115 - a deleted program's link has a suffix
     except OSError:
         return False
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] in {"T", "t"}
 
 
 def _keep(path: Path, content: bytes) -> None:

@@ -1,6 +1,8 @@
 """Where a process stands, read by a program that may be slow, broken or not there."""
 
+import asyncio
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -50,6 +52,16 @@ async def test_only_processes_that_run_python_are_read(tmp_path: Path) -> None:
         nothing = await dump_stacks(reader, [other], tmp_path, "b")
     assert text_of(dump.path) == f"== process {pid}\nasked: dump --pid {pid}\n"
     assert nothing.path is None
+
+
+async def test_a_process_that_is_stopped_already_is_not_paused(tmp_path: Path) -> None:
+    reader = a_reader(tmp_path, 'echo "asked: $*"')
+    with a_python() as pid:
+        os.kill(pid, signal.SIGSTOP)
+        while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":  # noqa: ASYNC240 - procfs answers at once
+            await asyncio.sleep(0.01)
+        dump = await dump_stacks(reader, [pid], tmp_path, "a")
+    assert text_of(dump.path).endswith(f"asked: dump --pid {pid} --nonblocking\n")
 
 
 async def test_a_reader_that_does_not_end_is_ended(tmp_path: Path) -> None:
