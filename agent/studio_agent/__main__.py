@@ -18,6 +18,7 @@ EXAMPLES = """\
 examples:
   studio-agent run --coordinator 127.0.0.1:7070 --state-dir ~/.vllm-studio/agent --engines-dir ~/.vllm-studio/engines
   studio-agent run --coordinator control:7070 --state-dir /var/lib/studio --engines-dir /srv/engines --label pool=prod
+  studio-agent run --coordinator control1:7070,control2:7070 --state-dir /var/lib/studio --engines-dir /srv/engines
   studio-agent doctor --coordinator control:7070 --state-dir /var/lib/studio --engines-dir /srv/engines
   studio-agent stop-engines --state-dir ~/.vllm-studio/agent --grace 5
 
@@ -71,6 +72,7 @@ def _doctor(parsed: argparse.Namespace) -> None:
 
 
 def _settings(parsed: argparse.Namespace) -> "AgentSettings":
+    from studio_agent.plan.health import HealthLimits  # noqa: PLC0415 - see main
     from studio_agent.settings import AgentSettings, StateFolder  # noqa: PLC0415 - see main
 
     return AgentSettings(
@@ -83,6 +85,7 @@ def _settings(parsed: argparse.Namespace) -> "AgentSettings":
         engine_ports=parsed.engine_ports,
         labels=dict(parsed.label),
         launcher=parsed.launcher,
+        health=HealthLimits(hang_seconds=parsed.hang_seconds),
     )
 
 
@@ -129,7 +132,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_run_options(run: argparse.ArgumentParser) -> None:
-    run.add_argument("--coordinator", type=_address, required=True, metavar="HOST:PORT")
+    run.add_argument(
+        "--coordinator", type=_addresses, required=True, metavar="HOST:PORT[,…]", help="one or more; one of them leads"
+    )
     run.add_argument("--engines-dir", type=_folder, required=True, help="where engine environments are installed")
     run.add_argument(
         "--models-dir", type=_folder, help="where model files are kept (default: models, beside the engines)"
@@ -140,6 +145,13 @@ def _add_run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("--host-name", default=socket.gethostname(), help="what people call this host")
     run.add_argument("--engine-address", default="127.0.0.1", help="where engines listen (default: %(default)s)")
     run.add_argument("--engine-ports", type=_ports, default="20000-29999", metavar="FIRST-LAST")
+    run.add_argument(
+        "--hang-seconds",
+        type=_seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="how long requests may wait in an engine without a token before it is suspected (default: %(default)g)",
+    )
     run.add_argument("--label", type=_label, action="append", default=[], metavar="KEY=VALUE", help="may be repeated")
     run.add_argument(
         "--metrics", type=_address, metavar="HOST:PORT", help="serve Prometheus metrics there; port 0: a free one"
@@ -149,6 +161,13 @@ def _add_run_options(run: argparse.ArgumentParser) -> None:
 
 def _folder(text: str) -> Path:
     return Path(text).expanduser().resolve()
+
+
+def _addresses(text: str) -> list[Address]:
+    addresses = [_address(part.strip()) for part in text.split(",") if part.strip()]
+    if not addresses:
+        raise argparse.ArgumentTypeError("it has to name at least one coordinator")
+    return addresses
 
 
 def _address(text: str) -> Address:

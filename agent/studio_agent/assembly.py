@@ -87,13 +87,14 @@ async def _run_equipped(equipment: Equipment, running: RunSettings) -> None:
         inquiries = Inquiries(equipment, operations)
         desk = CommandDesk(CommandJournal.load(settings.state.commands), inquiries, group)
         link: Latest[Link | None] = Latest(None)
+        coordinators = ",".join(map(str, running.coordinators))
         for name, work in {
             "GPU health and events": watch_gpus(
                 *(sampler, gpu_news, equipment.changes, equipment.events),
                 settings.state.gpu_health,
                 supervisor.hear,
             ),
-            "session": keep_connected(running.coordinator, _conversation(equipment, supervisor, sampler, desk), link),
+            "session": keep_connected(running.coordinators, _conversation(equipment, supervisor, sampler, desk), link),
             "telemetry": report_telemetry(
                 link, HostSampler(settings, host_id, equipment.readings, lambda: supervisor.records, sampler.figures)
             ),
@@ -103,10 +104,10 @@ async def _run_equipped(equipment: Equipment, running: RunSettings) -> None:
         announce_ready(
             running.ready_file,
             host_id=host_id,
-            coordinator=str(running.coordinator),
+            coordinators=coordinators,
             metrics=None if metrics is None else str(metrics),
         )
-        log.info("agent_ready", host_id=host_id, coordinator=str(running.coordinator), state=str(settings.state.root))
+        log.info("agent_ready", host_id=host_id, coordinators=coordinators, state=str(settings.state.root))
 
 
 def _conversation(equipment: Equipment, supervisor: Supervisor, sampler: GpuSampler, desk: CommandDesk) -> Conversation:

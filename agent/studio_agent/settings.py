@@ -1,7 +1,7 @@
 """What the agent is told when it starts, and where it keeps things."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -146,6 +146,7 @@ class AgentSettings:
 class RunSettings:
     """Where a running agent connects and shows itself."""
 
-    coordinator: Address
+    # Of one installation; one of them leads.
+    coordinators: Sequence[Address]
     metrics: Address | None = None
     ready_file: Path | None = None

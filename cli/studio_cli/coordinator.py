@@ -5,11 +5,12 @@ import getpass
 import os
 import socket
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import grpc
+from studio.v1.admin_service_pb2 import GetStatusRequest
 from studio.v1.admin_service_pb2_grpc import AdminServiceStub
 from studio_runtime.channel import open_channel
 from studio_runtime.errors import REFUSAL_KEY, StudioError, from_rpc_error
@@ -99,13 +100,35 @@ def unreachable(where: str) -> UnreachableError:
 
 @asynccontextmanager
 async def connect(addresses: Sequence[Address]) -> AsyncIterator[Coordinator]:
-    """The first of ``addresses`` that accepts a connection. Raises UnreachableError where none does."""
-    for address in addresses:
-        async with open_channel(address) as channel:
-            if await accepts(channel):
-                yield Coordinator(address, AdminServiceStub(channel))
+    """The one of ``addresses`` that leads, else the first that accepts a connection. Raises UnreachableError where none does.
+
+    One that stands by serves reads, so where none leads for now a command still shows what is.
+    """
+    async with AsyncExitStack() as channels:
+        standing_by: list[Coordinator] = []
+        for address in addresses:
+            channel = await channels.enter_async_context(open_channel(address))
+            if not await accepts(channel):
+                continue
+            found = Coordinator(address, AdminServiceStub(channel))
+            if len(addresses) == 1 or await leads(found):
+                yield found
                 return
-    raise unreachable(", ".join(map(str, addresses)))
+            standing_by.append(found)
+        if not standing_by:
+            raise unreachable(", ".join(map(str, addresses)))
+        yield standing_by[0]
+
+
+async def leads(coordinator: Coordinator) -> bool:
+    """Whether it says so; one that does not answer, because it is frozen or too old, does not."""
+    try:
+        status = await coordinator.admin.GetStatus(
+            GetStatusRequest(), timeout=CONNECT_SECONDS, metadata=call_metadata()
+        )
+    except grpc.aio.AioRpcError:
+        return False
+    return status.leader
 
 
 async def accepts(channel: grpc.aio.Channel) -> bool:

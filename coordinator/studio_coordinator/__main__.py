@@ -13,11 +13,12 @@ from studio_runtime.tracing import configure_tracing, flush_tracing
 
 from studio_coordinator.coordinator import running_coordinator
 from studio_coordinator.embedded_postgres import exec_postgres, prepare
-from studio_coordinator.identity import Identity
+from studio_coordinator.identity import Identity, PepperError
 from studio_coordinator.knowledge.library import ReadHub
 from studio_coordinator.plan.memory.facts import ModelFacts
 from studio_coordinator.plan.snapshot import Timers
 from studio_coordinator.settings import ServeSettings, parser, serve_settings
+from studio_coordinator.store import key_pepper
 from studio_coordinator.store.database import Database
 from studio_coordinator.version import VERSION
 
@@ -26,11 +27,17 @@ log = structlog.get_logger()
 
 async def serve(settings: ServeSettings) -> None:
     """Migrate the database, then serve, lead when the lease is free, and plan, until cancelled."""
-    identity = Identity.load(settings.state_dir)
+    identity = Identity.load(settings.state_dir, settings.key_pepper_file)
     url = settings.database_url or prepare(settings.embedded_data_dir).url
     database, lease_database = Database(url), Database(url, pool_size=1)
     try:
         schema = await database.upgrade()
+        async with database.transaction() as conn:
+            if not await key_pepper.agree(conn, identity.pepper_check):
+                raise PepperError(
+                    "this coordinator's key pepper is not the one that the keys in this database are hashed with",
+                    "Copy key-pepper from the state folder of the coordinator that made them; name it with --key-pepper-file.",
+                )
         timers = Timers(
             heartbeat_interval=settings.heartbeat_seconds,
             lease=3 * settings.heartbeat_seconds + 10,
@@ -44,6 +51,7 @@ async def serve(settings: ServeSettings) -> None:
             timers,
             settings.lease_ttl_seconds,
             None if settings.hub_offline else hub_reader(settings.state_dir / "models"),
+            settings.advertise,
         ) as server:
             metrics = serve_metrics(settings.metrics)
             log.info("coordinator_started", address=str(server.address), schema=schema, version=VERSION)

@@ -32,11 +32,13 @@ async def running_coordinator(
     timers: Timers,
     lease_ttl_seconds: float,
     read_hub: ReadHub | None = None,
+    advertise: Address | None = None,
 ) -> AsyncIterator[RunningServer]:
     """Serve and plan while the block runs. What ends one of the tasks ends the block with it.
 
     ``lease_database`` is the leadership's own: a lease must not wait behind other work for a connection. ``read_hub`` reads a
-    model of the hub; None: this coordinator asks hosts alone.
+    model of the hub; None: this coordinator asks hosts alone. ``advertise`` is where others reach this coordinator when it leads;
+    None: where it listens.
     """
     leadership = Leadership(lease_database, identity.coordinator_id, str(listen), lease_ttl_seconds)
     sessions, gateways = SessionRegistry(), GatewayRegistry()
@@ -57,6 +59,8 @@ async def running_coordinator(
         snapshots=snapshots,
     )
     server = await start_server(listen, state, timers)
+    # Before the lease is first asked for: only now is the port known.
+    leadership.address = str(advertise or server.address)
     try:
         async with asyncio.TaskGroup() as tasks:
             running = [
@@ -78,3 +82,4 @@ async def running_coordinator(
                 task.cancel()
     finally:
         await server.stop()
+        await leadership.release()

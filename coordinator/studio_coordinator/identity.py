@@ -1,13 +1,23 @@
 """What a coordinator keeps on disk beside the database: who it is, and the secret that keys are hashed with."""
 
+import hmac
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+from studio_runtime.errors import StudioError
 from studio_runtime.process import write_atomically
 
 PEPPER_BYTES = 32
+FEWEST_PEPPER_BYTES = 16
+PEPPER_CHECK = b"studio: check of the key pepper"
+
+
+class PepperError(StudioError):
+    """The secret that keys are hashed with is missing, or is not the one that this database's keys were made with."""
+
+    reason = "key_pepper"
 
 
 @dataclass(frozen=True)
@@ -20,11 +30,34 @@ class Identity:
     pepper: bytes
 
     @classmethod
-    def load(cls, state_dir: Path) -> "Identity":
-        """Read the identity in ``state_dir``; make it (mode 0600) at the first start."""
-        name, pepper = state_dir / "coordinator-id", state_dir / "key-pepper"
+    def load(cls, state_dir: Path, pepper_file: Path | None = None) -> "Identity":
+        """Read the identity in ``state_dir``; make it (mode 0600) at the first start.
+
+        ``pepper_file`` holds the pepper instead, and must be there: coordinators on one database share its bytes.
+        """
+        name, pepper = state_dir / "coordinator-id", pepper_file or state_dir / "key-pepper"
         if not name.exists():
             write_atomically(name, uuid4().hex.encode())
-        if not pepper.exists():
+        if pepper_file is None and not pepper.exists():
             write_atomically(pepper, secrets.token_bytes(PEPPER_BYTES))
-        return cls(name.read_text(encoding="ascii"), pepper.read_bytes())
+        return cls(name.read_text(encoding="ascii"), _read_pepper(pepper))
+
+    @property
+    def pepper_check(self) -> bytes:
+        """Tells peppers apart and says nothing about them: it may be stored beside the hashes."""
+        return hmac.digest(self.pepper, PEPPER_CHECK, "sha256")
+
+
+def _read_pepper(file: Path) -> bytes:
+    try:
+        pepper = file.read_bytes()
+    except OSError as error:
+        raise PepperError(
+            f"the key pepper {file} cannot be read: {error.strerror}",
+            "Copy the file key-pepper from the first coordinator's state folder, readable to this user alone.",
+        ) from error
+    if len(pepper) < FEWEST_PEPPER_BYTES:
+        raise PepperError(
+            f"the key pepper {file} has {len(pepper)} bytes, fewer than {FEWEST_PEPPER_BYTES}", "Is it whole?"
+        )
+    return pepper

@@ -9,13 +9,16 @@ import time
 from dataclasses import dataclass
 
 import structlog
-from studio_runtime.errors import StudioError, UnavailableError
+from studio_runtime.errors import NotLeadingError, StudioError, UnavailableError
 
 from studio_coordinator.store import lease as lease_rows
 from studio_coordinator.store.database import Database
 from studio_coordinator.wakeup import Wakeup
 
 log = structlog.get_logger()
+
+# Stopping does not wait longer for a database that does not answer: the lease runs out by itself.
+RELEASE_SECONDS = 2.0
 
 
 class LostLeadershipError(StudioError):
@@ -56,11 +59,15 @@ class Leadership:
         return time.monotonic() - self._leading_since
 
     def require(self) -> None:
-        """Raise UnavailableError, naming the leader, when this process does not lead."""
+        """Raise NotLeadingError, naming the leader, when this process does not lead."""
         if self.is_leader:
             return
-        where = f"the leader is at {self.leader_address}" if self.leader_address else "no leader is known yet"
-        raise UnavailableError(f"this coordinator does not lead: {where}", "Name all coordinators with --coordinator.")
+        # Its own address while its lease is in doubt: whoever comes back there finds nothing better.
+        leader = self.leader_address if self.leader_address != self.address else ""
+        where = f"the leader is at {leader}" if leader else "no leader is known yet"
+        raise NotLeadingError(
+            f"this coordinator does not lead: {where}", "Name all coordinators with --coordinator.", leader
+        )
 
     async def keep(self) -> None:
         """Take the lease when it is free and renew it for as long as the process runs.
@@ -77,6 +84,16 @@ class Leadership:
             else:
                 self._take(lease, started)
             await asyncio.sleep(self.ttl_seconds / 3 if self.is_leader else min(1.0, self.ttl_seconds / 3))
+
+    async def release(self) -> None:
+        """Give the lease up, so that another need not wait for its end."""
+        if not self._term:
+            return
+        try:
+            async with asyncio.timeout(RELEASE_SECONDS), self.database.transaction() as conn:
+                await lease_rows.release(conn, self.holder)
+        except (UnavailableError, TimeoutError) as error:
+            log.warning("lease_not_released", reason=str(error))
 
     def _take(self, lease: lease_rows.Lease, started: float) -> None:
         self.leader_address = lease.address

@@ -11,6 +11,8 @@ EXAMPLES = """\
 examples:
   studio-coordinator serve                                   embedded PostgreSQL under $STUDIO_HOME/pg, which must be running
   STUDIO_DATABASE_URL=postgresql://studio@db/studio studio-coordinator serve --listen 10.0.0.5:7070
+  studio-coordinator serve --state-dir /var/lib/studio/second --key-pepper-file /etc/studio/key-pepper --advertise control2:7070
+                                                              a second one on the same database, which takes over
   studio-coordinator postgres --data-dir /var/lib/studio/pg   run the embedded PostgreSQL in the foreground
   studio-coordinator migrations-check                         every migration up, down and up again, on a throw-away database
 """
@@ -31,6 +33,10 @@ class ServeSettings:
     lease_ttl_seconds: float
     heartbeat_seconds: float
     lost_after_seconds: float
+    # Where others reach this coordinator; None: where it listens.
+    advertise: Address | None
+    # None: in `state_dir`.
+    key_pepper_file: Path | None
     # Headers of models are not read from the hub, only from hosts.
     hub_offline: bool
 
@@ -49,6 +55,19 @@ def parser() -> argparse.ArgumentParser:
         "serve", help="run the coordinator", epilog=EXAMPLES, formatter_class=top.formatter_class
     )
     serve.add_argument("--listen", type=Address.parse, default=Address("127.0.0.1", DEFAULT_COORDINATOR_PORT))
+    serve.add_argument(
+        "--advertise",
+        type=Address.parse,
+        metavar="HOST:PORT",
+        help="where agents, gateways and operators reach this coordinator (default: where it listens)",
+    )
+    serve.add_argument(
+        "--key-pepper-file",
+        type=Path,
+        metavar="FILE",
+        help="secret that API keys are hashed with; the same for all coordinators on one database "
+        "(default: key-pepper in the state folder)",
+    )
     serve.add_argument("--embedded-data-dir", type=Path, default=home.postgres, help="used without STUDIO_DATABASE_URL")
     serve.add_argument("--state-dir", type=Path, default=home.coordinator)
     serve.add_argument("--metrics", type=Address.parse, default=Address("127.0.0.1", DEFAULT_COORDINATOR_PORT + 1))
@@ -79,5 +98,7 @@ def serve_settings(arguments: argparse.Namespace) -> ServeSettings:
         lease_ttl_seconds=arguments.lease_ttl_seconds,
         heartbeat_seconds=arguments.heartbeat_seconds,
         lost_after_seconds=arguments.lost_after_seconds,
+        advertise=arguments.advertise,
+        key_pepper_file=arguments.key_pepper_file,
         hub_offline=os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"),
     )

@@ -12,6 +12,8 @@ from studio.v1.admin_service_pb2 import ManifestProblem, ManifestProblems, Refus
 
 REFUSAL_KEY = "studio-refusal-bin"
 PROBLEMS_KEY = "studio-problems-bin"
+# Where the leader is, beside the refusal of a coordinator that stands by.
+LEADER_KEY = "studio-leader"
 
 
 class StudioError(Exception):
@@ -73,6 +75,17 @@ class UnavailableError(StudioError):
     retryable = True
 
 
+class NotLeadingError(UnavailableError):
+    """The coordinator that was asked stands by: another leads, or nobody yet."""
+
+    reason = "not_leading"
+
+    def __init__(self, message: str, hint: str = "", leader: str = "") -> None:
+        super().__init__(message, hint)
+        # HOST:PORT; empty while nobody leads.
+        self.leader = leader
+
+
 class OverloadedError(StudioError):
     """Too much at once; try again later."""
 
@@ -95,10 +108,12 @@ BY_CODE: dict[grpc.StatusCode, type[StudioError]] = {
 }
 
 
-def trailing_metadata(error: StudioError) -> tuple[tuple[str, bytes], ...]:
-    """The details of ``error`` as gRPC trailers: a ``Refusal``, and ``ManifestProblems`` where it has them."""
+def trailing_metadata(error: StudioError) -> tuple[tuple[str, str | bytes], ...]:
+    """The details of ``error`` as gRPC trailers: a ``Refusal``, and ``ManifestProblems`` or the leader where it has them."""
     refusal = Refusal(reason=error.reason, message=error.message, hint=error.hint)
-    trailers = [(REFUSAL_KEY, refusal.SerializeToString())]
+    trailers: list[tuple[str, str | bytes]] = [(REFUSAL_KEY, refusal.SerializeToString())]
+    if isinstance(error, NotLeadingError) and error.leader:
+        trailers.append((LEADER_KEY, error.leader))
     if isinstance(error, InvalidManifestError):
         # Trailers are bounded; the first problems are enough to work with.
         problems = ManifestProblems(problems=error.problems[:40])
@@ -116,7 +131,16 @@ def from_rpc_error(error: grpc.aio.AioRpcError, doing: str) -> StudioError:
             return InvalidManifestError(Refusal.FromString(trailers[REFUSAL_KEY]).message, list(problems))
         if REFUSAL_KEY in trailers:
             refusal = Refusal.FromString(trailers[REFUSAL_KEY])
+            if refusal.reason == NotLeadingError.reason:
+                return NotLeadingError(refusal.message, refusal.hint, leader_of(error))
             return kind(refusal.message, refusal.hint)
     except DecodeError:
         pass
     return kind(f"{doing}: {error.details() or error.code().name.lower()}")
+
+
+def leader_of(error: grpc.aio.AioRpcError) -> str:
+    """The leader's address (HOST:PORT) that a coordinator standing by gave with its refusal; empty where it gave none."""
+    return next(
+        (value for key, value in error.trailing_metadata() or () if key == LEADER_KEY and isinstance(value, str)), ""
+    )

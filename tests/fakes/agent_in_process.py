@@ -84,7 +84,7 @@ class AgentInProcess:
         self.events.put(Event(kind="test.said", message=text))
 
     async def dial(self, coordinator: FakeCoordinator) -> None:
-        await keep_connected(Address.parse(coordinator.address), self.conversation, self.link)
+        await keep_connected([Address.parse(coordinator.address)], self.conversation, self.link)
 
     async def until(self, condition: Callable[[], Any], timeout: float = 30.0) -> Any:
         """Wait until ``condition`` holds; it is asked again after every change, and now and then."""

@@ -1,7 +1,7 @@
 """Runs the checks at once; one that hangs or breaks is a finding of its own and holds up no other."""
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 
 from studio_runtime.settings import Address
 
@@ -12,7 +12,7 @@ from studio_agent.settings import AgentSettings
 CHECK_SECONDS = 15.0
 
 
-async def examine(settings: AgentSettings, coordinator: Address) -> list[tuple[str, Finding]]:
+async def examine(settings: AgentSettings, coordinators: Sequence[Address]) -> list[tuple[str, Finding]]:
     """Every check's name and finding, in the order in which they should be mended."""
     checks: Mapping[str, Awaitable[Finding]] = {
         "state folder": asyncio.to_thread(host.state_folder, settings),
@@ -21,10 +21,14 @@ async def examine(settings: AgentSettings, coordinator: Address) -> list[tuple[s
         "gpus": host.gpus(),
         "ports": asyncio.to_thread(host.ports, settings),
         "clock": asyncio.to_thread(host.clock),
-        "coordinator": host.coordinator(coordinator),
+        **{_way_to(address, coordinators): host.coordinator(address) for address in coordinators},
     }
     findings = await asyncio.gather(*map(_bounded, checks.values()))
     return list(zip(checks, findings, strict=True))
+
+
+def _way_to(address: Address, coordinators: Sequence[Address]) -> str:
+    return "coordinator" if len(coordinators) == 1 else f"coordinator {address}"
 
 
 async def _bounded(check: Awaitable[Finding]) -> Finding:

@@ -1,6 +1,7 @@
 """The control stream to the coordinator, over as many connections as it takes.
 
 connection   ``keep_connected``: dial, converse, wait, dial again
+coordinators which of several coordinators to dial
 conversation one connection: Hello, Welcome, then both directions until it ends
 outbox       what is to be sent next: one slot for each kind, never a queue that grows
 log_pulls    logs that somebody reads

@@ -2,18 +2,20 @@
 
 import asyncio
 import random
+from collections.abc import Sequence
 
 import grpc
 import structlog
 from studio.v1.agent_service_pb2_grpc import AgentServiceStub
 from studio_runtime.channel import open_channel
-from studio_runtime.errors import StudioError, from_rpc_error
+from studio_runtime.errors import StudioError, from_rpc_error, leader_of
 from studio_runtime.settings import Address
 
 from studio_agent import metrics
 from studio_agent.latest import Latest
 from studio_agent.link import Link
 from studio_agent.session.conversation import Conversation
+from studio_agent.session.coordinators import Coordinators
 from studio_agent.session.reconnect import Backoff
 
 log = structlog.get_logger()
@@ -22,29 +24,36 @@ log = structlog.get_logger()
 PUSHBACK = "grpc-retry-pushback-ms"
 
 
-async def keep_connected(coordinator: Address, conversation: Conversation, current: Latest[Link | None]) -> None:
-    """Keep a session open; ``current`` holds it while it is. Returns only by cancellation."""
+async def keep_connected(
+    addresses: Sequence[Address], conversation: Conversation, current: Latest[Link | None]
+) -> None:
+    """Keep a session open with the one of ``addresses`` that leads; ``current`` holds it. Returns only by cancellation."""
     backoff, loop = Backoff(random.uniform), asyncio.get_running_loop()
+    coordinators = Coordinators(addresses)
     while True:
-        began, asked = loop.time(), 0.0
+        began, asked, leader = loop.time(), 0.0, ""
+        coordinator = coordinators.current
         try:
-            await _once(coordinator, conversation, current)
+            await _once(coordinators, conversation, current)
         except* (StudioError, grpc.aio.AioRpcError) as group:
             error = _first(group)
             held = loop.time() - began
             if isinstance(error, grpc.aio.AioRpcError):
-                asked = _asked_seconds(error)
+                asked, leader = _asked_seconds(error), leader_of(error)
                 error = from_rpc_error(error, f"the coordinator at {coordinator}")
             log.warning("session_lost", coordinator=str(coordinator), held_seconds=round(held, 1), error=str(error))
-        await asyncio.sleep(backoff.next_wait(loop.time() - began, asked))
+        if not coordinators.failed(leader) or asked:
+            await asyncio.sleep(backoff.next_wait(loop.time() - began, asked))
 
 
-async def _once(coordinator: Address, conversation: Conversation, current: Latest[Link | None]) -> None:
+async def _once(coordinators: Coordinators, conversation: Conversation, current: Latest[Link | None]) -> None:
     # A channel for each try: a kept one would wait out its own back-off first.
+    coordinator = coordinators.current
     async with open_channel(coordinator) as channel:
         call = AgentServiceStub(channel).Connect()
         try:
             welcome = await conversation.open(call)
+            coordinators.served()
             metrics.CONNECTED.set(1)
             log.info("session_open", coordinator=str(coordinator), epoch=welcome.session_epoch, host=welcome.host_name)
             current.set(Link(channel, welcome))

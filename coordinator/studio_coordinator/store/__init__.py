@@ -14,6 +14,7 @@ replicas        running engines; the leader is their one writer
 assignments     what each host should run, by generation
 routes          the one versioned route table
 access          API keys
+key_pepper      which secret they are hashed with
 providers       models of other providers
 events          what happened, in commit order
 usage           finished requests
