@@ -25,12 +25,17 @@ def timers() -> Timers:
 
 
 @pytest.fixture
-async def channel(database: Database, timers: Timers) -> AsyncIterator[grpc.aio.Channel]:
+async def address(database: Database, timers: Timers) -> AsyncIterator[Address]:
     identity = Identity("coordinator-1", b"pepper")
     async with running_coordinator(database, database, identity, Address("127.0.0.1", 0), timers, 5.0) as server:
-        opened = open_channel(server.address)
-        yield opened
-        await opened.close()
+        yield server.address
+
+
+@pytest.fixture
+async def channel(address: Address) -> AsyncIterator[grpc.aio.Channel]:
+    opened = open_channel(address)
+    yield opened
+    await opened.close()
 
 
 @pytest.fixture
