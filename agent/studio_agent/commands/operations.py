@@ -25,6 +25,7 @@ from studio_agent.environments.shelf import EngineShelf, runs_from
 from studio_agent.gpu.sampler import GpuSampler
 from studio_agent.models.cache import ModelCache
 from studio_agent.models.errors import ModelInUseError
+from studio_agent.models.start import hub_models
 from studio_agent.models.voice import PullProgress
 from studio_agent.plan.record import ReplicaRecord, State
 from studio_agent.supervise.event_log import EventLog
@@ -104,11 +105,12 @@ class Operations:
 
     async def _remove_model(self, wanted: RemoveModel) -> str:
         model = await self._models.choose(wanted.source, wanted.revision)
-        users = [
+        users = {
             record.replica_id
             for record in self._live()
-            if await self._models.directory_of(record.assigned.recipe.model) == model.root
-        ]
+            for wish in hub_models(record.assigned.recipe)
+            if await self._models.directory_of(wish) == model.root
+        }
         if users:
             raise ModelInUseError(f"{wanted.source} is used by {', '.join(sorted(users))}", "Stop what uses it first.")
         await self._models.remove(model)

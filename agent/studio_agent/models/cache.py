@@ -44,7 +44,7 @@ class ModelCache:
         self._models_dir = models_dir
         self._changed = changed
         self._tries = tries
-        # By repository.
+        # By source.
         self._known: dict[str, list[CachedModel]] = {}
         self._pulling: dict[str, PullProgress] = {}
         self._stops: defaultdict[str, set[asyncio.Future[ModelError]]] = defaultdict(set)
@@ -57,7 +57,7 @@ class ModelCache:
 
     def models(self) -> list[CachedModel]:
         """What is here and what is on its way, by name."""
-        return [model for repository in sorted(self._known) for model in self._known[repository]]
+        return [model for source in sorted(self._known) for model in self._known[source]]
 
     async def obtain(self, source: str, revision: str, report: Report) -> Path:
         """The directory of a replica's model: fetched where it is not complete, without a word to the hub where it is.
@@ -75,7 +75,7 @@ class ModelCache:
                 await self._news.newer_than(version)
                 continue
             try:
-                await self._stoppable(folder.repository, self._pull(folder, revision, report, mend=False))
+                await self._stoppable(folder.source, self._pull(folder, revision, report, mend=False))
             except PullPausedError:
                 continue
         return found.root
@@ -88,7 +88,7 @@ class ModelCache:
         folder, revision = self._folder(source), revision or DEFAULT_REVISION
         await to_the_end(folder.pause.unlink, missing_ok=True)
         self._tell()
-        await self._stoppable(folder.repository, self._pull(folder, revision, report, mend=True))
+        await self._stoppable(folder.source, self._pull(folder, revision, report, mend=True))
         found = await asyncio.to_thread(_complete, folder, revision)
         if found is None:
             raise ModelDiskError(f"{source} was fetched, and is gone again", "Look who else writes there.")
@@ -97,8 +97,8 @@ class ModelCache:
     async def pause(self, source: str) -> None:
         """Stop fetching and keep what is there. Raises NotFoundError where there is nothing to pause."""
         folder = self._folder(source)
-        unfinished = [one for one in self._known.get(folder.repository, []) if one.state != CachedModel.STATE_COMPLETE]
-        if not self._stops[folder.repository] and not unfinished:
+        unfinished = [one for one in self._known.get(folder.source, []) if one.state != CachedModel.STATE_COMPLETE]
+        if not self._stops[folder.source] and not unfinished:
             raise NotFoundError(f"no pull of {source} is under way on this host", "See studio models list.")
         await to_the_end(folder.root.mkdir, parents=True, exist_ok=True)
         await to_the_end(folder.pause.touch)
@@ -108,8 +108,8 @@ class ModelCache:
     async def cancel(self, source: str) -> None:
         """Stop fetching and drop what is not whole. Raises NotFoundError where there is nothing to cancel."""
         folder = self._folder(source)
-        unfinished = [one for one in self._known.get(folder.repository, []) if one.state != CachedModel.STATE_COMPLETE]
-        if not self._stops[folder.repository] and not unfinished:
+        unfinished = [one for one in self._known.get(folder.source, []) if one.state != CachedModel.STATE_COMPLETE]
+        if not self._stops[folder.source] and not unfinished:
             raise NotFoundError(f"no pull of {source} is under way on this host", "See studio models list.")
         self._stop(
             folder, PullCancelledError(f"the pull of {source} was cancelled", "Start the deployment to try again.")
@@ -122,7 +122,7 @@ class ModelCache:
         """What is here of ``source`` in ``revision`` ("": the only one). Raises NotFoundError or InvalidError."""
         folder = self._folder(source)
         commit = await asyncio.to_thread(folder.commit_of, revision) if revision else ""
-        found = [one for one in self._known.get(folder.repository, []) if one.path and commit in ("", one.revision)]
+        found = [one for one in self._known.get(folder.source, []) if one.path and commit in ("", one.revision)]
         if not found or (revision and not commit):
             raise NotFoundError(f"{source} {revision}".rstrip() + " is not on this host", "See studio models list.")
         if len(found) > 1:
@@ -133,8 +133,8 @@ class ModelCache:
     async def remove(self, model: RevisionFolder) -> None:
         """Remove a revision. Raises ModelInUseError or OSError."""
         folder = RepositoryFolder(model.root.parent)
-        if self._stops[folder.repository]:
-            raise ModelInUseError(f"{folder.repository} is being pulled", "Cancel that first: studio models cancel.")
+        if self._stops[folder.source]:
+            raise ModelInUseError(f"{folder.source} is being pulled", "Cancel that first: studio models cancel.")
         async with turn(folder.lock, lambda: None):
             await to_the_end(model.remove)
         await self._look(folder)
@@ -150,7 +150,7 @@ class ModelCache:
 
     async def _pull(self, folder: RepositoryFolder, revision: str, report: Report, *, mend: bool) -> None:
         def heard(progress: PullProgress) -> None:
-            self._pulling[folder.repository] = progress
+            self._pulling[folder.source] = progress
             self._show(folder, revision, progress)
             report(progress)
 
@@ -159,9 +159,7 @@ class ModelCache:
         def waiting() -> None:
             nonlocal waited
             waited = True
-            report(
-                self._pulling.get(folder.repository, PullProgress(note="waiting for another pull of the repository"))
-            )
+            report(self._pulling.get(folder.source, PullProgress(note="waiting for another pull of the repository")))
 
         try:
             await to_the_end(folder.root.mkdir, parents=True, exist_ok=True)
@@ -171,20 +169,20 @@ class ModelCache:
                     # Whoever had to wait gets what another one has just fetched or checked.
                     await pull(folder, revision, self._tries, lock, heard, mend=mend and not waited)
                 finally:
-                    self._pulling.pop(folder.repository, None)
+                    self._pulling.pop(folder.source, None)
         except OSError as error:
             raise ModelDiskError(
-                f"{folder.repository} cannot be fetched: {error}",
+                f"{folder.source} cannot be fetched: {error}",
                 f"The agent must be able to write in {self._models_dir}.",
             ) from error
         finally:
             await self._look(folder)
 
-    async def _stoppable(self, repository: str, work: Coroutine[None, None, None]) -> None:
-        """Do ``work`` until it ends, or until somebody stops the pulls of ``repository``."""
+    async def _stoppable(self, source: str, work: Coroutine[None, None, None]) -> None:
+        """Do ``work`` until it ends, or until somebody stops the pulls of ``source``."""
         stop: asyncio.Future[ModelError] = asyncio.get_running_loop().create_future()
         working = asyncio.ensure_future(work)
-        self._stops[repository].add(stop)
+        self._stops[source].add(stop)
         try:
             await asyncio.wait((working, stop), return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
@@ -193,10 +191,10 @@ class ModelCache:
         finally:
             working.cancel()
             await asyncio.gather(working, return_exceptions=True)
-            self._stops[repository].discard(stop)
+            self._stops[source].discard(stop)
 
     def _stop(self, folder: RepositoryFolder, why: ModelError) -> None:
-        for stop in self._stops[folder.repository]:
+        for stop in self._stops[folder.source]:
             if not stop.done():
                 stop.set_result(why)
 
@@ -206,21 +204,21 @@ class ModelCache:
     def _show(self, folder: RepositoryFolder, revision: str, progress: PullProgress) -> None:
         """Put a pull that is under way among what is known."""
         shown = CachedModel(
-            source=f"hf://{folder.repository}",
+            source=folder.source,
             revision=progress.commit or revision,
             state=CachedModel.STATE_PULLING,
             bytes_done=progress.bytes_done,
             bytes_total=progress.bytes_total,
         )
-        others = self._known.get(folder.repository, [])
+        others = self._known.get(folder.source, [])
         replaced = (shown.revision, revision)
-        self._known[folder.repository] = [shown, *(one for one in others if one.revision not in replaced)]
+        self._known[folder.source] = [shown, *(one for one in others if one.revision not in replaced)]
         self._tell()
 
     async def _look(self, folder: RepositoryFolder) -> None:
         """See what is on the disk; while a pull is under way its own word counts."""
-        if folder.repository not in self._pulling:
-            self._known[folder.repository] = await asyncio.to_thread(inventory, folder)
+        if folder.source not in self._pulling:
+            self._known[folder.source] = await asyncio.to_thread(inventory, folder)
             self._tell()
 
     def _tell(self) -> None:

@@ -38,7 +38,7 @@ class Pull:
         self._folder = folder
         self._revision = revision
         self._voice = voice
-        self._hub = Hub(folder.repository, tries, voice.say)
+        self._hub = Hub(folder.repository, folder.variant, tries, voice.say)
 
     def run(self, *, mend: bool) -> None:
         """Bring everything here; with ``mend`` also ask what the revision is by now, and check what is here already.

@@ -2,7 +2,7 @@
 
 ::
 
-    MODELS/OWNER--NAME/             one repository
+    MODELS/OWNER--NAME/             one repository; OWNER--NAME--VARIANT where only a part of it was asked for
         refs.json                   names of revisions, and the commits that they last stood for
         paused                      there while nothing is to be fetched
         .lock                       held by whoever changes the repository
@@ -130,13 +130,23 @@ class RepositoryFolder:
 
     @classmethod
     def of(cls, models_dir: Path, repository: str) -> "RepositoryFolder":
-        """The folder of ``OWNER/NAME``."""
-        return cls(models_dir / repository.replace("/", "--"))
+        """The folder of ``OWNER/NAME``, or of ``OWNER/NAME:VARIANT``."""
+        return cls(models_dir / repository.replace("/", "--").replace(":", "--"))
 
     @property
     def repository(self) -> str:
         """``OWNER/NAME``."""
-        return self.root.name.replace("--", "/")
+        return "/".join(self.root.name.split("--")[:2])
+
+    @property
+    def variant(self) -> str:
+        """Which form of the weights; "" where none was named."""
+        return "".join(self.root.name.split("--")[2:])
+
+    @property
+    def source(self) -> str:
+        """As recipes name it."""
+        return f"hf://{self.repository}" + (f":{self.variant}" if self.variant else "")
 
     @property
     def lock(self) -> Path:

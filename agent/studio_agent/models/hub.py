@@ -42,9 +42,10 @@ SERVER_ERRORS = 500
 class Hub:
     """One repository on the hub. ``say`` is told, in a line for people, what is waited for."""
 
-    def __init__(self, repository: str, tries: int, say: Callable[[str], None]) -> None:
-        """``tries``: how often in a row the hub may fail."""
+    def __init__(self, repository: str, variant: str, tries: int, say: Callable[[str], None]) -> None:
+        """``variant``: which quantization in GGUF; "": none named. ``tries``: how often in a row the hub may fail."""
         self._repository = repository
+        self._variant = variant
         self._tries = tries
         self._say = say
         self._api = HfApi()
@@ -79,10 +80,10 @@ class Hub:
         tree = self._api.list_repo_tree(self._repository, recursive=True, revision=commit)
         files = {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
         try:
-            return Listing(commit, tuple(_model_file(files[path]) for path in wanted(list(files))))
+            return Listing(commit, tuple(_model_file(files[path]) for path in wanted(list(files), self._variant)))
         except ValueError as error:
             raise ModelMissingError(
-                f"{self._repository} cannot be had: {error}", "The repository itself is broken."
+                f"{self._repository} cannot be had: {error}", "See what is in the repository on the hub."
             ) from error
 
     def _patiently(self, call: Callable[[], T], progress: Callable[[], int]) -> T:

@@ -11,12 +11,12 @@ def inventory(folder: RepositoryFolder) -> list[CachedModel]:
     found = [_entry(folder, revision, paused=paused) for revision in folder.revisions()]
     if paused and all(one.state == CachedModel.STATE_COMPLETE for one in found):
         # Paused before the hub had said what belongs to it.
-        found.append(CachedModel(source=f"hf://{folder.repository}", state=CachedModel.STATE_PAUSED))
+        found.append(CachedModel(source=folder.source, state=CachedModel.STATE_PAUSED))
     return found
 
 
 def _entry(folder: RepositoryFolder, revision: RevisionFolder, *, paused: bool) -> CachedModel:
-    entry = CachedModel(source=f"hf://{folder.repository}", revision=revision.commit, path=str(revision.root))
+    entry = CachedModel(source=folder.source, revision=revision.commit, path=str(revision.root))
     listing = revision.listing()
     if listing is not None:
         entry.bytes_total = listing.bytes_total

@@ -6,8 +6,11 @@ from pathlib import Path
 from studio_agent.models.errors import ModelMissingError
 
 LOCAL, HUB = "path://", "hf://"
-# Owner and name as the hub allows them; both become part of a folder's name.
-REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
+# Owner and name as the hub allows them, and which form of the weights; all become part of a folder's name.
+WORD = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+REPOSITORY = re.compile(rf"{WORD}/{WORD}(:{WORD})?")
+# A model that is one file.
+GGUF = ".gguf"
 
 
 def local_directory(source: str) -> Path | None:
@@ -16,14 +19,16 @@ def local_directory(source: str) -> Path | None:
 
 
 def repository_of(source: str) -> str:
-    """``OWNER/NAME`` of a hub source. Raises ModelMissingError for what is no source at all."""
+    """``OWNER/NAME`` of a hub source, or ``OWNER/NAME:VARIANT``. Raises ModelMissingError for what is no source at all."""
     if not source.startswith(HUB):
         raise ModelMissingError(
             f"{source!r} is no model source", "Write hf://OWNER/NAME, or path:// and an absolute directory."
         )
     name = source.removeprefix(HUB)
     if not REPOSITORY.fullmatch(name) or ".." in name or "--" in name:
-        raise ModelMissingError(f"{source} names no model", "Write hf://OWNER/NAME.")
+        raise ModelMissingError(
+            f"{source} names no model", "Write hf://OWNER/NAME, for GGUF hf://OWNER/NAME:QUANTIZATION."
+        )
     return name
 
 
@@ -31,7 +36,7 @@ def check_local(folder: Path) -> None:
     """Raises ModelMissingError where ``folder`` holds no model. One GGUF file is a whole model."""
     if not folder.is_absolute():
         raise ModelMissingError(f"{folder} is not absolute", "Write path:// and an absolute directory on the host.")
-    if folder.suffix == ".gguf" and folder.is_file():
+    if folder.suffix == GGUF and folder.is_file():
         return
     if not folder.is_dir():
         raise ModelMissingError(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from studio.v1.assignment_pb2 import AssignedReplica
+from studio.v1.recipe_pb2 import Recipe
 from studio.v1.replica_pb2 import StartProgress
 from studio_runtime.process import write_atomically
 
@@ -20,7 +21,7 @@ from studio_agent.engines.inquiry.model_directory import facts_at
 from studio_agent.engines.model_facts import ModelFacts
 from studio_agent.ledger_format import decode_record, encode_record
 from studio_agent.logfiles import prepare_log
-from studio_agent.models.start import resolve_model
+from studio_agent.models.start import resolve_models
 from studio_agent.plan.record import Engine, ReplicaRecord
 from studio_agent.settings import StateFolder
 from studio_agent.supervise.equipment import Equipment
@@ -34,6 +35,8 @@ class Prepared:
 
     driver: Driver
     program: tuple[str, ...]
+    # As assigned, with paths on this host in place of names on a hub.
+    recipe: Recipe
     model_path: str
     model: ModelFacts | None
     known_flags: FlagList | None
@@ -54,10 +57,10 @@ async def prepare(equipment: Equipment, assigned: AssignedReplica, report: Calla
     recipe, settings = assigned.recipe, equipment.settings
     driver = driver_for(recipe.engine.name)
     program = await equipment.engines.program(recipe.engine, report)
-    model_path = await resolve_model(equipment.models, recipe.model, report)
+    model_path, recipe = await resolve_models(equipment.models, recipe, report)
     # Asking an engine for its flags takes seconds, and says something about `extra_args` only.
     known_flags = await flags_of(driver.name, program, settings.engines_dir) if recipe.extra_args else None
-    return Prepared(driver, program, model_path, await asyncio.to_thread(facts_at, model_path), known_flags)
+    return Prepared(driver, program, recipe, model_path, await asyncio.to_thread(facts_at, model_path), known_flags)
 
 
 def describe(equipment: Equipment, record: ReplicaRecord, prepared: Prepared) -> Order:
@@ -67,7 +70,7 @@ def describe(equipment: Equipment, record: ReplicaRecord, prepared: Prepared) ->
     port = choose_port(settings.engine_address, settings.engine_ports, others | set(record.taken_ports))
     room = equipment.gpu_room(assigned.gpu_uuids)
     spec = prepared.driver.launch_spec(
-        assigned.recipe,
+        prepared.recipe,
         LaunchContext(
             program=prepared.program,
             host=settings.engine_address,

@@ -24,7 +24,9 @@ POSITIVE_ARGS = {
     "kv_cache_memory_bytes",
 }
 
-SOURCE = re.compile(r"hf://[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*|path://(?:/(?!\.\.?(?:/|$))[^/]+)+/?", re.ASCII)
+SOURCE = re.compile(
+    r"hf://[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?::[A-Za-z0-9][\w.-]*)?|path://(?:/(?!\.\.?(?:/|$))[^/]+)+/?", re.ASCII
+)
 SOURCE_RULE = "hf://OWNER/NAME or path:///ABSOLUTE/DIRECTORY"
 COMMIT = re.compile(r"[0-9a-f]{40}")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

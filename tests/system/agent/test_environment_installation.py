@@ -12,12 +12,15 @@ from pathlib import Path
 
 import pytest
 from fakes.demo_process import until
+from studio.v1.recipe_pb2 import EngineChoice
 from studio.v1.replica_pb2 import StartProgress
 from studio_agent import program
 from studio_agent.environments import installed
 from studio_agent.environments.errors import EnvironmentFailedError
 from studio_agent.environments.installation import ensure
 from studio_agent.environments.pins import InstallPlan, PipRun
+from studio_agent.environments.shelf import EngineShelf, runs_from
+from studio_runtime.errors import NotFoundError
 from studio_runtime.process import ProcessIdentity
 
 PROGRAM = """
@@ -77,6 +80,26 @@ async def test_it_is_whole_or_not_there(tmp_path: Path):
     # An environment whose program is gone is not whole, marker or not.
     programs[0].unlink()
     assert installed(engines) == []
+
+
+async def test_a_wheelhouse_stands_for_the_index_and_removal_gives_the_disk_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    make_wheel(tmp_path / "wheels")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:1/simple")
+    plan = replace(a_plan(tmp_path), pip_runs=(PipRun(("mini-engine==1.0",), 1),))
+    engines = tmp_path / "engines"
+    await ensure(plan, engines, lambda _said: None, tmp_path / "wheels")
+    shelf = EngineShelf(engines)
+    await shelf.load()
+    (environment,) = shelf.installed()
+    assert environment.disk_bytes > 1024**2
+    assert runs_from(EngineChoice(name="vllm"), environment) is False
+    with pytest.raises(NotFoundError):
+        shelf.choose("mini", "2.0")
+    await shelf.remove(shelf.choose("mini", ""))
+    assert shelf.installed() == []
+    assert not (engines / "mini-1.0").exists()
 
 
 async def test_a_full_disk_is_said_before_anything_is_done(tmp_path: Path):

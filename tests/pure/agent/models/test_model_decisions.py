@@ -15,7 +15,7 @@ from studio_agent.models.errors import (
     PullBrokenOffError,
 )
 from studio_agent.models.folders import Listing, ModelFile, RepositoryFolder, repositories
-from studio_agent.models.selection import wanted
+from studio_agent.models.selection import UnknownVariantError, wanted
 from studio_agent.models.source import check_local, local_directory, repository_of
 from studio_agent.models.voice import PullProgress, heard_failure, heard_progress
 from studio_agent.models.waits import LONGEST_ASKED_SECONDS, LONGEST_OWN_SECONDS, asked_seconds, next_wait
@@ -28,6 +28,28 @@ def test_the_same_weights_are_fetched_once():
     small = ["config.json", "tokenizer.model", "README.md"]
     doubles = ["pytorch_model.bin", "original/consolidated.00.pth", "onnx/model.onnx", "tf_model.h5"]
     assert wanted([".gitattributes", *small, *shards, *doubles]) == [*small, *shards]
+
+
+def test_of_gguf_one_quantization_is_fetched():
+    shards = ["m-Q8_0-00001-of-00002.gguf", "m-Q8_0-00002-of-00002.gguf"]
+    files = [
+        "README.md",
+        "config.json",
+        "m-Q4_K_M.gguf",
+        "m-IQ4_K_M.gguf",
+        *shards,
+        "BF16/m-BF16.gguf",
+        "mmproj-BF16.gguf",
+    ]
+    assert wanted(files) == ["m-Q4_K_M.gguf"]
+    assert wanted(files, "q8_0") == shards
+    assert wanted(files, "BF16") == ["BF16/m-BF16.gguf"]
+    assert wanted(["b-F16.gguf", "a-F32-00001-of-00002.gguf", "a-F32-00002-of-00002.gguf"]) == [
+        "a-F32-00001-of-00002.gguf",
+        "a-F32-00002-of-00002.gguf",
+    ]
+    with pytest.raises(UnknownVariantError, match="m-Q4_K_M, m-Q8_0"):
+        wanted(files, "Q2_K")
 
 
 def test_what_has_no_safetensors_is_fetched_as_it_is():
@@ -53,6 +75,7 @@ def test_retry_after_as_seconds_as_date_and_as_nonsense():
 
 def test_sources():
     assert repository_of("hf://Qwen/Qwen3-8B") == "Qwen/Qwen3-8B"
+    assert repository_of("hf://lab/m-GGUF:Q4_K_M") == "lab/m-GGUF:Q4_K_M"
     assert local_directory("path:///srv/m") == Path("/srv/m")
     assert local_directory("hf://a/b") is None
     for source in (
@@ -79,6 +102,10 @@ def test_local_directories(tmp_path: Path):
             check_local(folder)
     (tmp_path / "config.json").touch()
     check_local(tmp_path)
+    (tmp_path / "m.gguf").touch()
+    check_local(tmp_path / "m.gguf")
+    with pytest.raises(ModelMissingError):
+        check_local(tmp_path / "none.gguf")
 
 
 @pytest.mark.parametrize("path", ["", "/etc/passwd", "../x", "a/../../x", ".studio/complete", "a\0b"])
@@ -114,7 +141,11 @@ def test_a_revision_is_complete_only_with_marker_and_every_file(tmp_path: Path):
     assert folder.is_complete(listing)
     folder.whole(file).write_bytes(b"")
     assert not folder.is_complete(listing)
-    assert [one.repository for one in repositories(tmp_path)] == ["lab/tiny"]
+    RepositoryFolder.of(tmp_path, "lab/tiny:Q8_0").root.mkdir()
+    assert [(one.repository, one.variant, one.source) for one in repositories(tmp_path)] == [
+        ("lab/tiny", "", "hf://lab/tiny"),
+        ("lab/tiny", "Q8_0", "hf://lab/tiny:Q8_0"),
+    ]
 
 
 def test_refs_survive_damage(tmp_path: Path):
