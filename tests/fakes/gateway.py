@@ -15,6 +15,8 @@ class FakeGateway:
         self._call = RouteServiceStub(channel).WatchRoutes()
         self._id = gateway_id
         self.routes = RouteTable()
+        # Every route table that came, oldest first.
+        self.tables: list[RouteTable] = []
         self.access = AccessTable()
         # False: tables are taken but not acknowledged.
         self.acknowledges = True
@@ -24,6 +26,7 @@ class FakeGateway:
         async for message in self._call:
             if message.WhichOneof("message") == "routes":
                 self.routes = message.routes
+                self.tables.append(message.routes)
             else:
                 self.access = message.access
             if self.acknowledges:
