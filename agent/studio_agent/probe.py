@@ -12,6 +12,8 @@ PROBE_TIMEOUT_SECONDS = 5.0
 COMPLETION_TIMEOUT_SECONDS = 120.0
 # Where an answer has what was asked for: a completion, vectors or classes, ranks.
 ANSWER_KEYS = ("choices", "data", "results")
+# From one question to the next; less than servers wait, so that it is never they who close first.
+KEEP_SECONDS = 3.0
 LARGEST_METRICS_BYTES = 2 * 1024 * 1024
 
 
@@ -22,8 +24,9 @@ class Prober:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        # A connection for each question: engines come and go on the same port.
-        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True), trust_env=False)
+        # Opening connections would be a fifth of the agent's work. An engine that ends closes its own, so none outlives it.
+        connector = aiohttp.TCPConnector(keepalive_timeout=KEEP_SECONDS, limit=0)
+        self._session = aiohttp.ClientSession(connector=connector, trust_env=False)
         return self
 
     async def __aexit__(

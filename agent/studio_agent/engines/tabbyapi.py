@@ -14,7 +14,6 @@ from importlib import resources
 from pathlib import PurePath
 from typing import Any
 
-import yaml
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 from studio.v1.recipe_pb2 import EngineArgs, Recipe
@@ -91,11 +90,13 @@ class TabbyapiDriver:
         flags.checked(context.model_path, "model.source")
         if recipe.lora:
             raise RecipeError("lora", "TabbyAPI cannot load adapters since it runs on exllamav3")
+        from studio_agent.engines.quoted_yaml import quoted_yaml  # noqa: PLC0415 - 1 MB that other engines do not need
+
         refuse_others(recipe.args, "TabbyAPI", TAKEN, ALWAYS)
         config_path = context.files_dir / CONFIG
         argv = [*_program(context.program), "--config", str(config_path)]
         env = environ.base(context) | environ.hub(context) | {"TABBY_LOG_CONSOLE_WIDTH": LOG_WIDTH}
-        files = {config_path: _as_yaml(_config(recipe, context))}
+        files = {config_path: quoted_yaml(_config(recipe, context))}
         return LaunchSpec(tuple(argv), environ.with_recipe(env, recipe.env), files)
 
     def progress(self, line: str) -> StartProgress | None:
@@ -245,17 +246,6 @@ def _flag(known: FlagList, key: str) -> Flag:
 
 def _put(sections: dict[str, dict[str, Any]], flag: Flag, key: str, value: Any) -> None:
     sections.setdefault(flag.section, {})[key.replace("-", "_")] = value
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes every text, so that no version of YAML reads one as a number, a date or a yes."""
-
-
-_Dumper.add_representer(str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"'))
-
-
-def _as_yaml(config: Mapping[str, Any]) -> bytes:
-    return yaml.dump(config, Dumper=_Dumper, sort_keys=True, width=10**6).encode()
 
 
 def _bundled() -> FlagList:
