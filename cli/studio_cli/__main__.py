@@ -1,5 +1,6 @@
 """Entry point of ``studio``."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -20,6 +21,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         Console(stderr=True).print(*explain(error), sep="\n", markup=False, highlight=False, soft_wrap=True)
         return exit_code(error)
+    except BrokenPipeError:
+        # Whoever read this has seen enough; Python would say so when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        # A full disk, a folder that is somebody else's: a matter of this machine, and no stack tells more about it.
+        sys.stderr.write(f"Error: {error}\n")
+        return 1
     except SystemExit as ending:
         return ending.code if isinstance(ending.code, int) else 0
     finally:

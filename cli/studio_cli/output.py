@@ -119,12 +119,16 @@ async def watch_lines(fetch: Fetch, output: Format) -> None:
     """Write each row, or each item as one line of JSON or one document of YAML, when it is new or has changed."""
     known: dict[str, object] = {}
     headed = output.is_data
+    absence = ""
     while True:
         try:
             answer = await fetch()
         except UnavailableError as error:
-            sys.stderr.write(f"{error.message}\n")
+            if error.message != absence:
+                absence = error.message
+                sys.stderr.write(f"{absence}; trying again\n")
         else:
+            absence = ""
             head, *lines = rows_of(answer, output)
             if lines and not headed:
                 sys.stdout.write(head.text + "\n")

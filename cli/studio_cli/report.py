@@ -1,10 +1,15 @@
-"""The lines that people see while something takes its time: a spinner on a terminal, plain lines elsewhere."""
+"""The lines that people see while something takes its time: a spinner on a terminal, plain lines elsewhere.
+
+What cannot be printed (the pipe's reader has gone, the disk is full) is lost and ends nothing: whoever reports is busy starting
+and stopping processes.
+"""
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.status import Status
@@ -59,6 +64,16 @@ class Step:
             self._report.line(f"… {self.name:<{NAME_WIDTH}}  {self.detail}")
 
 
+class _Unfailing(Console):
+    """A console that goes on without its reader."""
+
+    def on_broken_pipe(self) -> None:
+        """Print to nowhere from now on; rich itself would end the process."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.file.fileno())
+        os.close(nowhere)
+
+
 class Report:
     """Prints to ``console``."""
 
@@ -68,12 +83,12 @@ class Report:
     @classmethod
     def on_standard_output(cls) -> "Report":
         """For people on a terminal, or a log."""
-        return cls(Console())
+        return cls(_Unfailing())
 
     @classmethod
     def on_standard_error(cls) -> "Report":
         """Where standard output is for a script."""
-        return cls(Console(stderr=True))
+        return cls(_Unfailing(stderr=True))
 
     @contextmanager
     def step(self, name: str) -> Iterator[Step]:
@@ -91,7 +106,7 @@ class Report:
 
     def line(self, text: str, style: str = "") -> None:
         """Print one line, above the spinner where there is one."""
-        self._console.print(Text(text, style=style), soft_wrap=True, highlight=False)
+        self._print(Text(text, style=style))
 
     def warning(self, text: str) -> None:
         """Print something that went wrong and did not stop the system."""
@@ -105,7 +120,11 @@ class Report:
         line = Text(f"{mark} ", style="green" if mark == "✓" else "red")
         line.append(f"{step.name:<{NAME_WIDTH}}  {text}", style="default")
         line.append(took, style="dim")
-        self._console.print(line, soft_wrap=True, highlight=False)
+        self._print(line)
+
+    def _print(self, line: Text) -> None:
+        with suppress(OSError):
+            self._console.print(line, soft_wrap=True, highlight=False)
 
 
 def on_terminal() -> bool:

@@ -94,7 +94,11 @@ async def _run(settings: Settings, sock: socket.socket) -> None:
         metrics_address = serve_metrics(settings.metrics) if settings.metrics else None
         fields = {"address": str(address), "metrics": str(metrics_address or "")}
         log.info("gateway_ready", gateway=gateway_id, **fields)
-        await asyncio.to_thread(announce_ready, settings.ready_file, **fields)
+        try:
+            await asyncio.to_thread(announce_ready, settings.ready_file, **fields)
+        except OSError as error:
+            # It serves all the same.
+            log.warning("ready_file_not_written", error=str(error))
 
     with Deadlines() as deadlines, Pool(deadlines, LIMITS.connect_seconds) as pool:
         async with asyncio.TaskGroup() as tasks:

@@ -1,15 +1,36 @@
-"""Logs: an event name with fields, as JSON lines, or in console style on a terminal."""
+"""Logs: an event name with fields, as JSON lines, or in console style on a terminal.
+
+A line that cannot be written (a full disk, a terminal that has gone) is lost and ends nothing.
+"""
 
 import logging
 import re
 import sys
 from collections.abc import MutableMapping
-from typing import Any
+from contextlib import suppress
+from typing import Any, TextIO, cast
 
 import structlog
 
 # Keys of the gateway and Hugging Face tokens, wherever they stand in a text.
 SECRET = re.compile(r"\b(sk-|hf_)[A-Za-z0-9_-]{8,}")
+
+
+class _Unfailing:
+    """A text file for which a write that fails is no error."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> None:
+        """Write, or not."""
+        with suppress(OSError):
+            self._file.write(text)
+
+    def flush(self) -> None:
+        """Flush, or not."""
+        with suppress(OSError):
+            self._file.flush()
 
 
 def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -34,10 +55,11 @@ def configure_logging(role: str, level: str = "info") -> None:
         structlog.processors.format_exc_info,
         redact,
     ]
+    errors = cast("TextIO", _Unfailing(sys.stderr))
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=errors),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(role=role)

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -122,7 +123,8 @@ def lock_folder(folder: Path, name: str = ".lock") -> IO[str]:
         owner = file.read().strip()
         file.close()
         raise BlockingIOError(error.errno, "the folder is in use", owner) from None
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
+    # The lock is what counts; on a full disk its owner is not named.
+    with suppress(OSError):
+        os.truncate(file.fileno(), 0)
+        os.write(file.fileno(), str(os.getpid()).encode())
     return file

@@ -1,13 +1,15 @@
 """``studio up`` with stand-ins for the roles, as a process: everything else is the real supervisor.
 
 up_stand_ins.py GATEWAY_PORT COORDINATOR_PORT [ROLE.FLAG …]      for example agent.--deaf gateway.--die-at-once=3
+
+What stops the engines only says so; where $EPILOGUE_DIES_UNLESS names a file, it is killed before that unless the file is there,
+and makes it.
 """
 
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
 from studio_cli.errors import exit_code, explain
 from studio_cli.report import Report
 from studio_cli.up.bring_up import up
@@ -18,6 +20,14 @@ from studio_runtime.process import run_until_stopped
 from studio_runtime.settings import Home
 
 FAKES = Path(__file__).parent
+EPILOGUE = """
+import os, pathlib, signal
+mark = os.environ.get("EPILOGUE_DIES_UNLESS")
+if mark and not os.path.exists(mark):
+    pathlib.Path(mark).touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+print('engines are stopped')
+"""
 
 
 def stand_in(role: Role, home: Home, options: UpOptions, flags: list[str]) -> Role:
@@ -27,7 +37,7 @@ def stand_in(role: Role, home: Home, options: UpOptions, flags: list[str]) -> Ro
         return replace(role, argv=argv)
     http = ("--http", str(options.gateway_port)) if role.name == "gateway" else ()
     argv = (sys.executable, str(FAKES / "role.py"), *ready_file, *http, *flags)
-    epilogue = (sys.executable, "-c", "print('engines are stopped')") if role.epilogue else ()
+    epilogue = (sys.executable, "-c", EPILOGUE) if role.epilogue else ()
     return replace(role, argv=argv, epilogue=epilogue, stop_seconds=1.0)
 
 
@@ -42,7 +52,7 @@ def main() -> int:
         for role in roles_of(home, options, "lab-1")
     ]
     try:
-        run_until_stopped(lambda: up(home, options, roles, Report(Console())))
+        run_until_stopped(lambda: up(home, options, roles, Report.on_standard_output()))
     except StudioError as error:
         print(*explain(error), sep="\n", file=sys.stderr)  # noqa: T201 - as the command line prints it
         return exit_code(error)

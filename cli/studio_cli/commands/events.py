@@ -65,13 +65,17 @@ async def events(
 
 async def follow(coordinator: Coordinator, request: WatchEventsRequest, output: Format) -> None:
     """Write events as they happen; a stream that breaks is taken up where it was left."""
+    absence = ""
     while True:
         try:
             async for response in coordinator.stream(coordinator.admin.WatchEvents, request, "watch the events"):
+                absence = ""
                 write_event(response.event, output)
                 request.after_sequence = max(request.after_sequence, response.event.sequence)
         except UnavailableError as error:
-            sys.stderr.write(f"{error.message}; trying again\n")
+            if error.message != absence:
+                absence = error.message
+                sys.stderr.write(f"{absence}; trying again\n")
         await asyncio.sleep(RETRY_SECONDS)
 
 

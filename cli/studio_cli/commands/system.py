@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from studio_runtime.process import run_until_stopped
 from studio_runtime.settings import DEFAULT_COORDINATOR_PORT, DEFAULT_GATEWAY_PORT, Home
 
@@ -61,7 +60,7 @@ def up(
     state again. With STUDIO_DATABASE_URL set, that database is used instead of the embedded one.
     """
     home = Home.from_environment()
-    report = Report(Console())
+    report = Report.on_standard_output()
     options = UpOptions(
         gateway_port=gateway_port,
         coordinator_port=coordinator_port,
@@ -86,4 +85,4 @@ def down() -> None:
     It is the one of $STUDIO_HOME, engines included, and also what a killed one left behind.
     """
     home = Home.from_environment()
-    run_until_stopped(lambda: bring_down(home, Report(Console())))
+    run_until_stopped(lambda: bring_down(home, Report.on_standard_output()))

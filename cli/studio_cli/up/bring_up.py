@@ -46,7 +46,7 @@ async def up(home: Home, options: UpOptions, roles: Sequence[Role], report: Repo
         try:
             async with asyncio.TaskGroup() as group:
                 await come_up(supervisor, group, home, options, report)
-                await asyncio.Event().wait()
+                await supervisor.keep_written()
         except BaseExceptionGroup as failures:
             raise first_of(failures) from failures
         finally:

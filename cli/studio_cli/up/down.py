@@ -16,7 +16,7 @@ from studio_cli.up.lock import locked
 from studio_cli.up.roster import send, until_gone
 
 # Longer than all graces of a shutdown together.
-STOP_SECONDS = 240.0
+STOP_SECONDS = 360.0
 POLL_SECONDS = 0.1
 
 
@@ -65,6 +65,9 @@ async def stop_supervisor(home: Home, supervisor: ProcessIdentity, report: Repor
                 f"Look at {home.logs}",
             )
         step.done(f"pid {supervisor.pid} stopped, with {', '.join(reversed(roles)) or 'no role'}")
+    # It stopped the engines itself, unless what it had do that was killed. Where the next one starts already, they are its own.
+    with suppress(SafetyError), locked(home):
+        await stop_engines(home, report)
 
 
 async def clear_up(home: Home, report: Report) -> None:
@@ -74,8 +77,7 @@ async def clear_up(home: Home, report: Report) -> None:
             if not await end_leftovers(home, report) and not home.up_file.exists():
                 report.line(f"no `studio up` runs on {home.root}")
             forget(home)
-            if home.agent.is_dir():
-                await stop_engines(home, report)
+            await stop_engines(home, report)
     except SafetyError:
         # Somebody started one just now: that one is to stop.
         await down(home, report)
@@ -89,7 +91,9 @@ def forget(home: Home) -> None:
 
 
 async def stop_engines(home: Home, report: Report) -> None:
-    """Stop the engines that the agent of ``home`` owns. Raises StudioError."""
+    """Stop the engines that the agent of ``home`` owns, where there was one. Raises StudioError."""
+    if not home.agent.is_dir():
+        return
     log_file = home.logs / "agent.log"
     with report.step("engines") as step, open_log(log_file) as log:
         child = Child((sys.executable, "-m", "studio_agent", "stop-engines", "--state-dir", str(home.agent)), log)

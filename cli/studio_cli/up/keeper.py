@@ -22,7 +22,7 @@ from studio_cli import wording
 from studio_cli.report import Report
 from studio_cli.up.child import Child, describe_exit, open_log
 from studio_cli.up.log_tail import log_tail
-from studio_cli.up.pace import Pace
+from studio_cli.up.pace import LONGEST_DELAY_SECONDS, Pace
 from studio_cli.up.roles import Role
 
 POLL_SECONDS = 0.05
@@ -53,8 +53,8 @@ class Keeper:
         """Keep the role running until cancelled. Raises RoleFailedError during start-up."""
         pace = Pace()
         while True:
+            child = await self._start()
             started = time.monotonic()
-            child = self._start()
             await self._changed()
             code = await self._watch(child)
             pace = pace.after_death(time.monotonic() - started)
@@ -67,7 +67,22 @@ class Keeper:
             )
             await asyncio.sleep(pace.delay_seconds)
 
-    def _start(self) -> Child:
+    async def _start(self) -> Child:
+        """Start the process, once the machine has room for it. Raises RoleFailedError during start-up."""
+        while True:
+            try:
+                return self._spawn()
+            except OSError as error:
+                # A full disk, or no process to be had: it passes, and the other roles go on meanwhile.
+                what = f"cannot be started: {error}"
+                if self.starting_up:
+                    raise RoleFailedError(f"{self.role.name} {what}") from error
+                self._report.warning(
+                    f"{self.role.name} {what}; tried again in {wording.seconds(LONGEST_DELAY_SECONDS)}"
+                )
+                await asyncio.sleep(LONGEST_DELAY_SECONDS)
+
+    def _spawn(self) -> Child:
         self.role.readiness.clear()
         with open_log(self.role.log) as log:
             self._log_start = os.fstat(log.fileno()).st_size

@@ -57,22 +57,26 @@ async def stop_role(child: Child, role: Role, report: Report, hurry: asyncio.Eve
 
 
 async def run_epilogue(role: Role, report: Report, hurry: asyncio.Event) -> None:
-    """Run what follows the end of a role."""
+    """Run what follows the end of a role; once more where it was killed, or failed."""
     with report.step(role.epilogue_name) as step:
         step.update("stopping")
-        with open_log(role.log) as log:
-            child = Child(role.epilogue, log)
-        # Haste shortens the wait and does not skip the work: engines that are left behind would hold their GPUs.
-        ended = await has_ended(child, role.epilogue_seconds, hurry)
-        if not ended and hurry.is_set():
-            ended = await has_ended(child, HURRIED_EPILOGUE_SECONDS, asyncio.Event())
-        if not ended:
-            child.send(signal.SIGKILL)
-            await child.wait()
-        if child.exit_code:
-            step.done(f"some may still run; see {role.log}")
-        else:
+        if await epilogue_succeeds(role, hurry) or await epilogue_succeeds(role, hurry):
             step.done("stopped")
+        else:
+            step.done(f"some may still run, see {role.log}; `studio down` tries again")
+
+
+async def epilogue_succeeds(role: Role, hurry: asyncio.Event) -> bool:
+    """Run the epilogue to its end, or to the end of patience."""
+    with open_log(role.log) as log:
+        child = Child(role.epilogue, log)
+    # Haste shortens the wait and does not skip the work: engines that are left behind would hold their GPUs.
+    ended = await has_ended(child, role.epilogue_seconds, hurry)
+    if not ended and hurry.is_set():
+        ended = await has_ended(child, HURRIED_EPILOGUE_SECONDS, asyncio.Event())
+    if not ended:
+        child.send(signal.SIGKILL)
+    return await child.wait() == 0
 
 
 async def has_ended(child: Child, seconds: float, hurry: asyncio.Event) -> bool:

@@ -15,6 +15,9 @@ from studio_cli.up.options import UpOptions
 from studio_cli.up.roles import Role
 from studio_cli.up.up_file import Outcome
 
+# Before what a full disk refused is written again.
+WRITE_AGAIN_SECONDS = 2.0
+
 
 class Supervisor:
     """Keeps ``roles`` running, the roster true, and, once published, ``up.json`` true."""
@@ -24,7 +27,9 @@ class Supervisor:
         self.roster = roster_of(home)
         self._home = home
         self._options = options
+        self._report = report
         self._published: Outcome | None = None
+        self._unwritten = asyncio.Event()
         # Two roles may change at once, and the file must end up with the later state.
         self._writing = asyncio.Lock()
 
@@ -39,6 +44,13 @@ class Supervisor:
             keeper.starting_up = False
         self._published = outcome
         await self._changed()
+
+    async def keep_written(self) -> None:
+        """Write again, until cancelled, what could not be written: a full disk ends nothing that runs."""
+        while True:
+            await self._unwritten.wait()
+            await asyncio.sleep(WRITE_AGAIN_SECONDS)
+            await self._changed()
 
     def withdraw(self) -> None:
         """Remove what tells others that the system runs."""
@@ -63,11 +75,21 @@ class Supervisor:
 
     async def _changed(self) -> None:
         async with self._writing:
-            identities = {
-                keeper.role.name: keeper.child.identity
-                for keeper in self.keepers
-                if keeper.child is not None and keeper.child.identity is not None
-            }
-            await asyncio.to_thread(self.roster.write, identities)
-            if self._published is not None:
-                await asyncio.to_thread(up_file.write, self._home.up_file, self.document(self._published))
+            try:
+                await self._write()
+            except OSError as error:
+                if not self._unwritten.is_set():
+                    self._report.warning(f"what runs cannot be written down: {error}; tried again until it can")
+                self._unwritten.set()
+            else:
+                self._unwritten.clear()
+
+    async def _write(self) -> None:
+        identities = {
+            keeper.role.name: keeper.child.identity
+            for keeper in self.keepers
+            if keeper.child is not None and keeper.child.identity is not None
+        }
+        await asyncio.to_thread(self.roster.write, identities)
+        if self._published is not None:
+            await asyncio.to_thread(up_file.write, self._home.up_file, self.document(self._published))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from collections.abc import Sequence
 
 from studio_runtime.settings import Home
@@ -30,5 +31,5 @@ def welcome(home: Home, gateway_url: str, api_key: str, serving: Sequence[str], 
     logs = f" · studio logs -f {serving[0]}" if serving else ""
     report.line(f"  studio ps · studio events --watch{logs} · studio hosts · {ending}")
     if "STUDIO_HOME" in os.environ:
-        report.line(f"  in another shell first: export STUDIO_HOME={home.root}")
+        report.line(f"  in another shell first: export STUDIO_HOME={shlex.quote(str(home.root))}")
     report.line("")
