@@ -15,7 +15,8 @@ def check() -> None:
     with tempfile.TemporaryDirectory() as folder, running(Path(folder) / "pg", {"fsync": "off"}) as embedded:
         problems = asyncio.run(migration_problems(embedded.url))
     if problems:
-        sys.exit("migrations and tables differ:\n" + "\n".join(f"  {problem}" for problem in problems))
+        sys.exit("migrations:\n" + "\n".join(f"  {problem}" for problem in problems))
     sys.stdout.write(
-        f"migrations: up to {code_revision()}, the same tables as the code, down to nothing, and up again\n"
+        f"migrations: up to {code_revision()}, the same tables as the code, down to nothing, up again; "
+        "code of the release before can go on\n"
     )

@@ -8,9 +8,11 @@ leave behind are kept in a schema of their own, from which each test begins. A l
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
+from pathlib import Path
 
 import asyncpg
 import pytest
+from fakes import newer_schema
 from sqlalchemy import text
 from studio_coordinator.embedded_postgres import DATABASE, Embedded, running
 from studio_coordinator.store.database import Database
@@ -46,7 +48,7 @@ END $$
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
     """A server whose ``studio`` database has the newest schema."""
     with running(tmp_path_factory.mktemp("postgres") / "pg", FAST) as embedded:
-        asyncio.run(_migrate(embedded))
+        asyncio.run(_migrate(embedded, tmp_path_factory.mktemp("newer")))
         yield embedded
 
 
@@ -97,10 +99,14 @@ async def administer(postgres: Embedded, *statements: str, database: str = "post
         await connection.close()
 
 
-async def _migrate(postgres: Embedded) -> None:
+async def _migrate(postgres: Embedded, folder: Path) -> None:
     database = Database(postgres.url)
     try:
         await database.upgrade()
+        if newer_schema.wanted():
+            newer_schema.write_migration(folder)
+            async with database.transaction() as conn:
+                await conn.run_sync(newer_schema.upgrade_to_newer, folder)
     finally:
         await database.close()
     await administer(postgres, KEEP_ROWS, database=DATABASE)

@@ -6,6 +6,7 @@ writes into ``schema_info`` the oldest revision whose code can work with what it
 schema knows whether it may go on.
 """
 
+import os
 from pathlib import Path
 
 from alembic import command
@@ -62,10 +63,15 @@ def code_revision() -> str:
     return newest
 
 
-def configuration(connection: Connection) -> Config:
-    """Alembic's settings, without a file: ``env.py`` uses ``connection``."""
+def configuration(connection: Connection, more: Path | None = None) -> Config:
+    """Alembic's settings, without a file: ``env.py`` uses ``connection``. ``more`` is a folder of migrations after these."""
     config = Config()
+    here = Path(__file__).parent
     # Percent signs have a meaning in this configuration.
-    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    config.set_main_option("script_location", str(here).replace("%", "%%"))
+    if more is not None:
+        config.set_main_option("path_separator", "os")
+        folders = os.pathsep.join([str(here / "versions"), str(more)])
+        config.set_main_option("version_locations", folders.replace("%", "%%"))
     config.attributes["connection"] = connection
     return config

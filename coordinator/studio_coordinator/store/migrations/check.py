@@ -1,4 +1,4 @@
-"""Do the migrations lead to the tables that the code has, and back to nothing?"""
+"""Do the migrations lead to the tables that the code has, and back to nothing, and can the code before them go on?"""
 
 import importlib
 import pkgutil
@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from studio_coordinator import store
 from studio_coordinator.store.metadata import METADATA
 from studio_coordinator.store.migrations import downgrade, upgrade
+from studio_coordinator.store.migrations.compatibility import incompatibilities, run_steps
 
 # Alembic's own table stays, empty.
 BOOKKEEPING = "alembic_version"
@@ -27,7 +28,7 @@ async def migration_problems(url: str) -> list[str]:
             await conn.run_sync(downgrade)
             left = await conn.run_sync(lambda connection: inspect(connection).get_table_names())
             problems += [f"the downgrade leaves the table {name}" for name in left if name != BOOKKEEPING]
-            await conn.run_sync(upgrade)
+            problems += incompatibilities(await conn.run_sync(run_steps))
             problems += await conn.run_sync(differences)
     finally:
         await engine.dispose()
