@@ -40,17 +40,24 @@ def _environment(name: str, *packages: str) -> Path:
 
 @contextmanager
 def ours(core: int, engine_port: int, folder: Path) -> Iterator[tuple[int, int]]:
-    """The gateway, from a last good copy, without any coordinator; keys, limits, accounting and metrics are on."""
+    """The gateway, its tables from a last good copy; keys, limits, accounting to a coordinator and metrics are on."""
     endpoint = Endpoint(replica_id="tiny-0", base_url=f"http://127.0.0.1:{engine_port}", weight=1)
     routes = RouteTable(version=1, term=1, routes=[Route(model="tiny", endpoints=[endpoint])])
     key = ApiKey(id="benchmark000", tenant="bench", hash=hmac.digest(b"pepper", KEY.encode(), "sha256"))
     access = AccessTable(version=1, pepper=b"pepper", keys=[key])
     (folder / "last-good-routes.binpb").write_bytes(routes.SerializeToString())
     (folder / "last-good-access.binpb").write_bytes(access.SerializeToString())
-    port = free_port()
-    argv = [sys.executable, "-m", "studio_gateway", "--listen", f"127.0.0.1:{port}", "--coordinator", "127.0.0.1:1"]
+    port, coordinator_port = free_port(), free_port()
+    argv = [sys.executable, "-m", "studio_gateway", "--listen", f"127.0.0.1:{port}"]
+    argv += ["--coordinator", f"127.0.0.1:{coordinator_port}"]
     argv += ["--state-dir", str(folder), "--metrics", "127.0.0.1:0", "--log-level", "error"]
-    with running(on_core(core, argv), folder / "log", port) as pid:
+    script = Path(__file__).with_name("coordinator.py")
+    # Beside the load: only the gateway is measured.
+    coordinator = on_core(max(os.sched_getaffinity(0)), [sys.executable, str(script), str(coordinator_port)])
+    with (
+        running(coordinator, folder / "coordinator.log", coordinator_port),
+        running(on_core(core, argv), folder / "log", port) as pid,
+    ):
         yield port, pid
 
 

@@ -62,7 +62,9 @@ def _until_answering(process: "subprocess.Popen[bytes]", port: int, log: Path) -
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
                 sock.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-                if sock.recv(12)[9:12] in (b"200", b"401", b"404"):
+                answer = sock.recv(12)
+                # gRPC's first frame, where it is no HTTP/1.1.
+                if answer[9:12] in (b"200", b"401", b"404") or answer[3:4] == b"\x04":
                     return
         except OSError:
             pass

@@ -70,11 +70,10 @@ class Account:
         return self._record(duration) if self.key_id and self.asked_model else None
 
     def _record(self, duration: float) -> UsageRecord:
-        at = Timestamp()
-        at.FromNanoseconds(int(self.at * 1e9))
+        seconds = int(self.at)
         return UsageRecord(
             request_id=self.request_id,
-            at=at,
+            at=Timestamp(seconds=seconds, nanos=int((self.at - seconds) * 1e9)),
             key_id=self.key_id,
             tenant=self.tenant,
             model=self.model or self.asked_model[:200],

@@ -14,8 +14,8 @@ Path and key are looked at when the head is here: nobody without a key has a bod
 """
 
 import asyncio
+import functools
 import time
-from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import unquote
@@ -71,7 +71,7 @@ class Gateway:
         self.limits = limits
         self.begin_trace = tracing()
         self.running: set[Request] = set()
-        self.by_key: Counter[str] = Counter()
+        self.by_key: dict[str, int] = {}
         # Set whenever nothing runs.
         self.is_idle = asyncio.Event()
         self.is_idle.set()
@@ -137,12 +137,19 @@ class Request:
             return
         gateway.running.add(self)
         gateway.is_idle.clear()
-        self._attempt(self._admit)
+        try:
+            self._admit()
+        except Exception as error:  # noqa: BLE001 - see _failed
+            self._failed(error)
 
     def take_body(self, body: bytes) -> None:
         """The body is whole: answer."""
-        if not self._is_over:
-            self._attempt(lambda: self._answer(body))
+        if self._is_over:
+            return
+        try:
+            self._answer(body)
+        except Exception as error:  # noqa: BLE001 - see _failed
+            self._failed(error)
 
     def abandon(self, error: errors.ApiError | None) -> None:
         """Stop: with ``error``, or because the client is gone."""
@@ -166,28 +173,27 @@ class Request:
         if self._work is not None:
             self._work.resume()
 
-    def _attempt(self, step: Callable[[], None]) -> None:
-        """Do one step, and turn whatever goes wrong into the request's end."""
-        try:
-            step()
-        except errors.ApiError as error:
+    def _failed(self, error: Exception) -> None:
+        """Whatever goes wrong is the end of this request, and of no other."""
+        if isinstance(error, errors.ApiError):
             self._end(error)
-        except Exception:
-            log.exception("request_failed", request=self._exchange.id, path=self._exchange.path)
-            self._end(errors.internal_error(self._exchange.id))
+            return
+        log.error("request_failed", request=self._exchange.id, path=self._exchange.path, exc_info=error)
+        self._end(errors.internal_error(self._exchange.id))
 
     def _admit(self) -> None:
         exchange, gateway, account = self._exchange, self._gateway, self._account
-        if not _is_api_path(exchange):
+        if not _is_api_path(exchange.path, exchange.raw_path):
             raise errors.not_found(exchange.method, exchange.path)
         key = gateway.key_of(exchange)
         routes = gateway.in_force.routes
         if routes is None:
             raise errors.not_ready()
         account.key_id, account.tenant = key.id, key.tenant
-        if gateway.by_key[key.id] >= gateway.limits.requests_per_key:
+        running = gateway.by_key.get(key.id, 0)
+        if running >= gateway.limits.requests_per_key:
             raise errors.too_many_at_once(gateway.limits.requests_per_key)
-        gateway.by_key[key.id] += 1
+        gateway.by_key[key.id] = running + 1
         self._key, self._routes = key, routes
 
     def _answer(self, body: bytes) -> None:
@@ -246,9 +252,9 @@ class Request:
         if not gateway.running:
             gateway.is_idle.set()
         if self._key is not None:
-            gateway.by_key[self._key.id] -= 1
-            if not gateway.by_key[self._key.id]:
-                del gateway.by_key[self._key.id]
+            left = gateway.by_key.pop(self._key.id) - 1
+            if left:
+                gateway.by_key[self._key.id] = left
         if self._trace is not None:
             self._trace.end(account.status)
         record = account.close(gateway.metrics)
@@ -279,9 +285,9 @@ def _answer_models(exchange: Exchange, routes: Routes, key: Key) -> None:
     exchange.answer_json(models.document(name, model))
 
 
-def _is_api_path(exchange: Exchange) -> bool:
+@functools.lru_cache(maxsize=1024)
+def _is_api_path(path: str, raw_path: str) -> bool:
     """Whether the path is one under /v1/ that reads the same however often it is decoded or normalised."""
-    path = exchange.path
-    if not path.startswith(API) or not exchange.raw_path.startswith(API) or path in ENGINE_ADMINISTRATION:
+    if not path.startswith(API) or not raw_path.startswith(API) or path in ENGINE_ADMINISTRATION:
         return False
     return "\\" not in path and not {"", ".", ".."}.intersection(path.removeprefix(API).split("/"))

@@ -97,11 +97,11 @@ def read_call(path: str, content_type: str, body: bytes, depth_limit: int = 200)
 
 
 def _read_json(path: str, body: bytes, depth_limit: int) -> Call:
-    if not body.strip():
+    if not body or body.isspace():
         return Call(body)
     try:
         text = body.decode("utf-8")
-        document = json.loads(text)
+        document = _document(text)
         if not isinstance(document, dict):
             raise invalid_body("The JSON body of your request has to be an object.")
         if _may_repeat_a_field(body):
@@ -124,6 +124,15 @@ def _read_json(path: str, body: bytes, depth_limit: int) -> Call:
         options is None or (isinstance(options, dict) and not options.get("include_usage"))
     )
     return Call(body, model, stream=True, adds_usage=adds_usage, document=document)
+
+
+def _document(text: str) -> Any:
+    """What ``json.loads`` gives, or raises, in fewer steps where nothing stands around the value."""
+    try:
+        document, end = DECODER.raw_decode(text)
+    except ValueError:
+        end = -1
+    return document if end == len(text) else json.loads(text)
 
 
 def _may_repeat_a_field(body: bytes) -> bool:

@@ -44,9 +44,9 @@ class Endpoint(Protocol):
 EndpointT = TypeVar("EndpointT", bound=Endpoint)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Wish:
-    """What a request brings to the choice. ``work`` is in tokens; the keys are empty where it has none."""
+    """What a request brings to the choice; it is not changed. ``work`` is in tokens; the keys are empty where it has none."""
 
     work: float = 1.0
     strategy: str = LEAST_WORK

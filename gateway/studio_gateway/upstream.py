@@ -39,9 +39,9 @@ class Asker(Protocol):
         """The connection is of no more use, and the answer not whole. ``has_begun``: some of it had arrived."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Address:
-    """Where an engine listens, taken apart."""
+    """Where an engine listens, taken apart; the same object for the same text."""
 
     host: str
     port: int

@@ -13,6 +13,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+DECODER = json.JSONDecoder()
 # Above this many bytes an answer is not parsed whole: embeddings are large, and their usage stands at the end.
 WHOLE_PARSE_BYTES = 256 * 1024
 
@@ -55,7 +56,7 @@ class Usage:
             self.take_tail(body)
             return ""
         try:
-            document = json.loads(body)
+            document = DECODER.decode(body.decode("utf-8"))
         except (ValueError, RecursionError):
             return ""
         self.take_document(document)
@@ -71,7 +72,7 @@ class Usage:
             return
         text = body[at + len(b'"usage"') :].decode("utf-8", "replace").lstrip(" :\t\r\n")
         try:
-            usage, _end = json.JSONDecoder().raw_decode(text)
+            usage, _end = DECODER.raw_decode(text)
         except (ValueError, RecursionError):
             return
         if isinstance(usage, dict):
@@ -90,10 +91,10 @@ def finish_of(document: Any) -> str:
     return reason if isinstance(reason, str) else ""
 
 
-def _count(holder: dict[str, Any], *names: str) -> int | None:
-    """The first of ``names`` that holds a count; None where none does."""
-    for name in names:
-        value = holder.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+def _count(holder: dict[str, Any], name: str, other: str = "") -> int | None:
+    """What ``name`` counts, or else ``other``; None where neither holds a count."""
+    for value in (holder.get(name), holder.get(other)):
+        # True and False are integers too.
+        if type(value) is int and value >= 0:
             return value
     return None
