@@ -155,6 +155,7 @@ async def test_writers_go_on_while_the_schema_is_upgraded(empty_database_url: st
     await newer.close()
 
 
+@pytest.mark.timeout(300)
 def test_the_whole_store_works_on_the_newer_schema():
     assert len(SUITE) > 10
     ran = subprocess.run(
@@ -173,7 +174,7 @@ def test_the_whole_store_works_on_the_newer_schema():
         cwd=HERE.parents[1],
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=280,
         check=False,
     )
     assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-1000:]
