@@ -28,6 +28,13 @@ async def count_keys(database: Database) -> int:
         return int((await conn.execute(text("SELECT count(*) FROM counters"))).scalar_one())
 
 
+@pytest.mark.parametrize("url", ["studio", "", "mysql://u:hunter2@h/d", "postgresql://u:hunter2@h:port/d"])
+def test_an_url_of_no_postgres_is_refused_without_repeating_its_password(url: str):
+    with pytest.raises(InvalidError) as refused:
+        Database(url)
+    assert "hunter2" not in refused.value.message + refused.value.hint
+
+
 async def test_a_transaction_is_kept_whole_or_not_at_all(database: Database):
     await execute(database, "INSERT INTO counters VALUES ('a', 0)")
     with pytest.raises(ProgrammingError):

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, TypeAlias
 
 from sqlalchemy import exc, text
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 from studio_runtime.errors import InvalidError, UnavailableError
@@ -53,7 +53,7 @@ class Database:
     """A pool of at most ``pool_size`` connections to ``url`` (``postgresql://`` or ``postgresql+asyncpg://``)."""
 
     def __init__(self, url: str, pool_size: int = 8) -> None:
-        self._url = make_url(url).set(drivername="postgresql+asyncpg")
+        self._url = _postgres_url(url)
         self._engine = create_async_engine(
             self._url,
             pool_size=pool_size,
@@ -97,6 +97,20 @@ class Database:
     async def close(self) -> None:
         """Close all connections."""
         await self._engine.dispose()
+
+
+def _postgres_url(text: str) -> URL:
+    """The URL with our driver. Raises InvalidError, which does not repeat it: it may hold a password."""
+    try:
+        url = make_url(text)
+    except (exc.ArgumentError, ValueError):
+        url = None
+    if url is None or url.get_backend_name() not in ("postgresql", "postgres"):
+        raise InvalidError(
+            "the database's URL is not one of PostgreSQL",
+            "STUDIO_DATABASE_URL is postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
+        )
+    return url.set(drivername="postgresql+asyncpg")
 
 
 def _connect_args(answer_seconds: float | None) -> dict[str, Any]:
