@@ -15,13 +15,14 @@ from studio_coordinator.leadership import Leadership
 from studio_coordinator.sessions import Session, SessionRegistry
 from studio_coordinator.store import events, hosts, idempotency
 from studio_coordinator.store.database import Database
-from studio_coordinator.wakeup import Wakeup
+from studio_coordinator.wakeup import Wakeup, wait_for
 
 log = structlog.get_logger()
 
 EVENTS_KEPT = timedelta(days=30)
 ANSWERS_KEPT = timedelta(days=1)
 PRUNE_SECONDS = 600.0
+NOTES_RETRY_SECONDS = 2.0
 
 
 @dataclass
@@ -70,6 +71,23 @@ class Bookkeeping:
             acknowledged = await events.append_from_agent(conn, session.host_id, session.epoch, batch.events)
         session.acknowledge_events(acknowledged)
         self.events_stored.set()
+
+    async def store_notes(self) -> None:
+        """Store what the coordinator itself has to say of its sessions."""
+        while True:
+            ticket = self.sessions.noted.ticket()
+            notes = list(self.sessions.notes)
+            if notes:
+                try:
+                    async with self.database.transaction() as conn:
+                        await events.append(conn, notes)
+                except StudioError as error:
+                    log.warning("notes_not_stored", reason=error.message)
+                else:
+                    for _ in notes:
+                        self.sessions.notes.popleft()
+                    self.events_stored.set()
+            await wait_for(ticket, NOTES_RETRY_SECONDS)
 
     async def prune(self) -> None:
         """Remove events and remembered answers that are past their time."""

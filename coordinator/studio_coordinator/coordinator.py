@@ -70,6 +70,7 @@ async def running_coordinator(
                     loop.run(),
                     books.store_agent_events(),
                     books.keep_last_seen(),
+                    books.store_notes(),
                     books.prune(),
                     library.run(),
                     measurements.run(),

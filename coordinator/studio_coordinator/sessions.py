@@ -26,6 +26,7 @@ from studio.v1.agent_service_pb2 import (
     ReportTelemetryRequest,
 )
 from studio.v1.assignment_pb2 import Assignment
+from studio.v1.event_pb2 import Event
 from studio.v1.host_pb2 import Gpu
 from studio_runtime.errors import NotFoundError, OverloadedError, UnavailableError
 
@@ -206,6 +207,9 @@ class SessionRegistry:
     def __init__(self) -> None:
         self.changed = Wakeup()
         self.events: asyncio.Queue[tuple[Session, EventBatch]] = asyncio.Queue(EVENT_BACKLOG)
+        # What this coordinator has to say of sessions; the oldest give way.
+        self.notes: deque[Event] = deque(maxlen=EVENT_BACKLOG)
+        self.noted = Wakeup()
         self._sessions: dict[str, Session] = {}
         self._telemetry: dict[str, ReportTelemetryRequest] = {}
 
@@ -250,6 +254,11 @@ class SessionRegistry:
             self.events.put_nowait((session, batch))
         except asyncio.QueueFull:
             raise OverloadedError("events wait for the database") from None
+
+    def note(self, event: Event) -> None:
+        """Have an event stored soon; never waits."""
+        self.notes.append(event)
+        self.noted.set()
 
     def take_telemetry(self, host_id: str, figures: ReportTelemetryRequest) -> None:
         """Keep the newest figures of a connected host."""

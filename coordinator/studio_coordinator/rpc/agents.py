@@ -1,7 +1,7 @@
 """AgentService: one control stream and one telemetry stream for each host."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +10,7 @@ import structlog
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from studio.v1.agent_service_pb2 import (
+    AssignmentNack,
     ConnectRequest,
     ConnectResponse,
     EventBatch,
@@ -167,8 +168,9 @@ class AgentService(AgentServiceServicer):
             session.applied_generation = max(session.applied_generation, request.assignment_ack.generation)
             self._sessions.changed.set()
         elif kind == "assignment_nack":
-            nack = request.assignment_nack
-            log.warning("assignment_refused", host=session.host_name, generation=nack.generation, reason=nack.reason)
+            for event in _refusals(session.host_name, request.assignment_nack):
+                log.warning(event.kind, host=event.host, replica=event.replica, message=event.message)
+                self._sessions.note(event)
         elif kind == "events":
             self._sessions.take_events(session, _checked_events(request.events))
         elif kind == "log_chunk":
@@ -196,6 +198,19 @@ def _event(
     event = Event(kind=kind, severity=severity, host=host, message=message, actor="agent")
     event.at.FromDatetime(now)
     return event
+
+
+def _refusals(host: str, nack: AssignmentNack) -> Iterator[Event]:
+    """What a host would not do, as events: the whole document, or single replicas of it."""
+    now = datetime.now(UTC)
+    if not nack.replica_reasons:
+        message = f"host {host} refused its assignment {nack.generation}: {nack.reason}"
+        yield _event(now, host, "assignment.refused", message, Event.SEVERITY_ERROR)
+    for replica_id, reason in sorted(nack.replica_reasons.items())[:MOST_REPLICAS]:
+        message = f"{replica_id} on {host}: {reason}"[:LONGEST_MESSAGE]
+        event = _event(now, host, "replica.refused", message, Event.SEVERITY_WARNING)
+        event.replica = replica_id
+        yield event
 
 
 def _check_hello(hello: Hello) -> None:

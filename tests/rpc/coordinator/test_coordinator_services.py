@@ -14,6 +14,7 @@ from studio.v1 import admin_service_pb2 as admin_pb2
 from studio.v1.admin_service_pb2_grpc import AdminServiceStub
 from studio.v1.agent_service_pb2 import (
     AgentEvent,
+    AssignmentNack,
     EventBatch,
     Hello,
     LogChunk,
@@ -173,6 +174,20 @@ async def test_a_stream_that_does_not_begin_with_hello_is_refused(channel: grpc.
     await FakeAgent.say(_talker(call), events=EventBatch())
     with pytest.raises(grpc.aio.AioRpcError, match="must be Hello"):
         await call.read()
+
+
+async def test_what_a_host_refuses_is_an_event(channel: grpc.aio.Channel, admin: AdminServiceStub) -> None:
+    async with connected(channel, "h1") as agent:
+        await agent.say(assignment_nack=AssignmentNack(generation=3, reason="the brake"))
+        await agent.say(assignment_nack=AssignmentNack(generation=4, replica_reasons={"demo-1": "cannot sleep"}))
+        async with asyncio.timeout(10):
+            while len(told := (await admin.ListEvents(admin_pb2.ListEventsRequest(host="h1"))).events) < 3:
+                await asyncio.sleep(0.02)
+        assert [(event.kind, event.replica) for event in told[1:]] == [
+            ("assignment.refused", ""),
+            ("replica.refused", "demo-1"),
+        ]
+        assert "the brake" in told[1].message
 
 
 async def test_events_of_agents_are_stored_once_and_acknowledged(
