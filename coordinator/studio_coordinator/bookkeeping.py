@@ -77,15 +77,15 @@ class Bookkeeping:
         while True:
             ticket = self.sessions.noted.ticket()
             notes = list(self.sessions.notes)
+            self.sessions.notes.clear()
             if notes:
                 try:
                     async with self.database.transaction() as conn:
                         await events.append(conn, notes)
                 except StudioError as error:
                     log.warning("notes_not_stored", reason=error.message)
+                    self.sessions.notes.extendleft(reversed(notes))
                 else:
-                    for _ in notes:
-                        self.sessions.notes.popleft()
                     self.events_stored.set()
             await wait_for(ticket, NOTES_RETRY_SECONDS)
 
