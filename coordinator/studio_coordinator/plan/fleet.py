@@ -101,7 +101,10 @@ class Fleet:
         ``models_on_hosts``: host id to the names of the weights there (`wish.weights_key`); ``sizes`` by recipe and revision.
         """
         known = {deployment.name: deployment for deployment in deployments}
-        views = [HostView(number, host) for number, host in enumerate(sorted(hosts, key=lambda host: host.name))]
+        rows = sorted(replicas, key=lambda replica: replica.id)
+        asleep = {row.id for row in rows if row.state == Replica.STATE_SLEEPING}
+        by_name = sorted(hosts, key=lambda host: host.name)
+        views = [HostView(number, host, asleep) for number, host in enumerate(by_name)]
         ordinals: dict[str, set[int]] = defaultdict(set)
         for view in views:
             view.weights = frozenset((models_on_hosts or {}).get(view.host.id, ()))
@@ -110,7 +113,7 @@ class Fleet:
         weights = {name: frozenset(numbers) for name, numbers in ordinals.items()}
         fleet = cls(views, _rivals(known.values()), weights)
         at = now.timestamp() if now is not None else 0.0
-        for replica in sorted(replicas, key=lambda replica: replica.id):
+        for replica in rows:
             if replica.host_id not in fleet._by_host_id:
                 continue
             revision = replica.recipe_name, replica.recipe_revision

@@ -8,10 +8,10 @@ measured to hold, whichever is more. Strangers' memory is what the driver report
 `TOLERATED_SHARE` it is ignored for a need that names no bytes: a desktop's display server should not cost the whole GPU.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from studio.v1.host_pb2 import Gpu, Host
+from studio.v1.host_pb2 import Gpu, GpuProcess, Host
 
 from studio_coordinator.plan.engine_minimums import Version, numbers
 from studio_coordinator.plan.topology import domains
@@ -44,20 +44,24 @@ class Device(NamedTuple):
     numa: int
 
 
-def devices_of(host: Host) -> tuple[tuple[Device, ...], tuple[Gpu, ...]]:
-    """The host's GPUs in index order, as devices and as they are in the contract."""
+def devices_of(host: Host, asleep: Collection[str] = frozenset()) -> tuple[tuple[Device, ...], tuple[Gpu, ...]]:
+    """The host's GPUs in index order, as devices and as they are in the contract.
+
+    ``asleep``: ids of replicas that sleep. What they keep of a GPU counts as a stranger's would: as measured.
+    """
     gpus = tuple(sorted(host.gpus, key=lambda gpu: (gpu.index, gpu.uuid)))
     parents = {gpu.parent_uuid for gpu in gpus if gpu.parent_uuid}
     links = domains([(gpu.uuid, gpu.nvlink_peers) for gpu in gpus])
-    return tuple(_device(gpu, divided=gpu.uuid in parents, nvlink=links[gpu.uuid]) for gpu in gpus), gpus
+    return tuple(_device(gpu, asleep, divided=gpu.uuid in parents, nvlink=links[gpu.uuid]) for gpu in gpus), gpus
 
 
-def _device(gpu: Gpu, *, divided: bool, nvlink: int) -> Device:
-    strangers = [process for process in gpu.figures.processes if not process.replica_id]
+def _device(gpu: Gpu, asleep: Collection[str], *, divided: bool, nvlink: int) -> Device:
+    awake = [process for process in gpu.figures.processes if process.replica_id and process.replica_id not in asleep]
+    strangers = [process for process in gpu.figures.processes if process not in awake]
     held = sum(process.memory_used_bytes for process in strangers)
     if any(not process.HasField("memory_used_bytes") for process in strangers):
         # The driver hides what some of them hold: whatever is used and not known to be ours is theirs.
-        ours = sum(process.memory_used_bytes for process in gpu.figures.processes if process.replica_id)
+        ours = sum(process.memory_used_bytes for process in awake)
         held = max(held, gpu.figures.memory_used_bytes - ours)
     foreign = -(-held // STEP_BYTES) * STEP_BYTES
     told = sorted(strangers, key=lambda process: (-process.memory_used_bytes, process.pid))
@@ -69,15 +73,16 @@ def _device(gpu: Gpu, *, divided: bool, nvlink: int) -> Device:
         divided=divided,
         quarantine=f"is quarantined: {gpu.health_reason}" if gpu.health == Gpu.HEALTH_QUARANTINED else "",
         foreign_bytes=foreign,
-        strangers=", ".join(
-            f"pid {process.pid} ({', '.join(filter(None, (process.command, process.user and f'user {process.user}')))})"
-            for process in told[:2]
-        )
-        if foreign
-        else "",
+        strangers=", ".join(map(_stranger, told[:2])) if foreign else "",
         nvlink=nvlink,
         numa=gpu.numa_node,
     )
+
+
+def _stranger(process: GpuProcess) -> str:
+    if process.replica_id:
+        return f"{process.replica_id} (asleep)"
+    return f"pid {process.pid} ({', '.join(filter(None, (process.command, process.user and f'user {process.user}')))})"
 
 
 def measured_shares(gpu: Gpu) -> dict[str, float]:

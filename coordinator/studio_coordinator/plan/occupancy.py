@@ -41,13 +41,15 @@ class Held:
     def of(cls, replica: Replica, need: GpuNeed | None, priority: int, now_seconds: float, host_memory: int) -> "Held":
         """What ``replica`` holds on its host."""
         serving = replica.state == Replica.STATE_READY
+        # Who sleeps holds no GPU: what it keeps of one is measured (`devices_of`).
+        asleep = replica.state == Replica.STATE_SLEEPING
         since = replica.state_since
         return cls(
             id=replica.id,
             deployment=replica.deployment,
             priority=priority,
             need=need,
-            gpu_uuids=tuple(replica.gpu_uuids),
+            gpu_uuids=() if asleep else tuple(replica.gpu_uuids),
             host_memory_bytes=host_memory,
             serving=serving,
             served_seconds=now_seconds - since.seconds - since.nanos / 1e9 if serving else 0.0,
@@ -57,14 +59,14 @@ class Held:
 class HostView:
     """A host and who is on it; changes as replicas are placed."""
 
-    def __init__(self, ordinal: int, host: Host) -> None:
+    def __init__(self, ordinal: int, host: Host, asleep: Collection[str] = frozenset()) -> None:
         # Place in the order of names.
         self.ordinal = ordinal
         self.host = host
         self.closed = why_closed(host)
         self.devices: tuple[Device, ...]
         self.gpus: tuple[Gpu, ...]
-        self.devices, self.gpus = devices_of(host)
+        self.devices, self.gpus = devices_of(host, asleep)
         self.driver = (numbers(host.facts.gpu_driver) or (0,))[0]
         self.labels = dict(host.labels)
         # Names of the models whose files are here.

@@ -134,6 +134,21 @@ def test_figures_that_move_in_a_reason_are_no_new_event() -> None:
     assert sum("waits" in event for event in world.events) == 1
 
 
+def test_a_sleeping_model_leaves_its_gpu_but_for_what_it_keeps() -> None:
+    world = World(hosts=1, gpus=1)
+    world.deploy("embed")
+    world.settle()
+    world.hosts[0].step("embed-1", Replica.STATE_SLEEPING)
+    (gpu,) = world.hosts[0].host.gpus
+    gpu.figures.processes.add(pid=9, replica_id="embed-1", memory_used_bytes=3 * GIB)
+    for name, wanted in (("large", 78), ("chat", 70)):
+        world.deploy(name)
+        world.recipes[name, 1].resources.gpu.memory.bytes = wanted * GIB
+        world.settle()
+    assert world.states() == {"embed-1": "SLEEPING", "large-1": "PENDING", "chat-1": "READY"}
+    assert "embed-1 (asleep) holds 3.0 GiB" in " ".join(world.events)
+
+
 def crowd(world: World) -> None:
     """Two replicas of one deployment on the first host, because the second was away."""
     world.silence(2)
