@@ -10,6 +10,7 @@
 Placement, in the stages feasible → rank → place (docs/scheduling.md):
 
 ================ ==================================================================================================
+sizing           the estimate as a need of GPUs; `allowance`: what the engine is told it may use
 wish             what one replica asks for; `engine_minimums`: the oldest GPU and driver of each engine, as data
 gpus, occupancy  a host's devices, and who holds what of them: our replicas, and strangers as measured
 feasible         whether a host as a whole takes the replica; `pick`, `topology`: which of its GPUs, and how good that is
@@ -21,6 +22,7 @@ across           several hosts for one replica
 on_demand        who makes room for a model that a request waits for; `rebalance`: moves that free hosts or heal spread
 why_not          the reason of every host, alike ones together (`names`), and `would_fit`: what to change
 order            which deployment chooses first
+preview          what a pass would do, for `studio plan`; `moves`: a rebalance as rows
 ================ ==================================================================================================
 
 Nothing here reads a clock, a database or a socket: time and identifiers are arguments. ``memory`` estimates what a model needs.

@@ -5,6 +5,7 @@ guard      what every unary call gets: a span, and refusals that a person can re
 agents     AgentService: one control and one telemetry stream for each host
 routes     RouteService: tables to the gateways, usage back
 desired    AdminService, what operators want: apply, stop, scale, delete
+planning   AdminService, what would happen: plan, rebalance
 views      AdminService, what operators see: lists, events, logs
 commands   AdminService: one-shot operations on hosts
 accounts   AdminService: keys, providers, usage
