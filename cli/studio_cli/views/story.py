@@ -11,6 +11,7 @@ from studio.v1.replica_pb2 import Failure, Replica
 from studio_cli import wording
 from studio_cli.views.deployments import describe_range
 from studio_cli.views.events import event_line, in_order
+from studio_cli.views.gpus import what_lifts_it
 from studio_cli.views.hosts import describe_labels, describe_memory
 from studio_cli.views.replicas import busy, describe_gpus, natural
 from studio_cli.views.starting import describe_replica, describe_retry
@@ -76,7 +77,7 @@ def host_story(host: Host, replicas: Sequence[Replica], events: Sequence[Event],
     driver = f", driver {facts.gpu_driver}" if facts.gpu_driver else ""
     yield fact("gpus", f"{len(host.gpus)}{driver}")
     for gpu in sorted(host.gpus, key=lambda one: one.index):
-        yield f"{INDENT * 2}{gpu_line(gpu)}"
+        yield f"{INDENT * 2}{gpu_line(host, gpu)}"
     yield fact("replicas", str(len(replicas)))
     for replica in sorted(replicas, key=lambda one: natural(one.id)):
         yield f"{INDENT * 2}{replica_line(replica, now)}"
@@ -116,7 +117,7 @@ def failure_lines(replica: Replica, now: datetime, indent: str) -> Iterator[str]
         yield f"{indent}{failure.hint}"
 
 
-def gpu_line(gpu: Gpu) -> str:
+def gpu_line(host: Host, gpu: Gpu) -> str:
     """``0  NVIDIA H100, 12 GiB of 80 GiB, 43 %, 312 W, 61 °C``; what is unknown is left out."""
     figures = gpu.figures
     memory = wording.size(gpu.memory_bytes)
@@ -132,6 +133,8 @@ def gpu_line(gpu: Gpu) -> str:
         parts.append(f"{figures.temperature_celsius:.0f} °C")
     if gpu.health not in (Gpu.HEALTH_HEALTHY, Gpu.HEALTH_UNSPECIFIED):
         parts.append(f"{gpu_health(gpu)}: {gpu.health_reason}")
+    if what_next := what_lifts_it(host, gpu):
+        parts.append(what_next)
     return f"{gpu.index}  {', '.join(parts)}"
 
 
