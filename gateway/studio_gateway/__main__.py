@@ -15,9 +15,12 @@ from studio_runtime.settings import DEFAULT_COORDINATOR_PORT, DEFAULT_GATEWAY_PO
 # installed; the gateway has no use for either, and they take 4 MiB.
 NOT_NEEDED = ("rich", "psutil")
 
+MOST_WORKERS = 256
+
 EXAMPLES = """examples:
   studio-gateway --coordinator 10.0.0.2:7070
   studio-gateway --listen 0.0.0.0:4000 --coordinator 10.0.0.2:7070,10.0.0.3:7070 --state-dir /var/lib/studio/gateway
+  studio-gateway --workers 4 --metrics 127.0.0.1:9400
   studio-gateway --litellm off --metrics 127.0.0.1:9400
 """
 
@@ -25,12 +28,19 @@ EXAMPLES = """examples:
 def main() -> None:
     """Read the command line and run the gateway until SIGTERM."""
     arguments = _parser().parse_args()
+    if arguments.workers is not None:
+        from studio_gateway.workers import supervise  # noqa: PLC0415 - needs nothing of what serving needs
+
+        supervise(arguments)
+        return
     with _as_if_missing(NOT_NEEDED):
         from studio_gateway.daemon import Settings, run  # noqa: PLC0415 - after the line above, and not for --help
 
     run(
         Settings(
             listen=arguments.listen,
+            listen_fd=arguments.listen_fd,
+            parent=arguments.parent,
             coordinators=arguments.coordinator,
             state_dir=arguments.state_dir,
             metrics=arguments.metrics,
@@ -85,6 +95,15 @@ def _parser() -> argparse.ArgumentParser:
         help="serve Prometheus metrics there; port 0 takes a free one",
     )
     add("--ready-file", type=Path, metavar="FILE", help="written once requests are accepted")
+    add(
+        "--workers",
+        type=_count,
+        metavar="N",
+        help="serve from N processes that share the address and are replaced one by one on SIGHUP, without a dropped"
+        " stream; worker K serves metrics on PORT + K (default: serve from this process)",
+    )
+    add("--listen-fd", type=int, help=argparse.SUPPRESS)
+    add("--parent", type=int, help=argparse.SUPPRESS)
     add("--litellm", choices=("auto", "off"), default="auto", help="models of other providers (default: auto)")
     add("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     return parser
@@ -98,6 +117,12 @@ def _address(default_port: int) -> Callable[[str], Address]:
             raise argparse.ArgumentTypeError(str(error)) from None
 
     return parse
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"it has to be a number from 1 to {MOST_WORKERS}")
+    return int(text)
 
 
 def _addresses(text: str) -> list[Address]:

@@ -1,6 +1,9 @@
 """The gateway's parts, put together and run."""
 
 import asyncio
+import gc
+import os
+import signal
 import socket
 import sys
 import uuid
@@ -13,7 +16,7 @@ import structlog
 from prometheus_client import REGISTRY
 from studio_runtime.logging import configure_logging
 from studio_runtime.metrics import serve_metrics
-from studio_runtime.process import announce_ready, lock_folder, run_until_stopped, write_atomically
+from studio_runtime.process import announce_ready, die_with_parent, lock_folder, run_until_stopped, write_atomically
 from studio_runtime.settings import Address
 from studio_runtime.tracing import configure_tracing, flush_tracing
 
@@ -42,6 +45,9 @@ class Settings:
     """What the command line says."""
 
     listen: Address
+    # As one of several workers: the socket that their parent listens on, and the parent's process id.
+    listen_fd: int | None
+    parent: int | None
     coordinators: Sequence[Address]
     state_dir: Path
     metrics: Address | None
@@ -56,11 +62,15 @@ def run(settings: Settings) -> None:
     configure_tracing("studio-gateway")
     try:
         _lock = lock_folder(settings.state_dir)
-        sock = listen(settings.listen)
+        sock = listen(settings.listen) if settings.listen_fd is None else socket.socket(fileno=settings.listen_fd)
     except BlockingIOError as error:
         sys.exit(f"The gateway with process id {error.filename} uses {settings.state_dir}; name another --state-dir.")
     except OSError as error:
         sys.exit(f"Cannot listen on {settings.listen}: {error.strerror}; name another address with --listen.")
+    if settings.parent is not None:
+        die_with_parent()
+        if os.getppid() != settings.parent:
+            sys.exit("The process that started this worker has ended.")
     try:
         run_until_stopped(lambda: _run(settings, sock))
     finally:
@@ -107,4 +117,21 @@ async def _run(settings: Settings, sock: socket.socket) -> None:
             # Requests end before the group does: their usage is in the reporter's last batch.
             for part in (reporter, watch, lane):
                 tasks.create_task(part.run())
-            await Server(gateway, deadlines, LIMITS).serve(sock, announce)
+            server = Server(gateway, deadlines, LIMITS)
+            _retire_on_hangup(server)
+            # From here on nothing that was made at the start goes away: it need not be looked at for garbage.
+            gc.freeze()
+            await server.serve(sock, announce)
+
+
+def _retire_on_hangup(server: Server) -> None:
+    """SIGHUP: another process has taken over; finish what is running, however long it takes, and end."""
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("the gateway runs as a task")
+
+    def retire() -> None:
+        server.drain_seconds = LIMITS.retire_seconds
+        task.cancel()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, retire)

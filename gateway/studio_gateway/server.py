@@ -38,6 +38,8 @@ class Server:
         self.deadlines = deadlines
         self.limits = limits
         self.is_closing = False
+        # What is running when the server stops has this long to end.
+        self.drain_seconds = limits.drain_seconds
         self._connections: set[ClientConnection] = set()
         self._is_empty = asyncio.Event()
         self._is_empty.set()
@@ -69,16 +71,8 @@ class Server:
         """The head of a request has come."""
         return self._gateway.open(exchange)
 
-    async def serve(
-        self,
-        sock: socket.socket,
-        when_accepting: Callable[[], Awaitable[None]],
-        drain_seconds: Callable[[], float] | None = None,
-    ) -> None:
-        """Serve on ``sock`` until cancelled; then accept nothing new, drain, and return to the cancellation.
-
-        ``drain_seconds``: asked then; without it the limits say how long.
-        """
+    async def serve(self, sock: socket.socket, when_accepting: Callable[[], Awaitable[None]]) -> None:
+        """Serve on ``sock`` until cancelled; then accept nothing new, drain, and return to the cancellation."""
         listener = await asyncio.get_running_loop().create_server(
             lambda: ClientConnection(self), sock=sock, backlog=BACKLOG
         )
@@ -91,7 +85,7 @@ class Server:
             for connection in list(self._connections):
                 connection.close_if_idle()
             try:
-                await self._gateway.drain(drain_seconds() if drain_seconds else self.limits.drain_seconds)
+                await self._gateway.drain(self.drain_seconds)
             finally:
                 await self._hang_up()
 

@@ -38,16 +38,16 @@ class Wire:
         async with asyncio.timeout(seconds):
             first, *lines = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             fields = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines if line)}
-            body = b""
+            body = bytearray()
             if not has_body:
                 pass
             elif "content-length" in fields:
-                body = await self.reader.readexactly(int(fields["content-length"]))
+                body += await self.reader.readexactly(int(fields["content-length"]))
             elif fields.get("transfer-encoding") == "chunked":
                 while size := int(await self.reader.readline(), 16):
                     body += (await self.reader.readexactly(size + 2))[:-2]
                 await self.reader.readline()
-            return int(first.split(" ")[1]), fields, body
+            return int(first.split(" ")[1]), fields, bytes(body)
 
     async def rest(self) -> bytes:
         """Everything until the gateway closes."""

@@ -1,0 +1,204 @@
+"""Several gateway processes behind one address, started and replaced by this one.
+
+The listening socket is made here and handed down, so that a connection that nobody has accepted yet is not lost with a process
+that might have. Each worker has a folder of its own below the state folder: its tables, its spool, its name. Which connection
+goes to which worker is the kernel's choice.
+
+::
+
+    start ──ready──► SERVING ──ended by itself──► started again, a second later
+                        │
+                      SIGHUP: another is started first, and is ready
+                        ▼
+                     RETIRING: accepts nothing, finishes what it has, ends
+
+SIGTERM ends all of them, each draining as it does alone; should this process be killed, the kernel tells them to.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+from studio_runtime.logging import configure_logging
+from studio_runtime.process import announce_ready, lock_folder, run_until_stopped
+from studio_runtime.settings import Address
+
+from studio_gateway.server import BACKLOG, listen
+
+log = structlog.get_logger()
+
+AGAIN_SECONDS = 1.0
+START_SECONDS = 30.0
+LOOK_SECONDS = 0.02
+LAST_GOOD = "last-good-*.binpb"
+
+
+@dataclass(eq=False)
+class Worker:
+    """One process. ``slot`` numbers its folder."""
+
+    slot: int
+    process: asyncio.subprocess.Process
+    ready_file: Path
+    is_retiring: bool = False
+
+    def ready(self) -> dict[str, Any] | None:
+        """What it said when it was ready; None before."""
+        try:
+            said: dict[str, Any] = json.loads(self.ready_file.read_bytes())
+        except FileNotFoundError:
+            return None
+        return said if said["pid"] == self.process.pid else None
+
+
+def supervise(arguments: argparse.Namespace) -> None:
+    """Run workers until SIGTERM; ends with one sentence and exit code 1 when it cannot start."""
+    configure_logging("gateway", arguments.log_level)
+    try:
+        _lock = lock_folder(arguments.state_dir)
+        sock = listen(arguments.listen)
+        sock.listen(BACKLOG)
+    except BlockingIOError as error:
+        sys.exit(f"The gateway with process id {error.filename} uses {arguments.state_dir}; name another --state-dir.")
+    except OSError as error:
+        sys.exit(f"Cannot listen on {arguments.listen}: {error.strerror}; name another address with --listen.")
+    run_until_stopped(lambda: Workers(arguments, sock).run())
+
+
+class Workers:
+    """All workers of one address."""
+
+    def __init__(self, arguments: argparse.Namespace, sock: socket.socket) -> None:
+        self._arguments = arguments
+        self._sock = sock
+        self._workers: set[Worker] = set()
+        self._taken: set[int] = set()
+        self._is_stopping = False
+
+    async def run(self) -> None:
+        """Keep the workers running until cancelled, then stop them."""
+        replace = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, replace.set)
+        async with asyncio.TaskGroup() as tasks:
+            try:
+                await asyncio.gather(*(self._start(tasks) for _ in range(self._arguments.workers)))
+                await self._announce()
+                while True:
+                    await replace.wait()
+                    replace.clear()
+                    await self._replace_all(tasks)
+            finally:
+                self._is_stopping = True
+                await self._stop()
+
+    async def _announce(self) -> None:
+        address = Address(self._arguments.listen.host, self._sock.getsockname()[1])
+        metrics = sorted(str(said["metrics"]) for worker in self._workers if (said := worker.ready()))
+        fields = {"address": str(address), "metrics": ",".join(metrics)}
+        log.info("gateway_ready", workers=len(self._workers), **fields)
+        await asyncio.to_thread(announce_ready, self._arguments.ready_file, **fields)
+
+    async def _replace_all(self, tasks: asyncio.TaskGroup) -> None:
+        """One after the other: a new one first, and only when it is ready the old one retires."""
+        for worker in sorted(self._workers, key=lambda one: one.slot):
+            if worker.is_retiring:
+                continue
+            successor = await self._start(tasks)
+            if successor is None:
+                log.error("worker_not_replaced", slot=worker.slot, reason="its successor did not start")
+                return
+            worker.is_retiring = True
+            _signal(worker, signal.SIGHUP)
+            log.info("worker_replaced", slot=worker.slot, by=successor.slot)
+
+    async def _start(self, tasks: asyncio.TaskGroup) -> Worker | None:
+        """A new worker that is ready; None where it has ended instead."""
+        slot = self._take_slot()
+        folder = self._folder(slot)
+        ready_file = folder / "ready.json"
+        argv = self._argv(slot, folder, ready_file)
+        process = await asyncio.create_subprocess_exec(*argv, pass_fds=(self._sock.fileno(),))
+        worker = Worker(slot, process, ready_file)
+        self._workers.add(worker)
+        tasks.create_task(self._watch(worker, tasks))
+        return worker if await _is_ready(worker) else None
+
+    async def _watch(self, worker: Worker, tasks: asyncio.TaskGroup) -> None:
+        """Wait for the end of ``worker``, and start another where nobody wanted that."""
+        code = await worker.process.wait()
+        self._workers.discard(worker)
+        self._taken.discard(worker.slot)
+        if worker.is_retiring or self._is_stopping:
+            log.info("worker_ended", slot=worker.slot, code=code)
+            return
+        log.error("worker_lost", slot=worker.slot, code=code)
+        await asyncio.sleep(AGAIN_SECONDS)
+        await self._start(tasks)
+
+    async def _stop(self) -> None:
+        for worker in self._workers:
+            _signal(worker, signal.SIGTERM)
+        await asyncio.gather(*(worker.process.wait() for worker in list(self._workers)))
+
+    def _take_slot(self) -> int:
+        """Take a number that no worker has; first those that left usage behind for the coordinator."""
+        free = [slot for slot in range(2 * self._arguments.workers + len(self._taken)) if slot not in self._taken]
+        left_behind = [slot for slot in free if any((self._path(slot) / "usage").glob("usage-*"))]
+        slot = (left_behind or free)[0]
+        self._taken.add(slot)
+        return slot
+
+    def _path(self, slot: int) -> Path:
+        folder: Path = self._arguments.state_dir / f"worker-{slot}"
+        return folder
+
+    def _folder(self, slot: int) -> Path:
+        """The folder of ``slot``; a new one is given the tables of another, for the coordinator may be away."""
+        folder = self._path(slot)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        for source in [self._arguments.state_dir, *(self._path(worker.slot) for worker in self._workers)]:
+            for table in source.glob(LAST_GOOD):
+                if not (folder / table.name).exists():
+                    shutil.copy2(table, folder / table.name)
+        return folder
+
+    def _argv(self, slot: int, folder: Path, ready_file: Path) -> list[str]:
+        given = self._arguments
+        ready_file.unlink(missing_ok=True)
+        argv = [sys.executable, "-m", "studio_gateway", "--listen", str(given.listen)]
+        argv += ["--listen-fd", str(self._sock.fileno()), "--parent", str(os.getpid())]
+        argv += ["--state-dir", str(folder), "--ready-file", str(ready_file)]
+        argv += ["--coordinator", ",".join(map(str, given.coordinator))]
+        argv += ["--litellm", given.litellm, "--log-level", given.log_level]
+        if given.metrics is not None:
+            port = given.metrics.port + slot if given.metrics.port else 0
+            argv += ["--metrics", str(Address(given.metrics.host, port))]
+        return argv
+
+
+async def _is_ready(worker: Worker) -> bool:
+    """Wait until ``worker`` says so, or has ended; one that does neither is ended."""
+    for _ in range(int(START_SECONDS / LOOK_SECONDS)):
+        if worker.process.returncode is not None:
+            return False
+        if worker.ready() is not None:
+            return True
+        # Another process writes the file; there is nothing to wait on.
+        await asyncio.sleep(LOOK_SECONDS)
+    log.error("worker_not_ready", slot=worker.slot, seconds=START_SECONDS)
+    _signal(worker, signal.SIGKILL)
+    return False
+
+
+def _signal(worker: Worker, number: signal.Signals) -> None:
+    if worker.process.returncode is None:
+        os.kill(worker.process.pid, number)

@@ -1,0 +1,83 @@
+"""Several workers behind one address: shared, replaced without a dropped stream, restarted when killed."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import aiohttp
+import psutil
+from fakes.front_door import KEY, a_route, a_route_table, an_access_table
+from fakes.gateway_process import GatewayProcess, free_port, until
+from fakes.upstream import Upstream, answers, chat_answer, chat_chunks, streams
+from studio_gateway.last_good import LastGood
+from studio_runtime.process import ProcessIdentity
+
+Start = Callable[..., Awaitable[GatewayProcess]]
+CHAT = "/v1/chat/completions"
+
+
+def workers_of(gateway: GatewayProcess) -> set[int]:
+    return {child.pid for child in psutil.Process(gateway.process.pid).children()}
+
+
+async def started(tmp_path: Path, start_gateway: Start, engine: Upstream) -> GatewayProcess:
+    copy = LastGood(tmp_path / "gateway")
+    await asyncio.to_thread(copy.save, a_route_table(a_route("tiny", engine.url)))
+    await asyncio.to_thread(copy.save, an_access_table())
+    return await start_gateway(free_port(), "--workers", "2")
+
+
+async def ask(url: str) -> int:
+    """One request over a connection of its own, so that any worker may get it."""
+    headers = {"Authorization": f"Bearer {KEY}", "Connection": "close"}
+    async with (
+        aiohttp.ClientSession(headers=headers) as client,
+        client.post(url + CHAT, json={"model": "tiny"}) as response,
+    ):
+        await response.read()
+        return response.status
+
+
+async def test_workers_are_replaced_under_load_without_a_failure_or_a_dropped_stream(
+    tmp_path: Path, start_gateway: Start
+):
+    gate = asyncio.Event()
+    async with Upstream() as engine:
+        gateway = await started(tmp_path, start_gateway, engine)
+        first = workers_of(gateway)
+        assert len(first) == 2
+        engine.script = streams(chat_chunks("a", "b"), gate=gate)
+        async with (
+            aiohttp.ClientSession(headers={"Authorization": f"Bearer {KEY}"}) as client,
+            client.post(gateway.url + CHAT, json={"model": "tiny", "stream": True}) as response,
+        ):
+            await response.content.readany()
+            engine.script = answers(chat_answer())
+            statuses: list[int] = []
+            gateway.process.send_signal(signal.SIGHUP)
+            while len(workers_of(gateway) - first) < 2 or len(statuses) < 20:
+                statuses.append(await ask(gateway.url))
+            assert set(statuses) == {200}
+            # The one that has the stream is still there, the other old one goes.
+            await until(lambda: len(workers_of(gateway)) == 3)
+            gate.set()
+            assert (await response.read()).endswith(b"data: [DONE]\n\n")
+        await until(lambda: len(workers_of(gateway)) == 2)
+        assert not workers_of(gateway) & first
+        assert await ask(gateway.url) == 200
+        assert await gateway.terminate() == 0
+
+
+async def test_killed_worker_is_started_again_and_nothing_outlives_the_parent(tmp_path: Path, start_gateway: Start):
+    async with Upstream() as engine:
+        gateway = await started(tmp_path, start_gateway, engine)
+        victim, other = workers_of(gateway)
+        os.kill(victim, signal.SIGKILL)
+        await until(lambda: victim not in workers_of(gateway) and len(workers_of(gateway)) == 2)
+        assert other in workers_of(gateway)
+        assert [await ask(gateway.url) for _ in range(10)] == [200] * 10
+        left = [ProcessIdentity.of(pid) for pid in workers_of(gateway)]
+        await gateway.kill()
+        await until(lambda: not any(child is not None and child.is_running() for child in left))
