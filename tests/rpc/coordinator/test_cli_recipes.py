@@ -2,12 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 from fakes.cli import Said
+from structlog.testing import capture_logs
 from studio_cli.__main__ import run
 from studio_runtime.settings import Address
 
@@ -20,8 +21,8 @@ Typed = Callable[..., Awaitable[Said]]
 @pytest.fixture
 def studio(
     address: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Typed:
-    """Type a command; it runs in a thread, since the coordinator has this test's loop."""
+) -> Iterator[Typed]:
+    """Type a command; it runs in a thread, since the coordinator has this test's loop, and its log the same output."""
     monkeypatch.setenv("STUDIO_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("STUDIO_COORDINATOR", str(address))
@@ -33,7 +34,8 @@ def studio(
         said = capfd.readouterr()
         return Said(code, said.out, said.err)
 
-    return type_in
+    with capture_logs():
+        yield type_in
 
 
 def a_file(folder: Path, text: str, name: str = "x.yaml") -> str:
