@@ -5,7 +5,7 @@ from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
 
-import aiohttp
+from studio_agent.clear_http import aiohttp
 
 PROBE_TIMEOUT_SECONDS = 5.0
 # A first completion may compile kernels.
