@@ -44,9 +44,12 @@ class FakeAgent:
         self.ended: grpc.StatusCode | None = None
         # What it answers to commands; None: it never does.
         self.answers: Callable[[Command], CommandResult] | None = None
+        # A call takes one write at a time, and what is obeyed is answered while the test speaks.
+        self._speaking = asyncio.Lock()
 
     async def say(self, **message: object) -> None:
-        await self._call.write(ConnectRequest(**message))  # type: ignore[arg-type]
+        async with self._speaking:
+            await self._call.write(ConnectRequest(**message))  # type: ignore[arg-type]
 
     async def open(self, hello: Hello | None = None) -> Self:
         hello = hello or Hello(protocol=1, oldest_protocol=1, host_id=f"id-{self.host}", host_name=self.host)
