@@ -23,7 +23,7 @@ from typing import Self
 import structlog
 from studio.v1.event_pb2 import Event
 from studio.v1.host_pb2 import Gpu, GpuFigures
-from studio_runtime.errors import NotFoundError
+from studio_runtime.errors import NotFoundError, UnavailableError
 
 from studio_agent.gpu.childprocess import ChildProcess
 from studio_agent.gpu.frames import FrameError, Refusal
@@ -153,7 +153,12 @@ class GpuSampler:
         return dict(self._picture.health)
 
     def recheck(self, uuid: str) -> GpuHealth:
-        """Lift a quarantine if nothing that can be read now speaks for it; raises NotFoundError."""
+        """Lift a quarantine if nothing that can be read now speaks for it. Raises NotFoundError or UnavailableError."""
+        if self.state in (SamplerState.STARTING, SamplerState.STALE):
+            raise UnavailableError(
+                f"GPU {uuid} cannot be checked: the driver does not answer now",
+                "It stays as it is; see the host's events.",
+            )
         try:
             verdict = self._picture.recheck(uuid, time.time())
         except KeyError:

@@ -12,7 +12,7 @@ from fakes.agent_in_process import AgentInProcess, supervising
 from fakes.agent_records import an_assignment, assigned
 from fakes.nvml import GIB, FakeNvml
 from studio.v1.host_pb2 import Gpu
-from studio_agent.gpu.sampler import GpuSampler
+from studio_agent.gpu.sampler import GpuSampler, SamplerState
 from studio_agent.gpu_watch import watch_gpus
 from studio_agent.latest import Latest
 from studio_agent.launch import EngineCgroups, ProcessLauncher
@@ -94,7 +94,7 @@ async def test_a_stop_waits_until_the_memory_is_back(tmp_path: Path, nvml: FakeN
 
 async def test_memory_that_stays_makes_a_stuck_replica_and_a_quarantined_gpu(tmp_path: Path, nvml: FakeNvml) -> None:
     gpu = nvml.add_gpu()
-    async with an_agent(tmp_path, nvml, memory_seconds=0.5) as agent:
+    async with an_agent(tmp_path, nvml, memory_seconds=3.0) as agent:
         await agent.supervisor.offer(an_assignment(assigned("old-1", 1, gpu)))
         await agent.until_state("old-1", State.STATE_READY)
         nvml.set("gpu.0.memory.used", 21 * GIB)
@@ -115,6 +115,8 @@ async def test_memory_that_stays_makes_a_stuck_replica_and_a_quarantined_gpu(tmp
             lambda: (r := agent.ledger.records["new-1"]).reason.startswith(f"GPU {gpu} is quarantined") and r
         )
         assert waiting.state == State.STATE_PENDING
+        # A check needs fresh figures, which a busy machine may owe for a moment.
+        await agent.until(lambda: agent.equipment.gpus.state is SamplerState.RUNNING)
         agent.equipment.gpus.recheck(gpu)
         await agent.until_state("new-1", State.STATE_READY)
 

@@ -16,7 +16,7 @@ from studio.v1.event_pb2 import Event
 from studio_agent.gpu.health import HEALTHY, QUARANTINED, GpuHealth
 from studio_agent.gpu.respawn import Patience
 from studio_agent.gpu.sampler import GpuSampler, SamplerState
-from studio_runtime.errors import NotFoundError
+from studio_runtime.errors import NotFoundError, UnavailableError
 from studio_runtime.process import ProcessIdentity
 
 INTERVAL_SECONDS = 0.1
@@ -26,7 +26,7 @@ WAIT_SECONDS = 30
 
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(WAIT_SECONDS):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in other processes
+        while not condition():
             await asyncio.sleep(0.02)
 
 
@@ -209,6 +209,24 @@ async def test_a_hanging_call_makes_figures_stale_and_leaves_the_loop_alone(nvml
         await until(lambda: sampler.state is SamplerState.RUNNING)
         await until(lambda: not hanging.is_running())
         assert not any(figures.stale for figures in sampler.figures().values())
+
+
+async def test_a_quarantine_stays_while_nothing_new_can_be_read(nvml: FakeNvml):
+    gpu = nvml.add_gpu()
+    kept = {gpu: GpuHealth(QUARANTINED, "XID 79", kept=True)}
+    async with GpuSampler(environment=os.environ | nvml.env(), known_health=kept) as starting:
+        with pytest.raises(UnavailableError):
+            starting.recheck(gpu)
+        assert starting.quarantined() == {gpu: "XID 79"}
+    async with sampling(nvml, known_health=kept) as sampler:
+        nvml.hang("nvmlDeviceGetUtilizationRates")
+        await until(lambda: sampler.state is SamplerState.STALE)
+        with pytest.raises(UnavailableError, match="does not answer"):
+            sampler.recheck(gpu)
+        assert sampler.quarantined() == {gpu: "XID 79"}
+        nvml.unset("hang.nvmlDeviceGetUtilizationRates")
+        await until(lambda: sampler.state is SamplerState.RUNNING)
+        assert sampler.recheck(gpu).health == HEALTHY
 
 
 async def test_the_agent_can_stop_while_a_call_hangs(nvml: FakeNvml):
