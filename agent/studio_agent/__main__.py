@@ -63,10 +63,10 @@ def _run(parsed: argparse.Namespace) -> None:
 
 def _doctor(parsed: argparse.Namespace) -> None:
     from studio_agent.doctor import examine  # noqa: PLC0415 - see main
-    from studio_agent.doctor.finding import Verdict, render  # noqa: PLC0415 - see main
+    from studio_agent.doctor.finding import Verdict, as_json, render  # noqa: PLC0415 - see main
 
     findings = asyncio.run(examine(_settings(parsed), parsed.coordinator))
-    sys.stdout.write(render(findings))
+    sys.stdout.write((as_json if parsed.output == "json" else render)(findings))
     if any(finding.verdict is Verdict.BAD for _, finding in findings):
         sys.exit(1)
 
@@ -127,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     for command in (run, doctor):
         _add_run_options(command)
     doctor.set_defaults(log_level="error")
+    doctor.add_argument("-o", "--output", default="text", choices=("text", "json"), help="(default: %(default)s)")
     stop.add_argument("--grace", type=_seconds, metavar="SECONDS", help="from SIGTERM to SIGKILL; default: as assigned")
     return parser
 

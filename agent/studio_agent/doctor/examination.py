@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 
 from studio_runtime.settings import Address
 
-from studio_agent.doctor import host, launcher
+from studio_agent.doctor import engines, host, launcher
 from studio_agent.doctor.finding import Finding, bad
 from studio_agent.settings import AgentSettings
 
@@ -19,6 +19,7 @@ async def examine(settings: AgentSettings, coordinators: Sequence[Address]) -> l
         "disk": asyncio.to_thread(host.disk, settings),
         "launcher": launcher.check(settings),
         "gpus": host.gpus(),
+        "engines": asyncio.to_thread(engines.environments, settings),
         "ports": asyncio.to_thread(host.ports, settings),
         "clock": asyncio.to_thread(host.clock),
         **{_way_to(address, coordinators): host.coordinator(address) for address in coordinators},

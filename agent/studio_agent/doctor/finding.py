@@ -1,5 +1,6 @@
 """What a check found."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -49,3 +50,12 @@ def render(findings: Sequence[tuple[str, Finding]]) -> str:
         if finding.advice:
             lines.append(f"  {'':<{width}}  → {finding.advice}")
     return "\n".join(lines) + "\n"
+
+
+def as_json(findings: Sequence[tuple[str, Finding]]) -> str:
+    """A list of objects with `check`, `verdict` ("ok", "note" or "bad"), `seen` and `advice`."""
+    rows = [
+        {"check": name, "verdict": finding.verdict.name.lower(), "seen": finding.seen, "advice": finding.advice}
+        for name, finding in findings
+    ]
+    return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"

@@ -1,6 +1,7 @@
 """``studio-agent doctor`` on this machine: each line is right, and says what to do."""
 
 import asyncio
+import json
 import os
 import socket
 import sys
@@ -28,7 +29,9 @@ async def doctor(folder: Path, coordinator: str, *options: str) -> tuple[int, di
 async def test_a_host_that_lacks_nothing(tmp_path: Path, coordinator: FakeCoordinator) -> None:
     code, lines, printed = await doctor(tmp_path, coordinator.address)
     assert code == 0, printed
-    assert list(lines) == ["state folder", "disk", "launcher", "gpus", "ports", "clock", "coordinator"], printed
+    assert list(lines) == ["state folder", "disk", "launcher", "gpus", "engines", "ports", "clock", "coordinator"], (
+        printed
+    )
     assert lines["coordinator"] == f"✓ {coordinator.address} answers"
     assert lines["state folder"] == f"✓ {tmp_path}"
     assert await asyncio.to_thread(os.listdir, tmp_path) == [], "it changes nothing"
@@ -59,3 +62,26 @@ async def test_the_systemd_launcher_where_nothing_is_set_up_for_it(
     code, lines, printed = await doctor(tmp_path, coordinator.address, "--launcher", "systemd")
     assert code == 1
     assert lines["launcher"].startswith("✗"), printed
+
+
+async def test_the_same_as_json_with_an_environment_whose_interpreter_is_gone(
+    tmp_path: Path, coordinator: FakeCoordinator
+) -> None:
+    programs = tmp_path / "engines" / "vllm-1.0" / "bin"
+    programs.mkdir(parents=True)
+    (programs / "vllm").symlink_to(sys.executable)
+    (programs / "python").symlink_to(tmp_path / "an-interpreter-that-was-upgraded")
+    marker = {"engine": "vllm", "version": "1.0", "program": "bin/vllm"}
+    (programs.parent / "studio-environment.json").write_text(json.dumps(marker))
+    code, _, printed = await doctor(tmp_path, coordinator.address, "-o", "json")
+    found = {row["check"]: row for row in json.loads(printed)}
+    assert code == 1
+    assert found["engines"]["verdict"] == "bad"
+    assert "vllm 1.0: its interpreter does not run" in found["engines"]["seen"]
+    assert "studio engines remove" in found["engines"]["advice"]
+    assert found["coordinator"]["verdict"] == "ok"
+
+    (programs / "python").unlink()
+    (programs / "python").symlink_to(sys.executable)
+    code, lines, _ = await doctor(tmp_path, coordinator.address)
+    assert (code, lines["engines"]) == (0, "✓ vllm 1.0")
