@@ -51,6 +51,8 @@ class Scaler:
     activities: Mapping[str, Activity] = field(default_factory=dict)
     # Why a wish found no room, and at which version of the fleet: replicas of one deployment are alike.
     refused: dict[Wish, tuple[int, Unplaced]] = field(default_factory=dict)
+    # Wishes for which nobody makes way, and at which version of the fleet.
+    nobody_makes_way: dict[Wish, int] = field(default_factory=dict)
     # What this pass placed, by id: it may still be moved.
     fresh: dict[str, tuple[Replica, Wish]] = field(default_factory=dict)
     # Ids of replicas that have room as soon as others left.
@@ -202,6 +204,8 @@ class Scaler:
         """Rather than to pre-empt or to wait: have replicas leave that come and go by demand, and are less important."""
         if isinstance(found, Placed) or (isinstance(found, Awaiting) and found.preemption is None):
             return found
+        if self.nobody_makes_way.get(wish) == self.fleet.version:
+            return found
         less = {
             held.id: self.activities[held.id]
             for view in self.fleet.views
@@ -211,6 +215,7 @@ class Scaler:
         waited = self.sheet.now.ToMilliseconds() - row.state_since.ToMilliseconds()
         way = make_way(self.fleet, wish, waited / 1000, less) if less else None
         if not isinstance(way, MakeWay):
+            self.nobody_makes_way[wish] = self.fleet.version
             return found
         for step in way.steps:
             victim = self.sheet.rows[step.replica_id]
