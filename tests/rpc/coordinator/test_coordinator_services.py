@@ -15,6 +15,7 @@ from studio.v1.admin_service_pb2_grpc import AdminServiceStub
 from studio.v1.agent_service_pb2 import (
     AgentEvent,
     AssignmentNack,
+    ConnectRequest,
     EventBatch,
     Hello,
     LogChunk,
@@ -160,7 +161,7 @@ async def test_a_hello_out_of_range_is_refused_and_others_are_not_disturbed(
 ) -> None:
     async with connected(channel, "h1") as agent:
         bad = AgentServiceStub(channel).Connect()
-        await FakeAgent.say(_talker(bad), hello=hello)
+        await bad.write(ConnectRequest(hello=hello))
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await bad.read()
         assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
@@ -171,7 +172,7 @@ async def test_a_hello_out_of_range_is_refused_and_others_are_not_disturbed(
 
 async def test_a_stream_that_does_not_begin_with_hello_is_refused(channel: grpc.aio.Channel) -> None:
     call = AgentServiceStub(channel).Connect()
-    await FakeAgent.say(_talker(call), events=EventBatch())
+    await call.write(ConnectRequest(events=EventBatch()))
     with pytest.raises(grpc.aio.AioRpcError, match="must be Hello"):
         await call.read()
 
@@ -318,13 +319,6 @@ async def test_health_and_reflection_answer(channel: grpc.aio.Channel) -> None:
     health = health_pb2_grpc.HealthStub(channel)
     answer = await health.Check(health_pb2.HealthCheckRequest(service="studio.v1.AdminService"))
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
-
-
-def _talker(call: object) -> FakeAgent:
-    """Write on a bare call with the agent's own method."""
-    talker = object.__new__(FakeAgent)
-    talker._call = call  # type: ignore[assignment]
-    return talker
 
 
 async def test_a_drained_host_is_left_once_another_serves(channel: grpc.aio.Channel, admin: AdminServiceStub) -> None:
