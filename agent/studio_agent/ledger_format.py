@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -45,16 +45,20 @@ def decode(content: bytes) -> Decoded:
     digest, _, text = content.partition(b"\n")
     if hashlib.sha256(text).hexdigest().encode() != digest:
         raise LedgerUnreadableError("the ledger's digest does not match its content")
-    body = json.loads(text)
-    if body["format"] != FORMAT:
-        raise LedgerUnreadableError(f"the ledger has format {body['format']}; this agent reads {FORMAT}")
-    records = [decode_record(fields) for fields in body["records"]]
-    packed = body["assignment"]
-    return Decoded(
-        assignment=None if packed is None else _unpacked(packed, Assignment()),
-        highest_term=body["highest_term"],
-        records={record.replica_id: record for record in records},
-    )
+    try:
+        body = json.loads(text)
+        if body["format"] != FORMAT:
+            raise LedgerUnreadableError(f"the ledger has format {body['format']}; this agent reads {FORMAT}")
+        records = [decode_record(fields) for fields in body["records"]]
+        packed = body["assignment"]
+        return Decoded(
+            assignment=None if packed is None else _unpacked(packed, Assignment()),
+            highest_term=body["highest_term"],
+            records={record.replica_id: record for record in records},
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        # Whole, and yet not what this agent writes: better found again by the engines' marks than never started.
+        raise LedgerUnreadableError(f"the ledger is of another agent: {error!r}") from error
 
 
 def encode_record(record: ReplicaRecord) -> dict[str, Any]:
@@ -87,7 +91,7 @@ def decode_record(fields: Mapping[str, Any]) -> ReplicaRecord:
         state=fields["state"],
         reason=fields["reason"],
         since=fields["since"],
-        engine=None if fields["engine"] is None else Engine(**fields["engine"]),
+        engine=None if fields["engine"] is None else _engine(fields["engine"]),
         restarts=tuple(fields["restarts"]),
         restart_count=fields["restart_count"],
         port_conflicts=fields["port_conflicts"],
@@ -100,6 +104,11 @@ def decode_record(fields: Mapping[str, Any]) -> ReplicaRecord:
         # Ledgers of earlier agents do not have it.
         asleep=fields.get("asleep", False),
     )
+
+
+def _engine(known: Mapping[str, Any]) -> Engine:
+    """Without what a newer agent added: after a downgrade its engines are adopted all the same."""
+    return Engine(**{each.name: known[each.name] for each in fields(Engine) if each.name in known})
 
 
 def _packed(message: Message) -> str:

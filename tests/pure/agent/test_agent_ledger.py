@@ -1,5 +1,6 @@
 """What the agent remembers, and what it makes of a damaged memory."""
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -62,12 +63,25 @@ def test_an_absent_ledger_is_an_empty_one(tmp_path: Path) -> None:
     assert (ledger.assignment, ledger.highest_term, ledger.records, ledger.quarantined) == (None, 0, {}, "")
 
 
-def test_a_format_of_another_version_is_not_guessed_at(tmp_path: Path) -> None:
-    import hashlib
+def write_whole(path: Path, body: object) -> None:
+    text = json.dumps(body).encode()
+    path.write_bytes(hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
 
-    text = json.dumps({"format": 99}).encode()
-    (tmp_path / "ledger.json").write_bytes(hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
+
+@pytest.mark.parametrize("body", [{"format": 99}, {}, [], 7, {"format": 1, "records": [{}]}])
+def test_a_whole_ledger_of_another_shape_is_not_guessed_at(tmp_path: Path, body: object) -> None:
+    write_whole(tmp_path / "ledger.json", body)
     assert Ledger.load(tmp_path / "ledger.json").quarantined
+
+
+async def test_what_a_newer_agent_added_does_not_keep_this_one_from_starting(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.json"
+    written = await a_ledger(path)
+    body = json.loads(path.read_bytes().partition(b"\n")[2])
+    body["new"] = body["records"][0]["new"] = body["records"][0]["engine"]["new"] = 1
+    write_whole(path, body)
+    read = Ledger.load(path)
+    assert (read.quarantined, read.records) == ("", written.records)
 
 
 async def test_a_folder_that_cannot_be_written_leaves_the_assignment_not_in_force(tmp_path: Path) -> None:
