@@ -7,7 +7,7 @@ is asked, so that the refusals say what is missing.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from studio.v1.host_pb2 import Host
@@ -205,6 +205,11 @@ def _on(
         (shared,) = share_gpu([Wanted(found, _requests(found))], gpu)
     except EstimateError:
         return OnKind(found, found.total_bytes - found.kv.bytes + found.kv.error_bytes + _kv_bytes(found), beside)
+    if recipe.engine.name == "vllm" and settings.memory_fraction is None:
+        # With the part that it will be told, not with the most of a GPU that it would take by itself.
+        part = max(shared.reserve_bytes, int(recipe.resources.gpu.share * gpu.total_bytes)) - beside
+        told = replace(settings, memory_fraction=part / gpu.total_bytes)
+        found = estimate(facts, told, gpu, calibrations.get(kind.model, NOT_CALIBRATED))
     return OnKind(found, shared.reserve_bytes, beside)
 
 

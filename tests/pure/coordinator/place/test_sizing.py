@@ -80,6 +80,13 @@ def test_a_shared_gpu_keeps_room_for_errors_too() -> None:
     assert sized(sharing(0.3)).gpu_memory_bytes > sized(a_recipe(max_model_len=4096)).gpu_memory_bytes
 
 
+def test_the_estimate_of_a_part_of_a_gpu_is_of_that_part_and_fits_there() -> None:
+    sizing = sized(sharing(0.5))
+    shown = sizing.on[H100].estimate
+    assert shown.fits
+    assert shown.total_bytes <= 0.5 * H100.memory_bytes
+
+
 def test_bytes_that_the_recipe_names_win() -> None:
     recipe = a_recipe()
     recipe.resources.gpu.memory.bytes = 40 * GIB
