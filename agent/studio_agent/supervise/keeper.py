@@ -84,6 +84,10 @@ class RecordKeeper:
         named = ", ".join(map(str, pids))
         reason = f"unkillable: process {named} survives SIGKILL; its GPUs stay taken until it is gone (a reboot may be needed)"
         self._stick("replica.unkillable", "unkillable", reason)
+        for uuid in self.record.assigned.gpu_uuids:
+            self._equipment.gpus.quarantine(
+                uuid, f"Process {named} of {self._id} survives SIGKILL: it may hang in the GPU."
+            )
 
     def report_held(self, remains: list[Remains]) -> None:
         """Its processes are gone and its GPU memory is not free."""
