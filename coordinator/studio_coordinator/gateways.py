@@ -25,6 +25,8 @@ class GatewaySession:
         self.gateway_id = gateway_id
         self.connected_at = datetime.now(UTC)
         self.route_version = -1
+        # Of the leader that made the route table which it has in force.
+        self.route_term = 0
         self.access_version = -1
         self.gone_since: float | None = None
 
@@ -67,12 +69,19 @@ class GatewayRegistry:
         return self._routes
 
     def acknowledged_version(self) -> int | None:
-        """The lowest route table version that every known gateway has in force; None when none is known."""
+        """The lowest route table version that every known gateway has in force; None when none is known.
+
+        A gateway with a table that this database does not know, because it was restored from a backup, has none of ours in force.
+        """
         now = time.monotonic()
         for gateway_id, session in list(self._sessions.items()):
             if session.gone_since is not None and now - session.gone_since > REMEMBERED_SECONDS:
                 del self._sessions[gateway_id]
-        return min((session.route_version for session in self._sessions.values()), default=None)
+        return min((self._version_in_force(session) for session in self._sessions.values()), default=None)
+
+    def _version_in_force(self, session: GatewaySession) -> int:
+        newest = (self._routes.term, self._routes.version) if self._routes is not None else (0, -1)
+        return session.route_version if (session.route_term, session.route_version) <= newest else -1
 
     def opened(self, gateway_id: str) -> GatewaySession:
         """Count a gateway in. It has nothing in force until it says so."""
@@ -87,7 +96,9 @@ class GatewayRegistry:
 
     def acknowledged(self, session: GatewaySession, ack: TableAck) -> None:
         """Note what a gateway has in force."""
-        session.route_version = ack.route_version
+        # Under the same number it may hold another table, of the time before a backup was restored.
+        session.route_version = -1 if ack.refusal else ack.route_version
+        session.route_term = ack.term
         session.access_version = ack.access_version
         self.changed.set()
 

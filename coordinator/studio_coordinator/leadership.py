@@ -78,7 +78,9 @@ class Leadership:
             started = time.monotonic()
             try:
                 async with self.database.transaction() as conn:
-                    lease = await lease_rows.acquire_or_renew(conn, self.holder, self.address, self.ttl_seconds)
+                    lease = await lease_rows.acquire_or_renew(
+                        conn, self.holder, self.address, self.ttl_seconds, renews=self._term > 0
+                    )
             except UnavailableError as error:
                 log.warning("lease_not_renewed", reason=error.message, leading=self.is_leader)
             else:

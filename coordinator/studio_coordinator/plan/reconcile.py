@@ -24,6 +24,8 @@ from studio_coordinator.plan.scale import Scaler
 from studio_coordinator.plan.snapshot import HostChange, Plan, Snapshot
 from studio_coordinator.plan.worksheet import Worksheet
 
+# Before it there was no leader whose tables a gateway could have.
+FIRST_TERM = 1
 HOST_SEVERITIES = {Host.STATE_LOST: Event.SEVERITY_ERROR, Host.STATE_DISCONNECTED: Event.SEVERITY_WARNING}
 
 
@@ -128,6 +130,9 @@ def _withdrawn(snapshot: Snapshot, rows: list[Replica]) -> set[str]:
     """Retiring replicas that no gateway can send a request to any more."""
     acknowledged = snapshot.acknowledged_version
     if acknowledged is not None and acknowledged < snapshot.table.version:
+        return set()
+    if snapshot.term > FIRST_TERM and snapshot.leading_for_seconds < snapshot.timers.gateway_grace:
+        # Gateways that an earlier leader knew may not have called here yet, and route by its tables.
         return set()
     routed = {end.replica_id for route in snapshot.table.routes for end in route.endpoints}
     return {row.id for row in rows if row.retiring and row.id not in routed}

@@ -38,6 +38,9 @@ class Timers:
     lost_after: float = 600.0
     # How long a host that has not called yet keeps its stored state after a leader took over.
     leader_grace: float = 300.0
+    # How long gateways have to find a new leader before it takes those that did for all there are: they notice a frozen one by
+    # their keep-alive, after 30 s, of which a lease is over already.
+    gateway_grace: float = 30.0
 
 
 @dataclass(frozen=True)

@@ -44,10 +44,13 @@ class Lease:
     held: bool
 
 
-async def acquire_or_renew(conn: AsyncConnection, holder: str, address: str, ttl_seconds: float) -> Lease:
+async def acquire_or_renew(
+    conn: AsyncConnection, holder: str, address: str, ttl_seconds: float, *, renews: bool = True
+) -> Lease:
     """Take the lease where it is free or over, renew it where ``holder`` has it; else say who has it.
 
-    ``holder`` names one process, so a restarted coordinator is another holder.
+    ``holder`` outlives its process, so a restarted coordinator need not wait for its own lease; but it has forgotten who was
+    connected, so its first call does not renew (``renews``) and begins a new term.
     """
     now = func.clock_timestamp()
     until = now + func.make_interval(0, 0, 0, 0, 0, 0, ttl_seconds)
@@ -60,7 +63,9 @@ async def acquire_or_renew(conn: AsyncConnection, holder: str, address: str, ttl
             "address": fresh.excluded.address,
             "epoch": case(
                 ((row.holder == fresh.excluded.holder) & (row.expires_at > now), row.epoch), else_=row.epoch + 1
-            ),
+            )
+            if renews
+            else row.epoch + 1,
             "expires_at": until,
         },
         where=or_(row.holder == fresh.excluded.holder, row.expires_at <= now),
