@@ -11,6 +11,7 @@ from studio_runtime.settings import Address
 
 from studio_agent.plan.health import HealthLimits
 from studio_agent.plan.restarts import RestartPolicy
+from studio_agent.plan.start_limits import StartLimits
 
 # What starts engines: this agent itself, or systemd as another user.
 LauncherName = Literal["process", "systemd"]
@@ -91,14 +92,6 @@ class PortRange:
 
 
 @dataclass(frozen=True)
-class StartLimits:
-    """Two limits instead of one: big models take long, but they show progress."""
-
-    no_progress_seconds: float = 600.0
-    total_seconds: float = 3600.0
-
-
-@dataclass(frozen=True)
 class StopLimits:
     """How long the steps of a stop may take where the assignment says nothing."""
 
@@ -125,7 +118,7 @@ class AgentSettings:
     launcher: LauncherName = "process"
     # From SIGTERM to SIGKILL, whatever the assignment says; None: as it says.
     stop_grace_seconds: float | None = None
-    start: StartLimits = StartLimits()
+    start: StartLimits = field(default_factory=StartLimits)
     stop: StopLimits = StopLimits()
     health: HealthLimits = field(default_factory=HealthLimits)
     restarts: RestartPolicy = field(default_factory=RestartPolicy)

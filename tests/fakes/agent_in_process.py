@@ -22,6 +22,7 @@ from studio_agent.link import Link
 from studio_agent.models.cache import ModelCache
 from studio_agent.plan.health import HealthLimits
 from studio_agent.plan.record import ReplicaRecord, State
+from studio_agent.plan.start_limits import StartLimits
 from studio_agent.probe import Prober
 from studio_agent.session import Conversation, HostIdentity, keep_connected
 from studio_agent.settings import AgentSettings, StateFolder, StopLimits
@@ -50,10 +51,16 @@ class AgentInProcess:
         stop: StopLimits = StopLimits(),  # noqa: B008 - frozen
         health: HealthLimits = HealthLimits(),  # noqa: B008 - frozen
         gpus: Gpus | None = None,
+        start: StartLimits = StartLimits(),  # noqa: B008 - frozen
     ) -> None:
         changes: Latest[None] = Latest(None)
         settings = AgentSettings(
-            StateFolder(folder), engines_dir=folder / "engines", host_name="test-host", stop=stop, health=health
+            StateFolder(folder),
+            engines_dir=folder / "engines",
+            host_name="test-host",
+            start=start,
+            stop=stop,
+            health=health,
         )
         settings.state.cache.mkdir(parents=True, exist_ok=True)
         self.events = EventQueue(settings.state.events)

@@ -13,6 +13,7 @@ selection   ★ which files of a repository engines want
 folders     a cached revision on disk
 inventory   what is there, as the contract has it
 description what describes a model: configuration and headers, for the estimate
+size        how large a model on this host is
 digests     whether a file is what the hub says it is
 errors      why the files cannot be had, each with a word
 =========== ======================================================================================

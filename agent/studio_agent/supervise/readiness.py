@@ -1,8 +1,8 @@
 """From a started engine to one that answered a completion.
 
 The engine's log says how far it is; its HTTP side says whether it is up; a real completion of one token says that it serves. Two
-limits bound the wait: a time without any progress, and a total. The port must be the engine's own: a stranger who took it
-meanwhile may answer as well.
+limits bound the wait: a time without any progress, and a total that grows with the model (``plan.start_limits``). The port must
+be the engine's own: a stranger who took it meanwhile may answer as well.
 """
 
 import asyncio
@@ -20,9 +20,10 @@ from studio_agent.engines.typed_args import local_path
 from studio_agent.errors import EngineFailedError
 from studio_agent.launch import listeners
 from studio_agent.logfiles import LineFollower
+from studio_agent.models.size import bytes_on_disk
 from studio_agent.plan.record import ReplicaRecord
 from studio_agent.plan.restarts import PORT_IN_USE
-from studio_agent.settings import StartLimits
+from studio_agent.plan.start_limits import Overdue, StartLimits, overdue
 from studio_agent.supervise.equipment import Equipment
 from studio_agent.supervise.event_log import timestamp
 from studio_agent.supervise.observation import base_url
@@ -36,10 +37,11 @@ FOREIGN_SIGHTINGS = 3
 
 
 class Clock:
-    """The two limits of one start, in seconds of the loop's clock."""
+    """Holds one start to its two limits, by the loop's clock. ``model_bytes``: what the engine has to read."""
 
-    def __init__(self, limits: StartLimits) -> None:
+    def __init__(self, limits: StartLimits, model_bytes: int) -> None:
         self._limits = limits
+        self._model_bytes = model_bytes
         self._loop = asyncio.get_running_loop()
         self._began = self._progressed = self._loop.time()
 
@@ -49,11 +51,10 @@ class Clock:
 
     def check(self, doing: str) -> None:
         """Raise EngineFailedError when a limit is over; ``doing`` is the last that was seen."""
-        now, limits = self._loop.time(), self._limits
-        if now - self._began > limits.total_seconds:
-            raise _timed_out("start_timeout", f"it was not ready after {limits.total_seconds:.0f} s", doing)
-        if now - self._progressed > limits.no_progress_seconds:
-            raise _timed_out("start_stalled", f"it made no progress for {limits.no_progress_seconds:.0f} s", doing)
+        now = self._loop.time()
+        over = overdue(self._limits, self._model_bytes, now - self._began, now - self._progressed)
+        if over is not None:
+            raise _timed_out(over, doing)
 
 
 async def until_ready(
@@ -68,7 +69,8 @@ async def until_ready(
     tasks = await asyncio.to_thread(tasks_of, record.assigned.recipe)
     turns = itertools.cycle(tasks)
     follower = LineFollower(Path(engine.log_path), engine.log_offset)
-    clock, doing, foreign = Clock(equipment.settings.start), "nothing in its log", 0
+    model_bytes = await bytes_on_disk(equipment.models, record.assigned.recipe.model)
+    clock, doing, foreign = Clock(equipment.settings.start, model_bytes), "nothing in its log", 0
     loop, probe_at = asyncio.get_running_loop(), 0.0
     while True:
         lines = follower.new_lines()
@@ -115,11 +117,11 @@ def tasks_of(recipe: Recipe) -> tuple[Task, ...]:
     return (task,) if told else tuple(Task)
 
 
-def _timed_out(reason: str, what: str, doing: str) -> EngineFailedError:
+def _timed_out(over: Overdue, doing: str) -> EngineFailedError:
     return EngineFailedError(
         Failure(
-            reason=reason,
-            message=f"the engine was stopped because {what}; last seen: {doing}",
+            reason=over.reason,
+            message=f"the engine was stopped because {over.clause}; last seen: {doing}",
             hint="Read its log: `studio logs`. A big model on a slow disk may need longer limits on this host.",
             retryable=True,
         )
