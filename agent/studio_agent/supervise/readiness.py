@@ -21,7 +21,7 @@ from studio_agent.errors import EngineFailedError
 from studio_agent.launch import listeners
 from studio_agent.logfiles import LineFollower
 from studio_agent.models.size import bytes_on_disk
-from studio_agent.plan.record import ReplicaRecord
+from studio_agent.plan.record import Engine, ReplicaRecord
 from studio_agent.plan.restarts import PORT_IN_USE
 from studio_agent.plan.start_limits import Overdue, StartLimits, overdue
 from studio_agent.supervise.equipment import Equipment
@@ -84,8 +84,7 @@ async def until_ready(
             await asyncio.sleep(LOG_POLL_SECONDS)
             continue
         if await equipment.prober.is_up(url + driver.ready_path):
-            members = await equipment.launcher.members(engine)
-            if await asyncio.to_thread(listeners.is_foreign, engine.port, [identity.pid for identity in members]):
+            if await _is_foreign(equipment, engine):
                 foreign += 1
                 if foreign >= FOREIGN_SIGHTINGS:
                     raise _port_taken(engine.port)
@@ -97,6 +96,15 @@ async def until_ready(
                     return
                 doing = problem if task is tasks[0] else doing
         probe_at = loop.time() + PROBE_SECONDS
+
+
+async def _is_foreign(equipment: Equipment, engine: Engine) -> bool:
+    """Whether a stranger listens on the engine's port."""
+    # Mostly the leader listens itself, and to find the others is a walk through /proc.
+    if not await asyncio.to_thread(listeners.is_foreign, engine.port, [engine.pid]):
+        return False
+    members = await equipment.launcher.members(engine)
+    return await asyncio.to_thread(listeners.is_foreign, engine.port, [identity.pid for identity in members])
 
 
 def with_phase_since(progress: StartProgress, before: StartProgress | None, now: float) -> StartProgress:
