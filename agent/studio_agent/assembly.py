@@ -186,7 +186,7 @@ class _owned:  # noqa: N801 - reads as what it is: with _owned(folder)
 def _facts(
     settings: AgentSettings, engines: Callable[[], list[EngineEnvironment]], gpu_driver: Callable[[], str]
 ) -> Callable[[], HostFacts]:
-    fixed = host_facts(settings.engine_address, settings.state.root, _version())
+    fixed = host_facts(settings.engine_address, settings.models, _version())
     fixed.features.extend(FEATURES)
 
     def now() -> HostFacts:

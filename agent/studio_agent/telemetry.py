@@ -51,7 +51,7 @@ class HostSampler:
         """One sample; what cannot be read is absent or marked stale."""
         at = Timestamp()
         at.GetCurrentTime()
-        host = await asyncio.to_thread(host_figures, self._settings.state.root, at)
+        host = await asyncio.to_thread(host_figures, self._settings.models, at)
         return ReportTelemetryRequest(
             session_epoch=session_epoch,
             host_id=self._host_id,
