@@ -11,19 +11,24 @@
  9 no descriptors left                   faults/test_fault_limits
 10 engine exits, crashes, is killed      faults/test_fault_engines, agent/test_agent_lifecycle
 11 engine dies, its workers do not       agent/test_agent_lifecycle, engine/test_vllm_orphans
+12 engine hangs, health answers 200      agent/test_agent_hung_engines, engine/test_vllm_hung
+13 long prefill                          agent/test_agent_hung_engines, pure/agent/test_agent_health
 14 engine cannot be killed               agent/test_agent_unkillable
 15 a pid is another process now          faults/test_fault_stale_state, agent/launch/test_launcher_contract
 16 port taken by a stranger              agent/test_agent_lifecycle
 17 GPU memory held by a stranger         faults/test_fault_gpus (seen, with its owner); pure/coordinator (refused)
 18 GPU driver hangs                      faults/test_fault_gpus, agent/gpu/test_gpu_sampler
-19 GPU lost, XID                         agent/test_agent_gpus, agent/gpu/test_gpu_sampler
+19 GPU lost, XID                         agent/test_agent_gpus, agent/test_agent_gpu_memory (replicas), agent/gpu/test_gpu_sampler
 20 GPUs in another order                 faults/test_fault_gpus, agent/gpu/test_gpu_sampler
 21 host booted anew                      faults/test_fault_stale_state
+22 disk full while a model is fetched    agent/models/test_model_disk
 23 disk full for the agent's state       faults/test_fault_disk_full
+24 damaged model file                    agent/models/test_model_pulls
+25 hub refuses, is slow or is away       agent/models/test_model_pulls
 == ===================================== ======================================================================================
 
-Hung engines and long prefills (12, 13) and what concerns model files (22, 24, 25) are with the tests of health and of models. An
-upgrade under load (7) needs a second release.
+An upgrade under load (7) needs a second release; what it rests on is tested: the next agent adopts what the last one started (1),
+and a ledger with fields that this release does not know is read (pure/agent/test_agent_ledger).
 """
 
 from collections.abc import AsyncIterator
