@@ -17,7 +17,7 @@ help: ## list the commands
 
 $(VENV)/.runtime: requirements.lock pyproject.toml
 	@printf '… environment      %s (first time: about half a minute)\n' '$(VENV)'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 	@$(install) --require-hashes -r requirements.lock
 	@$(install) --no-deps --no-build-isolation -e .
 	@printf '✓ environment      %s, %s packages\n' '$(VENV)' "$$(ls -d $(VENV)/lib/python3*/site-packages/*.dist-info | wc -l)"
@@ -57,6 +57,9 @@ proto: $(VENV)/.dev ## generate the contract's Python code
 bench: $(VENV)/.dev ## benchmarks; each prints ratios
 	$(BIN)/python bench/gateway.py
 
+bench-agent: $(VENV)/.dev ## what the agent costs its host, and how soon it tells
+	$(BIN)/python bench/agent.py
+
 bench-estimate: $(VENV)/.dev ## the memory estimate against published measurements
 	$(BIN)/python bench/estimate.py
 
@@ -72,4 +75,4 @@ lock: ## make the lock files anew from pyproject.toml (needs uv)
 clean: ## remove the environment and what tools left behind
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help up test check test-engine test-fleet proto bench bench-estimate bench-scheduler lock clean
+.PHONY: help up test check test-engine test-fleet proto bench bench-agent bench-estimate bench-scheduler lock clean
