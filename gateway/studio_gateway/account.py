@@ -60,8 +60,7 @@ class Account:
 
     def first_byte_of_stream(self) -> None:
         """Call it when the first event has come from the engine."""
-        if self.first_token is None:
-            self.first_token = time.perf_counter() - self.began
+        self.first_token = time.perf_counter() - self.began
 
     def close(self, metrics: Metrics) -> UsageRecord | None:
         """Count the request; returns its record, None where no key is accountable or no model was asked for."""

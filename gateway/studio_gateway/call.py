@@ -25,8 +25,6 @@ ONCE = ("model", "stream", "stream_options")
 ONCE_AS_TEXT = tuple(f'"{name}"'.encode() for name in ONCE)
 # A letter or a low line, written so that the field's name is not there as text.
 ESCAPED_LETTER = re.compile(rb"\\u00[5-7]")
-STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-BRACKET = re.compile(rb"[\[\]{}]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +110,7 @@ def _read_json(path: str, body: bytes, depth_limit: int) -> Call:
         raise invalid_body("The JSON in the body is nested too deeply.") from error
     except ValueError as error:
         raise invalid_body(f"We could not parse the JSON body of your request: {error}.") from error
-    if _is_deeper(body, depth_limit):
+    if _is_deeper(document, body, depth_limit):
         raise invalid_body(f"The JSON in the body is nested more than {depth_limit} deep.")
     model = document.get("model", "")
     if not isinstance(model, str) or len(model) > LONGEST_MODEL_NAME:
@@ -137,19 +135,22 @@ def _document(text: str) -> Any:
 
 def _may_repeat_a_field(body: bytes) -> bool:
     """Whether one of the fields that matter here may occur twice: counted as text, which costs next to nothing."""
-    return any(body.count(name) > 1 for name in ONCE_AS_TEXT) or ESCAPED_LETTER.search(body) is not None
+    return any(body.count(name) > 1 for name in ONCE_AS_TEXT) or (
+        b"\\u00" in body and ESCAPED_LETTER.search(body) is not None
+    )
 
 
-def _is_deeper(body: bytes, limit: int) -> bool:
-    """Whether valid JSON has more than ``limit`` brackets within brackets."""
+def _is_deeper(document: dict[str, Any], body: bytes, limit: int) -> bool:
+    """Whether a body, read as ``document``, has more than ``limit`` brackets within brackets."""
     if body.count(b"{") + body.count(b"[") <= limit:
         return False
-    depth = 0
-    for bracket in BRACKET.findall(STRING.sub(b"", body)):
-        depth += 1 if bracket in b"{[" else -1
-        if depth > limit:
-            return True
-    return False
+    level: list[Any] = [document]
+    for _ in range(limit):
+        inner = (holder.values() if isinstance(holder, dict) else holder for holder in level)
+        level = [value for values in inner for value in values if isinstance(value, (dict, list))]
+        if not level:
+            return False
+    return True
 
 
 def _top_level(text: str) -> dict[str, Field]:

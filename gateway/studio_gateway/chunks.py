@@ -44,6 +44,13 @@ class ChunkedBody:
         """Take what has come; returns what it holds of the body. Raises FramingError."""
         if self._held:
             data, self._held = self._held + data, b""
+        elif not self._left and not self._trailing:
+            # One whole chunk in one read: a token of a stream.
+            found = _SIZE.match(data)
+            if found is not None:
+                begin, end = found.end(), len(data) - 2
+                if int(found.group(1), 16) == end - begin > 0 and data.endswith(b"\r\n"):
+                    return data[begin:end]
         parts: list[bytes] = []
         at, size = 0, len(data)
         while at < size and not self.is_complete:

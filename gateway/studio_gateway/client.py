@@ -96,6 +96,7 @@ class ClientConnection(asyncio.Protocol):
         "_early",
         "_held",
         "_house",
+        "_is_gone",
         "_is_last",
         "_is_reading",
         "_missing",
@@ -118,6 +119,7 @@ class ClientConnection(asyncio.Protocol):
         self._chunked: ChunkedBody | None = None
         self._body_deadline = NEVER
         self._request: Request | None = None
+        self._is_gone = False
         self._is_last = False
         self._is_reading = False
         self.deadline = NEVER
@@ -146,6 +148,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         del exc
+        self._is_gone = True
         self._state = State.LEAVING
         self._house.forget(self)
         request, self._request = self._request, None
@@ -166,7 +169,7 @@ class ClientConnection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send; what a client that is gone would have got is dropped."""
-        if not self._transport.is_closing():
+        if not self._is_gone:
             self._transport.write(data)
 
     def will_close(self) -> bool:

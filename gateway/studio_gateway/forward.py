@@ -224,7 +224,7 @@ class Transfer:
 
     def take_part(self, data: bytes) -> None:
         """A part of the answer."""
-        self._renew()
+        self.deadline = self._forwarder.deadlines.clock() + self._patience
         try:
             if self._relay is not None:
                 self._relay.take(data)

@@ -129,7 +129,8 @@ class LiteLlmLane:
                 if not exchange.is_started:
                     exchange.begin(200, (EVENTS, (b"cache-control", b"no-cache")), events=True)
                 if passed := stream.feed(event):
-                    account.first_byte_of_stream()
+                    if account.first_token is None:
+                        account.first_byte_of_stream()
                     exchange.send(passed)
                 async with asyncio.timeout(self._limits.idle_seconds):
                     await may_send.wait()

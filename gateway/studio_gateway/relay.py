@@ -60,7 +60,8 @@ class EventRelay:
         except EventTooLongError as error:
             raise upstream_error("sent something that is no stream of events") from error
         if events:
-            self._account.first_byte_of_stream()
+            if self._account.first_token is None:
+                self._account.first_byte_of_stream()
             self._exchange.send(events)
 
     def end(self) -> None:

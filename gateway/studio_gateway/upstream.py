@@ -30,7 +30,7 @@ class Asker(Protocol):
         """A part of the body, never empty."""
 
     def read_is_over(self) -> None:
-        """All of what has arrived at once was handed over, and there is more to come."""
+        """All of what has arrived together with the head was handed over, and there is more to come."""
 
     def answer_ends(self) -> None:
         """The answer is whole; the connection is nobody's any more."""
@@ -142,8 +142,12 @@ class EngineConnection(asyncio.Protocol):
             self.abort()
             return
         try:
-            if self._head is not None or (data := self._read_head(data)) or self._is_whole():
+            if self._head is not None:
                 self._read_body(data)
+                return
+            if (data := self._read_head(data)) or self._is_whole():
+                self._read_body(data)
+            self._say_read_is_over()
         except FramingError:
             asker = self._asker
             self.abort()
@@ -171,6 +175,10 @@ class EngineConnection(asyncio.Protocol):
             self._asker.answer_begins(head)
         return data
 
+    def _say_read_is_over(self) -> None:
+        if self._asker is not None and self._head is not None:
+            self._asker.read_is_over()
+
     def _is_whole(self) -> bool:
         return self._head is not None and self._head.length == 0
 
@@ -192,7 +200,6 @@ class EngineConnection(asyncio.Protocol):
             if self._asker is None:
                 return
         if not is_whole:
-            asker.read_is_over()
             return
         self._asker = None
         if rest or not head.keeps_alive or self._transport.get_write_buffer_size():
