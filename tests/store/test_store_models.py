@@ -10,10 +10,10 @@ from studio_coordinator.store.database import Database
 from studio_coordinator.store.measured_memory import Range
 
 
-async def record(database: Database, digest: str = "d1", **parts: int) -> bool:
+async def record(database: Database, digest: str = "d1", gpus: int = 1, **parts: int) -> bool:
     measured = MeasuredMemory(engine_version="0.33.0", gpu_model="H100", **parts)  # type: ignore[arg-type]
     async with database.transaction() as conn:
-        return await measured_memory.record(conn, digest, measured, NOW)
+        return await measured_memory.record(conn, digest, gpus, measured, NOW)
 
 
 async def ranges(database: Database) -> list[Range]:
@@ -46,7 +46,8 @@ async def test_the_same_start_again_says_nothing_new(database: Database):
     assert await record(database, weights_bytes=10)
     assert not await record(database, weights_bytes=10)
     assert await record(database, digest="d2", weights_bytes=10)
-    assert len(await ranges(database)) == 2
+    assert await record(database, gpus=2, weights_bytes=10)
+    assert len(await ranges(database)) == 3
 
 
 async def test_two_that_record_at_once_lose_nothing(database: Database):

@@ -13,6 +13,7 @@ from studio_coordinator.leadership import Leadership
 from studio_coordinator.plan.memory.calibration import Calibration, Measured
 from studio_coordinator.plan.memory.engine_rules import TESTED_VERSION
 from studio_coordinator.plan.presets import effective
+from studio_coordinator.plan.sizing import OnGpus
 from studio_coordinator.sessions import Session, SessionRegistry
 from studio_coordinator.store import measured_memory, recipes, replicas
 from studio_coordinator.store.database import Connection, Database
@@ -33,7 +34,7 @@ Start = tuple[str, int]
 
 
 class Measurements:
-    """Calibrations by recipe digest, engine version and GPU model, as far as starts were measured."""
+    """Calibrations by recipe digest, engine version, and GPUs, as far as starts were measured."""
 
     def __init__(self, database: Database, leadership: Leadership, sessions: SessionRegistry) -> None:
         # Set when an estimate may have changed.
@@ -43,11 +44,11 @@ class Measurements:
         self._database = database
         self._leadership = leadership
         self._sessions = sessions
-        self._calibrations: dict[tuple[str, str], dict[str, Calibration]] = {}
+        self._calibrations: dict[tuple[str, str], dict[OnGpus, Calibration]] = {}
         self._recorded: dict[Start, bytes] = {}
 
-    def calibrations(self, recipe_digest: str, engine_version: str) -> Mapping[str, Calibration]:
-        """What is known of a recipe, by GPU model."""
+    def calibrations(self, recipe_digest: str, engine_version: str) -> Mapping[OnGpus, Calibration]:
+        """What is known of a recipe, by number and model of a replica's GPUs."""
         return self._calibrations.get((recipe_digest, engine_version), {})
 
     async def run(self) -> None:
@@ -70,7 +71,7 @@ class Measurements:
         self._calibrations = {}
         for known in ranges:
             by_gpu = self._calibrations.setdefault((known.recipe_digest, known.engine_version), {})
-            by_gpu[known.gpu_model] = calibration_of(known.lowest, known.highest)
+            by_gpu[known.gpus, known.gpu_model] = calibration_of(known.lowest, known.highest)
         self.version += 1
         self.changed.set()
 
@@ -110,7 +111,8 @@ class Measurements:
                 item.measured.engine_version or recipe.engine.version or TESTED_VERSION.get(recipe.engine.name, "")
             )
             measured.gpu_model = item.measured.gpu_model or _gpu_model(session, item)
-            if await measured_memory.record(conn, recipes.digest_of(recipe), measured, datetime.now(UTC)):
+            digest, gpus = recipes.digest_of(recipe), len(row.gpu_uuids)
+            if await measured_memory.record(conn, digest, gpus, measured, datetime.now(UTC)):
                 log.info("start_measured", replica=row.id, host=session.host_name, gpu=measured.gpu_model)
                 changed = True
         return changed

@@ -8,7 +8,7 @@ is asked, so that the refusals say what is missing.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from studio.v1.host_pb2 import Host
 from studio.v1.recipe_pb2 import Recipe
@@ -30,6 +30,10 @@ SHORTEST_CONTEXT = 2048
 DISK_MARGIN = 1.1
 # Flags of the engines themselves that say what the typed arguments cannot.
 FRACTION_FLAGS = ("gpu-memory-utilization", "mem-fraction-static")
+
+
+# How many GPUs one replica has, and their model.
+OnGpus: TypeAlias = tuple[int, str]
 
 
 class GpuKind(NamedTuple):
@@ -101,9 +105,9 @@ def size(
     recipe: Recipe,
     facts: ModelFacts,
     kinds: Mapping[GpuKind, int],
-    calibrations: Mapping[str, Calibration],
+    calibrations: Mapping[OnGpus, Calibration],
 ) -> Sizing:
-    """The needs of ``recipe`` on GPUs of these kinds; ``calibrations`` by model of GPU."""
+    """The needs of ``recipe`` on GPUs of these kinds; ``calibrations`` by number and model of GPUs."""
     tensor_parallel = _smallest_split(recipe, facts, kinds, calibrations)
     on: dict[GpuKind, OnKind] = {}
     note = ""
@@ -152,6 +156,11 @@ def settings_of(recipe: Recipe, facts: ModelFacts, tensor_parallel: int = 0) -> 
     )
 
 
+def _gpus_of(settings: Settings) -> int:
+    """GPUs of one replica with these settings."""
+    return settings.tensor_parallel * settings.pipeline_parallel * settings.data_parallel
+
+
 def _ranks_of(recipe: Recipe) -> int:
     """What engines make of a number of GPUs where nothing else is said: all that pipelines and copies leave are ranks."""
     return max(1, recipe.resources.gpu.count.value // gpus_each(recipe, 1))
@@ -172,7 +181,7 @@ def gpus_each(recipe: Recipe, tensor_parallel: int = 0) -> int:
 
 
 def _smallest_split(
-    recipe: Recipe, facts: ModelFacts, kinds: Mapping[GpuKind, int], calibrations: Mapping[str, Calibration]
+    recipe: Recipe, facts: ModelFacts, kinds: Mapping[GpuKind, int], calibrations: Mapping[OnGpus, Calibration]
 ) -> int:
     """The fewest tensor-parallel ranks with which some kind of GPU holds the model, if the recipe leaves that open."""
     count = recipe.resources.gpu.count.WhichOneof("kind")
@@ -191,11 +200,13 @@ def _smallest_split(
 
 
 def _on(
-    recipe: Recipe, facts: ModelFacts, kind: GpuKind, tensor_parallel: int, calibrations: Mapping[str, Calibration]
+    recipe: Recipe, facts: ModelFacts, kind: GpuKind, tensor_parallel: int, calibrations: Mapping[OnGpus, Calibration]
 ) -> OnKind:
     gpu = Gpu(kind.memory_bytes, kind.model)
     settings = settings_of(recipe, facts, tensor_parallel)
-    found = estimate(facts, settings, gpu, calibrations.get(kind.model, NOT_CALIBRATED))
+    # What was measured on one GPU says nothing of two.
+    calibration = calibrations.get((_gpus_of(settings), kind.model), NOT_CALIBRATED)
+    found = estimate(facts, settings, gpu, calibration)
     outside = [found.context, *([] if found.graphs_in_budget else [found.graphs])]
     beside = total_bytes(outside) + total_error_bytes(outside)
     if not recipe.resources.gpu.HasField("share"):
@@ -209,7 +220,7 @@ def _on(
         # With the part that it will be told, not with the most of a GPU that it would take by itself.
         part = max(shared.reserve_bytes, int(recipe.resources.gpu.share * gpu.total_bytes)) - beside
         told = replace(settings, memory_fraction=part / gpu.total_bytes)
-        found = estimate(facts, told, gpu, calibrations.get(kind.model, NOT_CALIBRATED))
+        found = estimate(facts, told, gpu, calibration)
     return OnKind(found, shared.reserve_bytes, beside)
 
 

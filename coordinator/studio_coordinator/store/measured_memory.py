@@ -1,4 +1,4 @@
-"""What starts of engines measured: the lowest and the highest of each part, per recipe, engine version and GPU model.
+"""What starts of engines measured: the lowest and the highest of each part, per recipe, engine version, and GPUs of a replica.
 
 Recording the same start twice changes nothing.
 """
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Column, String, Table, select
+from sqlalchemy import Column, Integer, String, Table, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from studio.v1.replica_pb2 import MeasuredMemory
@@ -21,6 +21,8 @@ MEASURED_MEMORY = Table(
     Column("recipe_digest", String, primary_key=True),
     Column("engine_version", String, primary_key=True),
     Column("gpu_model", String, primary_key=True),
+    # Of one replica: a model that is split more ways leaves less on each.
+    Column("gpus", Integer, primary_key=True, autoincrement=False),
     Column("lowest", Document(MeasuredMemory), nullable=False),
     Column("highest", Document(MeasuredMemory), nullable=False),
     Column("measured_at", Instant, nullable=False),
@@ -34,17 +36,19 @@ class Range:
     recipe_digest: str
     engine_version: str
     gpu_model: str
+    gpus: int
     lowest: MeasuredMemory
     highest: MeasuredMemory
 
 
-async def record(conn: AsyncConnection, recipe_digest: str, measured: MeasuredMemory, now: datetime) -> bool:
-    """Count a start in; False when it says nothing new. ``measured`` names the engine version and the GPU model."""
+async def record(conn: AsyncConnection, recipe_digest: str, gpus: int, measured: MeasuredMemory, now: datetime) -> bool:
+    """Count a start on ``gpus`` GPUs in; False when it says nothing new. ``measured`` names engine version and GPU model."""
     row = MEASURED_MEMORY.c
     keys = {
         "recipe_digest": recipe_digest,
         "engine_version": measured.engine_version,
         "gpu_model": measured.gpu_model,
+        "gpus": gpus,
     }
     fresh = insert(MEASURED_MEMORY).values(**keys, lowest=measured, highest=measured, measured_at=now)
     made = await conn.execute(fresh.on_conflict_do_nothing().returning(row.recipe_digest))
@@ -63,7 +67,7 @@ async def record(conn: AsyncConnection, recipe_digest: str, measured: MeasuredMe
 async def list_ranges(conn: AsyncConnection) -> list[Range]:
     """Everything that was measured."""
     row = MEASURED_MEMORY.c
-    query = select(row.recipe_digest, row.engine_version, row.gpu_model, row.lowest, row.highest)
+    query = select(row.recipe_digest, row.engine_version, row.gpu_model, row.gpus, row.lowest, row.highest)
     return [Range(*found) for found in await conn.execute(query)]
 
 

@@ -95,10 +95,17 @@ def test_bytes_that_the_recipe_names_win() -> None:
 
 def test_what_starts_measured_replaces_what_was_predicted() -> None:
     recipe = a_recipe(max_model_len=4096)
-    measured = {H100.model: Calibration({"weights": Measured(20 * GIB)})}
+    measured = {(1, H100.model): Calibration({"weights": Measured(20 * GIB)})}
     known = size(recipe, facts(LLAMA_8B), EIGHT, measured)
     assert known.gpu_memory_bytes - sized(recipe).gpu_memory_bytes == pytest.approx(5 * GIB, rel=0.02)
     assert known.on[H100].estimate.weights.source.value == "measured"
+
+
+def test_what_was_measured_on_two_gpus_does_not_make_it_fit_on_one() -> None:
+    measured = {(2, H100.model): Calibration({"weights": Measured(66 * GIB)})}
+    sizing = size(auto(), facts(LLAMA_70B), EIGHT, measured)
+    assert sizing.tensor_parallel == 2
+    assert sizing.on[H100].estimate.weights.bytes == 66 * GIB
 
 
 def test_a_model_that_may_sleep_keeps_its_weights_in_the_hosts_memory() -> None:

@@ -31,10 +31,11 @@ def upgrade() -> None:
         sa.Column("recipe_digest", sa.String(), nullable=False),
         sa.Column("engine_version", sa.String(), nullable=False),
         sa.Column("gpu_model", sa.String(), nullable=False),
+        sa.Column("gpus", sa.Integer(), nullable=False),
         sa.Column("lowest", pg.JSONB(), nullable=False),
         sa.Column("highest", pg.JSONB(), nullable=False),
         sa.Column("measured_at", sa.TIMESTAMP(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("recipe_digest", "engine_version", "gpu_model", name="measured_memory_pkey"),
+        sa.PrimaryKeyConstraint("recipe_digest", "engine_version", "gpu_model", "gpus", name="measured_memory_pkey"),
     )
 
 
