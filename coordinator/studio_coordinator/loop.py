@@ -107,11 +107,15 @@ class LeaderLoop:
 
     async def _pass(self) -> Plan:
         async with self.database.transaction() as conn:
-            for session in self.sessions.all():
-                if (gpus := session.gpus_to_store()) is not None:
-                    await hosts.update_gpus(conn, session.host_id, session.epoch, gpus)
+            changed = [
+                (session, gpus) for session in self.sessions.all() if (gpus := session.gpus_to_store()) is not None
+            ]
+            for session, gpus in changed:
+                await hosts.update_gpus(conn, session.host_id, session.epoch, gpus)
             snapshot = await self.snapshots.load(conn)
             access_table = await self._load_access(conn)
+        for session, gpus in changed:
+            session.gpus_stored(gpus)
         decided = plan(snapshot)
         if not decided.is_empty:
             async with self.database.transaction() as conn:

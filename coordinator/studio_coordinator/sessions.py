@@ -110,9 +110,13 @@ class Session:
         return time.monotonic() - self._heard_at
 
     def gpus_to_store(self) -> list[Gpu] | None:
-        """The host's GPUs when they changed since this was last asked; None when they did not."""
-        changed, self._gpus_changed = self._gpus_changed, False
-        return self.gpus if changed else None
+        """The host's GPUs when they are not in the database as they are now; None when they are."""
+        return self.gpus if self._gpus_changed else None
+
+    def gpus_stored(self, gpus: list[Gpu]) -> None:
+        """Note that ``gpus`` are in the database."""
+        if gpus is self.gpus:
+            self._gpus_changed = False
 
     def observation(self) -> HostObservation:
         """What the plan looks at."""

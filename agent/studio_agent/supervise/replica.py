@@ -321,6 +321,8 @@ class ReplicaSupervision:
         task = self._group.create_task(self._guarded(frozenset(self._jobs), job), name=f"replica {self._id}")
         self._jobs.add(task)
         task.add_done_callback(self._jobs.discard)
+        # A task that is cancelled before its first step never comes to its own clean-up.
+        task.add_done_callback(lambda _: job.close())
 
     async def _guarded(self, before: frozenset[asyncio.Task[None]], job: Coroutine[None, None, None]) -> None:
         """Run ``job`` once those before it have ended; a defect in it is this replica's failure, not the agent's."""
@@ -340,8 +342,6 @@ class ReplicaSupervision:
                 self._run(
                     self._fail(Failure(reason="agent_defect", message=f"the agent failed: {error!r}", retryable=True))
                 )
-        finally:
-            job.close()
 
 
 def _as_failure(error: StudioError) -> Failure:

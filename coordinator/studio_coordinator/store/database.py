@@ -4,6 +4,7 @@ A server that is away or frozen shows as ``UnavailableError`` within seconds: co
 statements and idle transactions all have a limit, on the server and, where the server may be frozen, in this process.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, TypeAlias
@@ -28,6 +29,9 @@ IDLE_IN_TRANSACTION_SECONDS = 15
 # Longer than the server's own limit, which says more; shorter than anybody's patience with a frozen server.
 ANSWER_SECONDS = 15
 
+UPGRADE_ATTEMPTS = 5
+UPGRADE_PAUSE_SECONDS = 0.2
+
 SERVER_SETTINGS = {
     "application_name": APPLICATION,
     "statement_timeout": f"{STATEMENT_SECONDS}s",
@@ -47,6 +51,12 @@ BUSY = ("40001", "40P01", "55P03", "57014", "25P03", "25006")
 BAD_TEXT = "22021"
 
 HINT = "Is PostgreSQL running, and is STUDIO_DATABASE_URL right? Running engines are not affected."
+
+
+class DatabaseBusyError(UnavailableError):
+    """The database answers, and refused for now: a deadlock, a lock, too many connections."""
+
+    reason = "database_busy"
 
 
 class Database:
@@ -85,9 +95,15 @@ class Database:
         """
         # A connection of its own: changing a large table may take longer than any answer otherwise may.
         engine = create_async_engine(self._url, poolclass=NullPool, connect_args=_connect_args(None))
-        with _refusals(OSError):
-            async with engine.begin() as conn:
-                return await conn.run_sync(migrations.upgrade)
+        for _ in range(UPGRADE_ATTEMPTS):
+            try:
+                with _refusals(OSError):
+                    async with engine.begin() as conn:
+                        return await conn.run_sync(migrations.upgrade)
+            except DatabaseBusyError:
+                # Against live writers the upgrade may be the one that a deadlock ends; nothing of it stayed.
+                await asyncio.sleep(UPGRADE_PAUSE_SECONDS)
+        raise DatabaseBusyError("the schema was not upgraded: the database is busy", "Start it again in a moment.")
 
     async def schema_revision(self) -> str:
         """The revision of the schema as it is; empty before the first upgrade."""
@@ -123,11 +139,11 @@ def _refusals(*signs_of_absence: type[OSError]) -> Iterator[None]:
     try:
         yield
     except exc.TimeoutError as error:
-        raise UnavailableError("the database is busy: all connections are in use", "Try again in a moment.") from error
+        raise DatabaseBusyError("the database is busy: all connections are in use", "Try again in a moment.") from error
     except exc.DBAPIError as error:
         state = getattr(error.orig, "sqlstate", None) or ""
         if state.startswith(BUSY):
-            raise UnavailableError(
+            raise DatabaseBusyError(
                 f"the database refuses for now: {_cause(error.orig)}", "Try again in a moment."
             ) from error
         if state == BAD_TEXT:
