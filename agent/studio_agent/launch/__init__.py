@@ -5,6 +5,7 @@ process      ``ProcessLauncher``: own session, and own cgroup where the kernel a
 systemd      ``SystemdLauncher``: an instance of ``studio-engine@.service``, run as another user
 cgroup       cgroup-v2 folders: one for each engine
 proc_scan    reading /proc: which processes belong to an engine
+owner        which replica a process belongs to
 pidfd        waiting for and signalling exactly one process
 enter        the few lines that run between fork and the engine's program
 engine_spec  what an engine unit is to run, in a file

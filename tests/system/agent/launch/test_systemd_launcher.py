@@ -19,6 +19,7 @@ from fakes.launched import (
 )
 from studio_agent.launch import Launcher, LaunchError, SystemdLauncher
 from studio_agent.launch.engine_spec import SPECS
+from studio_agent.launch.owner import replica_of
 
 # Each line: what was tried, and how it went.
 TRIES = f"""
@@ -72,6 +73,15 @@ async def test_secrets_are_in_no_argument_list_and_gone_with_the_engine(
     assert not any(b"sentinel-5f1e" in line for line in lines)
     await ended_whole(of_systemd, engine)
     assert not spec.exists()
+
+
+async def test_a_process_is_known_by_its_replica(of_systemd: SystemdLauncher, folder: Path) -> None:
+    """The agent may not read its environment, and yet has to know whose memory on a GPU it is."""
+    engine = await started(of_systemd, folder, SLEEPS)
+    assert replica_of(engine.pid, "any-host") == engine.token.rsplit(".", 2)[0]
+    await of_systemd.kill(engine)
+    await of_systemd.exited(engine)
+    await of_systemd.release(engine)
 
 
 async def test_the_next_agent_knows_the_exit_code(of_systemd: SystemdLauncher, folder: Path) -> None:
