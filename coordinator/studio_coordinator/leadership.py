@@ -107,9 +107,9 @@ class Leadership:
         if self._term and lease.epoch > self._term + 1:
             raise LostLeadershipError(f"others led between term {self._term} and {lease.epoch}")
         if lease.epoch != self._term:
-            # One higher than ours: the lease ran out while the database was away, and nobody else took it.
-            if not self._term:
-                self._leading_since = time.monotonic()
+            # One higher than ours: the lease ran out while the database was away, and nobody else took it. No host could open a
+            # session meanwhile, so all of them get the time that they get after any change of leader.
+            self._leading_since = time.monotonic()
             self._term = lease.epoch
             log.info("leading", term=lease.epoch)
         # Counted from before the database was asked: the lease there is never shorter than what is believed here.

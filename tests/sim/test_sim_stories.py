@@ -1,0 +1,59 @@
+"""Stories by seed keep every promise; and with one defence taken away, some story breaks the promise that it is there for."""
+
+import os
+from collections.abc import Callable
+
+import pytest
+from studio_coordinator.plan import hosts, reconcile
+
+from sim.promises import BrokenPromiseError
+from sim.story import Story, tell
+
+SEEDS = int(os.environ.get("SEEDS", "500"))
+FIRST_SEED = int(os.environ.get("FIRST_SEED", "0"))
+AT_ONCE = 25
+# Stories until one must have broken a promise.
+PATIENCE = 400
+
+
+@pytest.mark.parametrize("first", range(FIRST_SEED, FIRST_SEED + SEEDS, AT_ONCE))
+def test_every_promise_is_kept(first: int) -> None:
+    for seed in range(first, min(first + AT_ONCE, FIRST_SEED + SEEDS)):
+        tell(seed)
+
+
+def test_the_same_seed_gives_the_same_story() -> None:
+    first, second = Story(11), Story(11)
+    first.run()
+    second.run()
+    assert first.log == second.log
+    assert first.database.rows == second.database.rows
+
+
+def broken(tell_one: Callable[[int], None]) -> str:
+    for seed in range(PATIENCE):
+        try:
+            tell_one(seed)
+        except BrokenPromiseError as error:
+            return str(error)
+    return ""
+
+
+def test_without_the_check_of_the_lease_s_epoch_a_deposed_leader_writes() -> None:
+    assert "wrote while term" in broken(lambda seed: tell(seed, checks_epoch=False))
+
+
+def test_without_the_agents_fence_a_host_obeys_an_older_term() -> None:
+    assert "went back from term" in broken(lambda seed: tell(seed, fences_terms=False))
+
+
+def test_without_the_brake_hosts_that_vanish_together_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosts, "brake_is_on", lambda _snapshot: False)
+    assert "was given up with many others" in broken(tell)
+
+
+def test_without_withdrawing_first_an_engine_is_stopped_while_requests_go_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reconcile, "_withdrawn", lambda _snapshot, rows: {row.id for row in rows if row.retiring})
+    assert "was stopped while" in broken(tell)
