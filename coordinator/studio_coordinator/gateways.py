@@ -28,6 +28,8 @@ class GatewaySession:
         # Of the leader that made the route table which it has in force.
         self.route_term = 0
         self.access_version = -1
+        # Of the table that it has, whether or not it is one of ours.
+        self.seen_version = 0
         self.gone_since: float | None = None
 
     def status(self) -> GatewayStatus:
@@ -83,6 +85,15 @@ class GatewayRegistry:
         newest = (self._routes.term, self._routes.version) if self._routes is not None else (0, -1)
         return session.route_version if (session.route_term, session.route_version) <= newest else -1
 
+    def newest_seen(self) -> tuple[int, int, int]:
+        """The highest term, route version and access version that a known gateway has in force."""
+        sessions = list(self._sessions.values())
+        return (
+            max((session.route_term for session in sessions), default=0),
+            max((session.seen_version for session in sessions), default=0),
+            max((session.access_version for session in sessions), default=0),
+        )
+
     def opened(self, gateway_id: str) -> GatewaySession:
         """Count a gateway in. It has nothing in force until it says so."""
         session = self._sessions[gateway_id] = GatewaySession(gateway_id)
@@ -98,7 +109,7 @@ class GatewayRegistry:
         """Note what a gateway has in force."""
         # Under the same number it may hold another table, of the time before a backup was restored.
         session.route_version = -1 if ack.refusal else ack.route_version
-        session.route_term = ack.term
+        session.route_term, session.seen_version = ack.term, ack.route_version
         session.access_version = ack.access_version
         self.changed.set()
 

@@ -87,6 +87,12 @@ class Leadership:
                 self._take(lease, started)
             await asyncio.sleep(self.ttl_seconds / 3 if self.is_leader else min(1.0, self.ttl_seconds / 3))
 
+    def adopt(self, term: int) -> None:
+        """Go on in ``term``, which this leader itself has just begun in the database."""
+        self._term, self._leading_since = term, time.monotonic()
+        log.info("leading", term=term)
+        self.changed.set()
+
     async def release(self) -> None:
         """Give the lease up, so that another need not wait for its end."""
         if not self._term:

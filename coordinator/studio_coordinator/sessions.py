@@ -49,6 +49,8 @@ class Session:
         self.closed = asyncio.Event()
         self.close_reason = ""
         self.applied_generation = 0
+        # Of any leader, by the agent's word.
+        self.highest_term = 0
         self.replicas: ObservationReport = ObservationReport()
         # Before its first observation nothing is known of what is installed and cached there.
         self.has_observed = False

@@ -1,4 +1,4 @@
-"""An agent: it judges assignments with the real code, remembers what it accepted over its crashes, and its engines take their time."""
+"""An agent: it judges assignments with the real code and remembers what it accepted; its engines take their time."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

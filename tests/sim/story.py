@@ -19,7 +19,7 @@ HOSTS = 6
 # Half of them: enough for the brake.
 MANY = 3
 MODELS = ("chat", "embed", "big")
-TROUBLE_SECONDS = 150.0
+TROUBLE_SECONDS = 130.0
 REST_SECONDS = 130.0
 
 

@@ -127,7 +127,7 @@ class AgentService(AgentServiceServicer):
             await events.append(conn, told)
         self._events_stored.set()
         session = Session(stored.host_id, stored.name, stored.session_epoch)
-        session.applied_generation = hello.applied_generation
+        session.applied_generation, session.highest_term = hello.applied_generation, hello.highest_term
         session.replicas.replicas.extend(hello.replicas)
         welcome = Welcome(
             protocol=PROTOCOL,

@@ -14,6 +14,7 @@ from studio_runtime.errors import StudioError
 from studio_runtime.settings import Address
 
 from studio_coordinator.plan.snapshot import Timers
+from studio_coordinator.rpc.accept import AcceptState
 from studio_coordinator.rpc.accounts import Accounts
 from studio_coordinator.rpc.agents import AgentService
 from studio_coordinator.rpc.commands import Commands
@@ -26,7 +27,7 @@ from studio_coordinator.rpc.state import AdminState
 from studio_coordinator.rpc.views import Views
 
 
-class AdminService(Planning, DesiredState, Recipes, Commands, Views, Accounts, Hosts, AdminServiceServicer):
+class AdminService(Planning, DesiredState, Recipes, Commands, Views, Accounts, Hosts, AcceptState, AdminServiceServicer):
     """The operators' side of the coordinator, each part in a file of its own."""
 
 

@@ -91,6 +91,13 @@ async def check(conn: AsyncConnection, epoch: int) -> None:
         raise LostLeaseError(f"the lease of term {epoch} ran out before it was renewed")
 
 
+async def raise_epoch(conn: AsyncConnection, above: int) -> int:
+    """Begin a term above ``above`` and above the present one; whoever leads must know it at once. Returns the new epoch."""
+    row = LEADER_LEASE.c
+    raised = update(LEADER_LEASE).values(epoch=func.greatest(row.epoch, above) + 1).returning(row.epoch)
+    return int((await conn.execute(raised)).scalar_one())
+
+
 async def release(conn: AsyncConnection, holder: str) -> None:
     """End the lease of ``holder`` now, so that another need not wait for it; nothing happens when it has none."""
     row = LEADER_LEASE.c

@@ -22,6 +22,11 @@ async def current_table(conn: AsyncConnection) -> RouteTable:
     return table
 
 
+async def replace_table(conn: AsyncConnection, table: RouteTable) -> None:
+    """Store ``table`` whatever its version: for a database that was restored, where versions were given before."""
+    await conn.execute(update(ROUTE_TABLE).values(version=table.version, document=table))
+
+
 async def put_table(conn: AsyncConnection, table: RouteTable) -> bool:
     """Store ``table`` where its version follows the current one; False, and nothing is stored, where it does not."""
     values = {"version": table.version, "document": table}

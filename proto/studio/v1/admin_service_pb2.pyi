@@ -28,6 +28,87 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class AcceptStateRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    dry_run: _builtins.bool
+    """Say what it would do, and do nothing."""
+    def __init__(
+        self,
+        *,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcceptStateRequest: _TypeAlias = AcceptStateRequest  # noqa: Y015
+
+@_typing.final
+class AcceptStateResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TERM_FIELD_NUMBER: _builtins.int
+    ROUTE_VERSION_FIELD_NUMBER: _builtins.int
+    HOSTS_FIELD_NUMBER: _builtins.int
+    term: _builtins.int
+    """The leader's term from now on: above every term that was seen."""
+    route_version: _builtins.int
+    @_builtins.property
+    def hosts(self) -> _containers.RepeatedCompositeFieldContainer[Global___AcceptedHost]:
+        """Only hosts that are connected can be asked what they saw."""
+
+    def __init__(
+        self,
+        *,
+        term: _builtins.int = ...,
+        route_version: _builtins.int = ...,
+        hosts: _abc.Iterable[Global___AcceptedHost] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hosts", b"hosts", "route_version", b"route_version", "term", b"term"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcceptStateResponse: _TypeAlias = AcceptStateResponse  # noqa: Y015
+
+@_typing.final
+class AcceptedHost(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    APPLIED_GENERATION_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    UNKNOWN_REPLICAS_FIELD_NUMBER: _builtins.int
+    host: _builtins.str
+    applied_generation: _builtins.int
+    """What it had in force, and what it is handed now."""
+    generation: _builtins.int
+    @_builtins.property
+    def unknown_replicas(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Running there and unknown to this database: they are stopped."""
+
+    def __init__(
+        self,
+        *,
+        host: _builtins.str = ...,
+        applied_generation: _builtins.int = ...,
+        generation: _builtins.int = ...,
+        unknown_replicas: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_generation", b"applied_generation", "generation", b"generation", "host", b"host", "unknown_replicas", b"unknown_replicas"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcceptedHost: _TypeAlias = AcceptedHost  # noqa: Y015
+
+@_typing.final
 class GetStatusRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -194,6 +194,11 @@ class AdminServiceStub:
                 request_serializer=studio_dot_v1_dot_admin__service__pb2.ListUsageRequest.SerializeToString,
                 response_deserializer=studio_dot_v1_dot_admin__service__pb2.ListUsageResponse.FromString,
                 _registered_method=True)
+        self.AcceptState = channel.unary_unary(
+                '/studio.v1.AdminService/AcceptState',
+                request_serializer=studio_dot_v1_dot_admin__service__pb2.AcceptStateRequest.SerializeToString,
+                response_deserializer=studio_dot_v1_dot_admin__service__pb2.AcceptStateResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -399,6 +404,13 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AcceptState(self, request, context):
+        """This database is the truth, though hosts and gateways have seen newer: after it was restored from a backup.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -561,6 +573,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListUsage,
                     request_deserializer=studio_dot_v1_dot_admin__service__pb2.ListUsageRequest.FromString,
                     response_serializer=studio_dot_v1_dot_admin__service__pb2.ListUsageResponse.SerializeToString,
+            ),
+            'AcceptState': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcceptState,
+                    request_deserializer=studio_dot_v1_dot_admin__service__pb2.AcceptStateRequest.FromString,
+                    response_serializer=studio_dot_v1_dot_admin__service__pb2.AcceptStateResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1427,6 +1444,33 @@ class AdminService:
             '/studio.v1.AdminService/ListUsage',
             studio_dot_v1_dot_admin__service__pb2.ListUsageRequest.SerializeToString,
             studio_dot_v1_dot_admin__service__pb2.ListUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcceptState(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/studio.v1.AdminService/AcceptState',
+            studio_dot_v1_dot_admin__service__pb2.AcceptStateRequest.SerializeToString,
+            studio_dot_v1_dot_admin__service__pb2.AcceptStateResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -71,6 +71,8 @@ class AdminServiceStub:
     ListProviders: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListProvidersRequest, _admin_service_pb2.ListProvidersResponse]
     RemoveProvider: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RemoveProviderRequest, _admin_service_pb2.RemoveProviderResponse]
     ListUsage: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListUsageRequest, _admin_service_pb2.ListUsageResponse]
+    AcceptState: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.AcceptStateRequest, _admin_service_pb2.AcceptStateResponse]
+    """This database is the truth, though hosts and gateways have seen newer: after it was restored from a backup."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -115,6 +117,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     ListProviders: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListProvidersRequest, _admin_service_pb2.ListProvidersResponse]  # type: ignore[assignment]
     RemoveProvider: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RemoveProviderRequest, _admin_service_pb2.RemoveProviderResponse]  # type: ignore[assignment]
     ListUsage: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListUsageRequest, _admin_service_pb2.ListUsageResponse]  # type: ignore[assignment]
+    AcceptState: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.AcceptStateRequest, _admin_service_pb2.AcceptStateResponse]  # type: ignore[assignment]
+    """This database is the truth, though hosts and gateways have seen newer: after it was restored from a backup."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -348,5 +352,13 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.ListUsageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ListUsageResponse, _abc.Awaitable[_admin_service_pb2.ListUsageResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def AcceptState(
+        self,
+        request: _admin_service_pb2.AcceptStateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.AcceptStateResponse, _abc.Awaitable[_admin_service_pb2.AcceptStateResponse]]:
+        """This database is the truth, though hosts and gateways have seen newer: after it was restored from a backup."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
