@@ -5,6 +5,7 @@ cgroup. Where neither is possible (no cgroup v2, not delegated), engines go with
 """
 
 import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,12 +59,11 @@ def create(path: str) -> None:
 
 def processes(path: str) -> list[ProcessIdentity]:
     """The live processes of an engine's folder and of folders it made below."""
-    if not path:
-        return []
     listed: list[ProcessIdentity] = []
-    for procs in Path(path).rglob("cgroup.procs"):
+    for folder in _folders(path):
         with contextlib.suppress(OSError):
-            found = (ProcessIdentity.of(int(pid)) for pid in procs.read_text(encoding="ascii").split())
+            procs = (folder / "cgroup.procs").read_text(encoding="ascii")
+            found = (ProcessIdentity.of(int(pid)) for pid in procs.split())
             listed += [identity for identity in found if identity is not None]
     return listed
 
@@ -79,12 +79,16 @@ def remove(path: str) -> None:
     """Remove an engine's folder, and its host's with the last one; a folder stays while a process is in it."""
     if not path:
         return
-    for folder in sorted((p for p in Path(path).rglob("*") if p.is_dir()), reverse=True):
+    for folder in sorted(_folders(path), reverse=True):
         with contextlib.suppress(OSError):
             folder.rmdir()
     with contextlib.suppress(OSError):
-        Path(path).rmdir()
         Path(path).parent.rmdir()
+
+
+def _folders(path: str) -> list[Path]:
+    """An engine's folder and those below; the kernel and systemd may remove any of them meanwhile."""
+    return [Path(folder) for folder, _, _ in os.walk(path)] if path else []
 
 
 def _own_path() -> str:

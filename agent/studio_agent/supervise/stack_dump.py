@@ -14,6 +14,8 @@ LIMIT_SECONDS = 10.0
 LARGEST_DUMP_BYTES = 1 << 20
 KEPT_FILES = 5
 PATTERN = "stacks-*.txt"
+HIDDEN = "?"
+NOT_ALLOWED = "its processes are another user's, and the agent may not read where they stand"
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,11 @@ async def dump_stacks(
     """Have py-spy (``program``) write the stacks of those of ``pids`` that run Python, within ``limit_seconds`` in all."""
     if program is None:
         return StackDump(None, "py-spy is not installed, so nobody knows where it stood")
-    python = [pid for pid in pids if await asyncio.to_thread(_runs_python, pid)]
+    programs = {pid: await asyncio.to_thread(_program_of, pid) for pid in pids}
+    python = [pid for pid, name in programs.items() if name.startswith("python")]
     if not python:
-        return StackDump(None, "none of its processes runs Python")
+        hidden = HIDDEN in programs.values()
+        return StackDump(None, NOT_ALLOWED if hidden else "none of its processes runs Python")
     deadline = asyncio.get_running_loop().time() + limit_seconds
     dumps = await asyncio.gather(*(_dump(program, pid, deadline) for pid in python))
     path = folder / f"stacks-{name}.txt"
@@ -73,11 +77,14 @@ async def _dump(program: str, pid: int, deadline: float) -> bytes:
             await reader.wait()
 
 
-def _runs_python(pid: int) -> bool:
+def _program_of(pid: int) -> str:
+    """The file name of the program that ``pid`` runs; HIDDEN where this user may not know it, "" where it is gone."""
     try:
-        return Path(os.readlink(f"/proc/{pid}/exe")).name.startswith("python")  # noqa: PTH115 - a deleted program's link has a suffix
+        return Path(os.readlink(f"/proc/{pid}/exe")).name  # noqa: PTH115 - a deleted program's link has a suffix
+    except PermissionError:
+        return HIDDEN
     except OSError:
-        return False
+        return ""
 
 
 def _is_stopped(pid: int) -> bool:

@@ -20,6 +20,7 @@ from fakes.launched import (
 from studio_agent.launch import Launcher, LaunchError, SystemdLauncher
 from studio_agent.launch.engine_spec import SPECS
 from studio_agent.launch.owner import replica_of
+from studio_agent.supervise.stack_dump import NOT_ALLOWED, StackDump, dump_stacks
 
 # Each line: what was tried, and how it went.
 TRIES = f"""
@@ -79,6 +80,16 @@ async def test_a_process_is_known_by_its_replica(of_systemd: SystemdLauncher, fo
     """The agent may not read its environment, and yet has to know whose memory on a GPU it is."""
     engine = await started(of_systemd, folder, SLEEPS)
     assert replica_of(engine.pid, "any-host") == engine.token.rsplit(".", 2)[0]
+    await of_systemd.kill(engine)
+    await of_systemd.exited(engine)
+    await of_systemd.release(engine)
+
+
+async def test_that_its_stacks_may_not_be_read_is_said(of_systemd: SystemdLauncher, folder: Path) -> None:
+    engine = await started(of_systemd, folder, SLEEPS)
+    members = await of_systemd.members(engine)
+    dump = await dump_stacks("/bin/true", [identity.pid for identity in members], folder, engine.token)
+    assert dump == StackDump(None, NOT_ALLOWED)
     await of_systemd.kill(engine)
     await of_systemd.exited(engine)
     await of_systemd.release(engine)
