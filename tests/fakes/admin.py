@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
@@ -102,7 +101,3 @@ def main() -> None:
         partial.write_text(json.dumps(ready), encoding="utf-8")
         partial.replace(arguments.ready_file)
         stopped.wait()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

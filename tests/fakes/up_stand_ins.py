@@ -20,6 +20,7 @@ from studio_runtime.process import run_until_stopped
 from studio_runtime.settings import Home
 
 FAKES = Path(__file__).parent
+COORDINATOR = f"import sys; sys.path.insert(0, {str(FAKES.parent)!r}); from fakes.admin import main; sys.exit(main())"
 EPILOGUE = """
 import os, pathlib, signal
 mark = os.environ.get("EPILOGUE_DIES_UNLESS")
@@ -33,7 +34,7 @@ print('engines are stopped')
 def stand_in(role: Role, home: Home, options: UpOptions, flags: list[str]) -> Role:
     ready_file = ("--ready-file", str(home.run / f"{role.name}.json"))
     if role.name == "coordinator":
-        argv = (sys.executable, str(FAKES / "admin.py"), "--listen", str(options.coordinator), *ready_file, *flags)
+        argv = (sys.executable, "-c", COORDINATOR, "--listen", str(options.coordinator), *ready_file, *flags)
         return replace(role, argv=argv)
     http = ("--http", str(options.gateway_port)) if role.name == "gateway" else ()
     argv = (sys.executable, str(FAKES / "role.py"), *ready_file, *http, *flags)
