@@ -15,6 +15,7 @@ A client that closes its connection, or its half of it, does not want its answer
 
 import asyncio
 import enum
+from collections.abc import Callable
 from typing import Protocol, cast
 
 from studio_gateway.chunks import ChunkedBody, FramingError
@@ -87,6 +88,10 @@ class House(Protocol):
         """The head of a request has come; its answer may be given at once."""
 
 
+def _into_the_void(_data: bytes) -> None:
+    """What a client that is gone would have got."""
+
+
 class ClientConnection(asyncio.Protocol):
     """See the picture above."""
 
@@ -96,7 +101,6 @@ class ClientConnection(asyncio.Protocol):
         "_early",
         "_held",
         "_house",
-        "_is_gone",
         "_is_last",
         "_is_reading",
         "_missing",
@@ -106,6 +110,7 @@ class ClientConnection(asyncio.Protocol):
         "_state",
         "_transport",
         "deadline",
+        "write",
     )
 
     def __init__(self, house: House) -> None:
@@ -119,16 +124,18 @@ class ClientConnection(asyncio.Protocol):
         self._chunked: ChunkedBody | None = None
         self._body_deadline = NEVER
         self._request: Request | None = None
-        self._is_gone = False
         self._is_last = False
         self._is_reading = False
         self.deadline = NEVER
+        # Send, without waiting. The transport's own method, because it is called for every token.
+        self.write: Callable[[bytes], None] = _into_the_void
 
     # What the transport tells.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has come."""
         self._transport = cast("asyncio.Transport", transport)
+        self.write = self._transport.write
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         self.deadline = self._in(self._house.limits.head_seconds)
         self._house.welcome(self)
@@ -148,7 +155,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         del exc
-        self._is_gone = True
+        self.write = _into_the_void
         self._state = State.LEAVING
         self._house.forget(self)
         request, self._request = self._request, None
@@ -166,11 +173,6 @@ class ClientConnection(asyncio.Protocol):
             self._request.resume()
 
     # What the exchange does.
-
-    def write(self, data: bytes) -> None:
-        """Send; what a client that is gone would have got is dropped."""
-        if not self._is_gone:
-            self._transport.write(data)
 
     def will_close(self) -> bool:
         """Whether the present answer is the last: asked for, or half of a body has not come yet, or the server stops."""

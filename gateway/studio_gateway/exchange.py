@@ -1,7 +1,7 @@
 """One request and its answer; every answer leaves through here, so that it begins once and ends once."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 from urllib.parse import unquote
 
@@ -20,8 +20,8 @@ EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 class Client(Protocol):
     """The connection that a request came by."""
 
-    def write(self, data: bytes) -> None:
-        """Send ``data``, without waiting; nothing happens once the client is gone."""
+    # Sends, without waiting; nothing happens once the client is gone.
+    write: Callable[[bytes], None]
 
     def answered(self, *, can_go_on: bool) -> None:
         """The answer has ended; the connection may carry another request where the answer allows it."""

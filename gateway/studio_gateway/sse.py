@@ -39,7 +39,8 @@ class EventStream:
         """Take what one read gave; returns the events that are whole now. Raises EventTooLongError."""
         if not self._tail and b'"usage"' not in data and data[-2:] == b"\n\n" and data[-3:-2] not in b"\r\n":
             # Whole events, none of which holds counts: nearly all. (A third line end might belong to a next event.)
-            self._note_end(data)
+            if data.count(b'_reason"') != data.count(b'_reason":null') or b"[DONE]" in data:
+                self._note_end(data)
             return data
         start_of_search = max(0, len(self._tail) - 2)
         buffer = self._tail + data if self._tail else data

@@ -138,16 +138,19 @@ class EngineConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take a part of an answer."""
-        if self._asker is None:
+        asker = self._asker
+        if asker is None:
             self.abort()
             return
         try:
-            if self._head is not None:
-                self._read_body(data)
+            head = self._head
+            if head is not None:
+                self._read_body(asker, head, data)
                 return
-            if (data := self._read_head(data)) or self._is_whole():
-                self._read_body(data)
-            self._say_read_is_over()
+            data = self._read_head(data)
+            head = self._head
+            if head is not None and self._asker is asker:
+                self._begin_body(asker, head, data)
         except FramingError:
             asker = self._asker
             self.abort()
@@ -175,32 +178,34 @@ class EngineConnection(asyncio.Protocol):
             self._asker.answer_begins(head)
         return data
 
-    def _say_read_is_over(self) -> None:
-        if self._asker is not None and self._head is not None:
-            self._asker.read_is_over()
+    def _begin_body(self, asker: Asker, head: AnswerHead, data: bytes) -> None:
+        if data or head.length == 0:
+            self._read_body(asker, head, data)
+        if self._asker is asker and self._head is head:
+            asker.read_is_over()
 
-    def _is_whole(self) -> bool:
-        return self._head is not None and self._head.length == 0
-
-    def _read_body(self, data: bytes) -> None:
-        asker, head = self._asker, self._head
-        if asker is None or head is None:
-            return
-        rest, is_whole, chunked = b"", False, self._chunked
+    def _read_body(self, asker: Asker, head: AnswerHead, data: bytes) -> None:
+        chunked = self._chunked
         if chunked is not None:
             data = chunked.feed(data)
-            rest, is_whole = chunked.rest, chunked.is_complete
-        elif head.length is not None:
-            if len(data) > self._left:
-                data, rest = data[: self._left], data[self._left :]
-            self._left -= len(data)
-            is_whole = self._left == 0
-        if data:
+            if chunked.is_complete:
+                self._finish(asker, head, data, chunked.rest)
+            elif data:
+                asker.take_part(data)
+        elif head.length is None:
             asker.take_part(data)
-            if self._asker is None:
+        elif len(data) < self._left:
+            self._left -= len(data)
+            asker.take_part(data)
+        else:
+            self._finish(asker, head, data[: self._left], data[self._left :])
+
+    def _finish(self, asker: Asker, head: AnswerHead, last: bytes, rest: bytes) -> None:
+        """The answer is whole with ``last``; ``rest`` stood behind it, where nothing may stand."""
+        if last:
+            asker.take_part(last)
+            if self._asker is not asker:
                 return
-        if not is_whole:
-            return
         self._asker = None
         if rest or not head.keeps_alive or self._transport.get_write_buffer_size():
             self._transport.abort()
