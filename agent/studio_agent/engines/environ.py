@@ -49,6 +49,8 @@ def base(context: LaunchContext) -> dict[str, str]:
         "PATH": f"{beside}:{SYSTEM_PATH}" if beside.startswith("/") else SYSTEM_PATH,
         "HOME": str(context.cache_dir / "home"),
         "LANG": "C.UTF-8",
+        # A crash, or the agent's SIGABRT to a hung engine, leaves every thread's stack in the log.
+        "PYTHONFAULTHANDLER": "1",
     }
     return env | devices(context)
 

@@ -48,6 +48,9 @@ class Launcher(Protocol):
     async def members(self, engine: Engine) -> list[ProcessIdentity]:
         """Every live process of the engine's tree."""
 
+    async def abort(self, engine: Engine) -> None:
+        """SIGABRT to the whole tree: Python processes write to the log where they stand, and end."""
+
     async def kill(self, engine: Engine) -> None:
         """Kill the whole tree (SIGKILL); returns before the processes are gone."""
 

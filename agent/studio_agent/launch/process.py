@@ -74,6 +74,11 @@ class ProcessLauncher:
         """Every live process of the engine's tree, by cgroup, session and token."""
         return await asyncio.to_thread(self._members, engine)
 
+    async def abort(self, engine: Engine) -> None:
+        """SIGABRT to the whole tree: Python processes write to the log where they stand, and end."""
+        for identity in await self.members(engine):
+            pidfd.send(identity, signal.SIGABRT)
+
     async def kill(self, engine: Engine) -> None:
         """Kill the whole tree (SIGKILL); returns before the processes are gone."""
         await asyncio.to_thread(self._kill, engine)

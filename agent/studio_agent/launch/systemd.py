@@ -110,6 +110,10 @@ class SystemdLauncher:
         """Every live process of the engine's unit."""
         return await asyncio.to_thread(cgroup.processes, self.cgroup_for(engine.token))
 
+    async def abort(self, engine: Engine) -> None:
+        """SIGABRT to the whole unit: Python processes write to the log where they stand, and end."""
+        await self._signal("SIGABRT", engine)
+
     async def kill(self, engine: Engine) -> None:
         """Kill the whole unit (SIGKILL); returns before the processes are gone."""
         await self._signal("SIGKILL", engine)

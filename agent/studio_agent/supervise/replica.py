@@ -6,6 +6,7 @@ the agent ends) leave the engine as it is.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +42,8 @@ from studio_agent.threads import to_the_end
 # After a defect of the agent's own, before the replica is taken up again.
 DEFECT_PAUSE_SECONDS = 1.0
 LOG_LOOK_SECONDS = 5.0
+# What an engine gets to write its stacks itself.
+ABORT_SECONDS = 2.0
 
 log = structlog.get_logger()
 
@@ -258,9 +261,17 @@ class ReplicaSupervision:
         members = await self._equipment.launcher.members(engine)
         folder = self._equipment.settings.state.replica(self._id)
         dump = await dump_stacks(find_py_spy(), [identity.pid for identity in members], folder, engine.token)
+        note = dump.note
+        if not dump.read:
+            # It is to end anyway, and what still can writes where it stands.
+            await self._equipment.launcher.abort(engine)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ABORT_SECONDS):
+                    await self._equipment.launcher.exited(engine)
+            note = f"{note}; it was told to write its stacks at the end of its log"
         self._keeper.say(
-            "replica.stacks_kept" if dump.path else "replica.stacks_missing",
-            f"before {self._id} is killed: {dump.note}",
+            "replica.stacks_kept" if dump.read else "replica.stacks_missing",
+            f"before {self._id} is killed: {note}",
             path=str(dump.path or ""),
         )
 

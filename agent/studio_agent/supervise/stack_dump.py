@@ -24,6 +24,8 @@ class StackDump:
 
     path: Path | None
     note: str
+    # Of how many processes it holds the stacks; of others it says why not.
+    read: int = 0
 
 
 def find_py_spy() -> str | None:
@@ -46,13 +48,23 @@ async def dump_stacks(
     dumps = await asyncio.gather(*(_dump(program, pid, deadline) for pid in python))
     path = folder / f"stacks-{name}.txt"
     try:
-        await asyncio.to_thread(_keep, path, b"\n".join(dumps))
+        await asyncio.to_thread(_keep, path, b"\n".join(dump.text for dump in dumps))
     except OSError as error:
         return StackDump(None, f"its stacks could not be written: {error}")
-    return StackDump(path, f"the stacks of {len(python)} processes are in {path}")
+    read = sum(dump.whole for dump in dumps)
+    note = f"the stacks of {read} processes are in {path}" if read else f"no stacks could be read; {path} says why"
+    return StackDump(path, note, read)
 
 
-async def _dump(program: str, pid: int, deadline: float) -> bytes:
+@dataclass(frozen=True)
+class _Dump:
+    """What came of one process."""
+
+    text: bytes
+    whole: bool = False
+
+
+async def _dump(program: str, pid: int, deadline: float) -> _Dump:
     heading = f"== process {pid}\n".encode()
     # py-spy pauses what it reads, which it cannot where somebody else did.
     how = ["--nonblocking"] if await asyncio.to_thread(_is_stopped, pid) else []
@@ -64,13 +76,13 @@ async def _dump(program: str, pid: int, deadline: float) -> bytes:
             stderr=asyncio.subprocess.STDOUT,
         )
     except OSError as error:
-        return heading + f"{error}\n".encode()
+        return _Dump(heading + f"{error}\n".encode())
     try:
         async with asyncio.timeout_at(deadline):
             output, _ = await reader.communicate()
-        return heading + output[:LARGEST_DUMP_BYTES]
+        return _Dump(heading + output[:LARGEST_DUMP_BYTES], whole=reader.returncode == 0)
     except TimeoutError:
-        return heading + b"its stacks could not be read in time\n"
+        return _Dump(heading + b"its stacks could not be read in time\n")
     finally:
         if reader.returncode is None:
             reader.kill()

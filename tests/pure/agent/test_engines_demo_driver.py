@@ -38,7 +38,7 @@ def understood(recipe: Recipe) -> Settings:
 def test_the_smallest_recipe():
     spec = launch(Recipe(name="demo"))
     assert spec.argv[3:] == ("--model", "demo", "alias", "--host", "127.0.0.1", "--port", "20007")
-    assert set(spec.env) == {"PATH", "HOME", "LANG", "STUDIO_DEMO_GPU_MEMORY_DIR"}
+    assert set(spec.env) == {"PATH", "HOME", "LANG", "PYTHONFAULTHANDLER", "STUDIO_DEMO_GPU_MEMORY_DIR"}
 
 
 def test_arguments_for_real_engines_mean_nothing_to_it():

@@ -67,6 +67,7 @@ def test_the_environment_starts_from_empty(monkeypatch: pytest.MonkeyPatch):
         "PATH": "/engines/vllm-0.33.0/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": "/cache/home",
         "LANG": "C.UTF-8",
+        "PYTHONFAULTHANDLER": "1",
         "CUDA_VISIBLE_DEVICES": "GPU-0",
         "HF_HOME": "/cache/huggingface",
         "HF_HUB_OFFLINE": "1",

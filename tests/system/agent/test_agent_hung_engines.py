@@ -106,6 +106,25 @@ async def test_an_engine_that_hangs_behind_a_healthy_answer_is_replaced_and_its_
         assert second.engine.pid != first.engine.pid
 
 
+async def test_one_that_nobody_may_look_into_writes_its_stacks_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bin" / "py-spy"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\necho "not allowed" >&2\nexit 1\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    async with an_agent(tmp_path) as agent:
+        record = await serving(agent, health_lie="ok", hang_after_tokens=3)
+        async with asking(record):
+            missing = await agent.until_event("replica.stacks_missing")
+        assert "at the end of its log" in missing.message
+        assert "not allowed" in content_and_mode(Path(missing.attributes["path"]))[0]
+        log = agent.equipment.settings.state.log("demo-1").read_text()
+        assert "Fatal Python error: Aborted" in log
+        assert "most recent call first" in log
+
+
 async def test_a_long_prefill_is_left_alone(tmp_path: Path) -> None:
     """Many times the limit, and a canary waits behind it: but it moves."""
     async with an_agent(tmp_path) as agent:

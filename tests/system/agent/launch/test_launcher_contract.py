@@ -17,6 +17,7 @@ from fakes.launched import (
     ended_whole,
     log_text,
     started,
+    until_log,
 )
 from studio_agent.launch import Launcher, LaunchError
 from studio_runtime.process import ProcessIdentity
@@ -74,6 +75,17 @@ async def test_sigterm_reaches_the_leader(launcher: Launcher, folder: Path) -> N
     await launcher.terminate(engine)
     assert await launcher.exited(engine) == -signal.SIGTERM
     await ended_whole(launcher, engine)
+
+
+async def test_aborted_processes_write_where_they_stand(launcher: Launcher, folder: Path) -> None:
+    code = "import faulthandler; faulthandler.enable(); " + FORKS
+    engine = await started(launcher, folder, f"exec({code!r})")
+    members = await launcher.members(engine)
+    await launcher.abort(engine)
+    assert await launcher.exited(engine) == -signal.SIGABRT
+    await until_log(engine, "most recent call first")
+    await ended_whole(launcher, engine)
+    assert not any(identity.is_running() for identity in members)
 
 
 async def test_the_whole_tree_is_killed_whatever_it_forked(launcher: Launcher, folder: Path) -> None:
