@@ -27,7 +27,9 @@ from studio_coordinator.rpc.state import AdminState
 from studio_coordinator.rpc.views import Views
 
 
-class AdminService(Planning, DesiredState, Recipes, Commands, Views, Accounts, Hosts, AcceptState, AdminServiceServicer):
+class AdminService(
+    Planning, DesiredState, Recipes, Commands, Views, Accounts, Hosts, AcceptState, AdminServiceServicer
+):
     """The operators' side of the coordinator, each part in a file of its own."""
 
 
