@@ -27,7 +27,7 @@ def free_port() -> int:
 async def until(condition: Callable[[], T]) -> T:
     """The first true value of ``condition``."""
     async with asyncio.timeout(WAIT_SECONDS):
-        while not (value := condition()):  # noqa: ASYNC110 - what is waited for is in another process
+        while not (value := condition()):
             await asyncio.sleep(0.01)
         return value
 
