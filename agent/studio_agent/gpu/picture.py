@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import asdict
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from studio.v1.event_pb2 import Event
@@ -21,7 +22,8 @@ class GpuPicture:
 
     def __init__(self, known_health: Mapping[str, GpuHealth]) -> None:
         self.driver_version = ""
-        self.links: dict[str, LinkCounters] = {}
+        # As of the last slow tick.
+        self._links: dict[str, LinkCounters] = {}
         # Verdicts on whole GPUs; a MIG instance has that of the GPU it is part of.
         self.health: dict[str, GpuHealth] = dict(known_health)
         self._gpus: dict[str, Gpu] = {}
@@ -46,7 +48,7 @@ class GpuPicture:
         read = {uuid: gpu.figures for uuid, gpu in listed.items() if gpu.HasField("figures")}
         self._figures = {uuid: figures for uuid, figures in (self._figures | read).items() if uuid in self._gpus}
         self._unread = self._figures.keys() - read.keys()
-        self.links = {each.uuid: each for each in frame.links}
+        self._links = {each.uuid: each for each in frame.links}
         for xid in frame.xids:
             self._report_xid(xid)
         for uuid, condition in conditions.items():
@@ -75,6 +77,10 @@ class GpuPicture:
             shown[uuid] = GpuFigures()
             shown[uuid].CopyFrom(figures)
             shown[uuid].stale = stale or uuid in self._unread
+            if (links := self._links.get(uuid)) is not None:
+                for name, count in asdict(links).items():
+                    if name != "uuid" and count is not None:
+                        setattr(shown[uuid], name, count)
         return shown
 
     def recheck(self, uuid: str, now: float) -> GpuHealth:

@@ -29,7 +29,6 @@ from studio_agent.gpu.childprocess import ChildProcess
 from studio_agent.gpu.frames import FrameError, Refusal
 from studio_agent.gpu.health import GpuHealth
 from studio_agent.gpu.picture import GpuPicture
-from studio_agent.gpu.reading import LinkCounters
 from studio_agent.gpu.respawn import History, Patience, seconds_until_start
 
 # How long a child may take to end on its own when the agent stops.
@@ -143,10 +142,6 @@ class GpuSampler:
             for process in each.processes:
                 process.replica_id = self._owner_of(process.pid)
         return figures
-
-    def links(self) -> dict[str, LinkCounters]:
-        """Counters of PCIe and NVLink by UUID, as of the last slow tick."""
-        return dict(self._picture.links)
 
     def health(self) -> dict[str, GpuHealth]:
         """Verdicts by UUID, for the caller to keep across restarts: a quarantine must outlast the agent."""

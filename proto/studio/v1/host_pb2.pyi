@@ -453,6 +453,10 @@ class GpuFigures(_message.Message):
     REMAPPED_ROWS_FIELD_NUMBER: _builtins.int
     PROCESSES_FIELD_NUMBER: _builtins.int
     STALE_FIELD_NUMBER: _builtins.int
+    PCIE_SENT_BYTES_FIELD_NUMBER: _builtins.int
+    PCIE_RECEIVED_BYTES_FIELD_NUMBER: _builtins.int
+    NVLINK_SENT_BYTES_FIELD_NUMBER: _builtins.int
+    NVLINK_RECEIVED_BYTES_FIELD_NUMBER: _builtins.int
     utilization_share: _builtins.float
     memory_used_bytes: _builtins.int
     memory_reserved_bytes: _builtins.int
@@ -466,6 +470,11 @@ class GpuFigures(_message.Message):
     remapped_rows: _builtins.int
     stale: _builtins.bool
     """The last read failed or is older than two intervals."""
+    pcie_sent_bytes: _builtins.int
+    """Counters of the links, since the driver was loaded."""
+    pcie_received_bytes: _builtins.int
+    nvlink_sent_bytes: _builtins.int
+    nvlink_received_bytes: _builtins.int
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -490,10 +499,14 @@ class GpuFigures(_message.Message):
         remapped_rows: _builtins.int | None = ...,
         processes: _abc.Iterable[Global___GpuProcess] | None = ...,
         stale: _builtins.bool = ...,
+        pcie_sent_bytes: _builtins.int | None = ...,
+        pcie_received_bytes: _builtins.int | None = ...,
+        nvlink_sent_bytes: _builtins.int | None = ...,
+        nvlink_received_bytes: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_ecc_uncorrected", b"_ecc_uncorrected", "_energy_millijoules", b"_energy_millijoules", "_memory_clock_mhz", b"_memory_clock_mhz", "_memory_reserved_bytes", b"_memory_reserved_bytes", "_memory_used_bytes", b"_memory_used_bytes", "_power_limit_watts", b"_power_limit_watts", "_power_watts", b"_power_watts", "_remapped_rows", b"_remapped_rows", "_sm_clock_mhz", b"_sm_clock_mhz", "_temperature_celsius", b"_temperature_celsius", "_utilization_share", b"_utilization_share", "at", b"at", "ecc_uncorrected", b"ecc_uncorrected", "energy_millijoules", b"energy_millijoules", "memory_clock_mhz", b"memory_clock_mhz", "memory_reserved_bytes", b"memory_reserved_bytes", "memory_used_bytes", b"memory_used_bytes", "power_limit_watts", b"power_limit_watts", "power_watts", b"power_watts", "remapped_rows", b"remapped_rows", "sm_clock_mhz", b"sm_clock_mhz", "temperature_celsius", b"temperature_celsius", "utilization_share", b"utilization_share"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_ecc_uncorrected", b"_ecc_uncorrected", "_energy_millijoules", b"_energy_millijoules", "_memory_clock_mhz", b"_memory_clock_mhz", "_memory_reserved_bytes", b"_memory_reserved_bytes", "_memory_used_bytes", b"_memory_used_bytes", "_nvlink_received_bytes", b"_nvlink_received_bytes", "_nvlink_sent_bytes", b"_nvlink_sent_bytes", "_pcie_received_bytes", b"_pcie_received_bytes", "_pcie_sent_bytes", b"_pcie_sent_bytes", "_power_limit_watts", b"_power_limit_watts", "_power_watts", b"_power_watts", "_remapped_rows", b"_remapped_rows", "_sm_clock_mhz", b"_sm_clock_mhz", "_temperature_celsius", b"_temperature_celsius", "_utilization_share", b"_utilization_share", "at", b"at", "ecc_uncorrected", b"ecc_uncorrected", "energy_millijoules", b"energy_millijoules", "memory_clock_mhz", b"memory_clock_mhz", "memory_reserved_bytes", b"memory_reserved_bytes", "memory_used_bytes", b"memory_used_bytes", "nvlink_received_bytes", b"nvlink_received_bytes", "nvlink_sent_bytes", b"nvlink_sent_bytes", "pcie_received_bytes", b"pcie_received_bytes", "pcie_sent_bytes", b"pcie_sent_bytes", "power_limit_watts", b"power_limit_watts", "power_watts", b"power_watts", "remapped_rows", b"remapped_rows", "sm_clock_mhz", b"sm_clock_mhz", "temperature_celsius", b"temperature_celsius", "utilization_share", b"utilization_share"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ecc_uncorrected", b"_ecc_uncorrected", "_energy_millijoules", b"_energy_millijoules", "_memory_clock_mhz", b"_memory_clock_mhz", "_memory_reserved_bytes", b"_memory_reserved_bytes", "_memory_used_bytes", b"_memory_used_bytes", "_power_limit_watts", b"_power_limit_watts", "_power_watts", b"_power_watts", "_remapped_rows", b"_remapped_rows", "_sm_clock_mhz", b"_sm_clock_mhz", "_temperature_celsius", b"_temperature_celsius", "_utilization_share", b"_utilization_share", "at", b"at", "clock_event_reasons", b"clock_event_reasons", "ecc_uncorrected", b"ecc_uncorrected", "energy_millijoules", b"energy_millijoules", "memory_clock_mhz", b"memory_clock_mhz", "memory_reserved_bytes", b"memory_reserved_bytes", "memory_used_bytes", b"memory_used_bytes", "power_limit_watts", b"power_limit_watts", "power_watts", b"power_watts", "processes", b"processes", "remapped_rows", b"remapped_rows", "sm_clock_mhz", b"sm_clock_mhz", "stale", b"stale", "temperature_celsius", b"temperature_celsius", "utilization_share", b"utilization_share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ecc_uncorrected", b"_ecc_uncorrected", "_energy_millijoules", b"_energy_millijoules", "_memory_clock_mhz", b"_memory_clock_mhz", "_memory_reserved_bytes", b"_memory_reserved_bytes", "_memory_used_bytes", b"_memory_used_bytes", "_nvlink_received_bytes", b"_nvlink_received_bytes", "_nvlink_sent_bytes", b"_nvlink_sent_bytes", "_pcie_received_bytes", b"_pcie_received_bytes", "_pcie_sent_bytes", b"_pcie_sent_bytes", "_power_limit_watts", b"_power_limit_watts", "_power_watts", b"_power_watts", "_remapped_rows", b"_remapped_rows", "_sm_clock_mhz", b"_sm_clock_mhz", "_temperature_celsius", b"_temperature_celsius", "_utilization_share", b"_utilization_share", "at", b"at", "clock_event_reasons", b"clock_event_reasons", "ecc_uncorrected", b"ecc_uncorrected", "energy_millijoules", b"energy_millijoules", "memory_clock_mhz", b"memory_clock_mhz", "memory_reserved_bytes", b"memory_reserved_bytes", "memory_used_bytes", b"memory_used_bytes", "nvlink_received_bytes", b"nvlink_received_bytes", "nvlink_sent_bytes", b"nvlink_sent_bytes", "pcie_received_bytes", b"pcie_received_bytes", "pcie_sent_bytes", b"pcie_sent_bytes", "power_limit_watts", b"power_limit_watts", "power_watts", b"power_watts", "processes", b"processes", "remapped_rows", b"remapped_rows", "sm_clock_mhz", b"sm_clock_mhz", "stale", b"stale", "temperature_celsius", b"temperature_celsius", "utilization_share", b"utilization_share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__ecc_uncorrected: _TypeAlias = _typing.Literal["ecc_uncorrected"]  # noqa: Y015
     _WhichOneofArgType__ecc_uncorrected: _TypeAlias = _typing.Literal["_ecc_uncorrected", b"_ecc_uncorrected"]  # noqa: Y015
@@ -505,6 +518,14 @@ class GpuFigures(_message.Message):
     _WhichOneofArgType__memory_reserved_bytes: _TypeAlias = _typing.Literal["_memory_reserved_bytes", b"_memory_reserved_bytes"]  # noqa: Y015
     _WhichOneofReturnType__memory_used_bytes: _TypeAlias = _typing.Literal["memory_used_bytes"]  # noqa: Y015
     _WhichOneofArgType__memory_used_bytes: _TypeAlias = _typing.Literal["_memory_used_bytes", b"_memory_used_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__nvlink_received_bytes: _TypeAlias = _typing.Literal["nvlink_received_bytes"]  # noqa: Y015
+    _WhichOneofArgType__nvlink_received_bytes: _TypeAlias = _typing.Literal["_nvlink_received_bytes", b"_nvlink_received_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__nvlink_sent_bytes: _TypeAlias = _typing.Literal["nvlink_sent_bytes"]  # noqa: Y015
+    _WhichOneofArgType__nvlink_sent_bytes: _TypeAlias = _typing.Literal["_nvlink_sent_bytes", b"_nvlink_sent_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__pcie_received_bytes: _TypeAlias = _typing.Literal["pcie_received_bytes"]  # noqa: Y015
+    _WhichOneofArgType__pcie_received_bytes: _TypeAlias = _typing.Literal["_pcie_received_bytes", b"_pcie_received_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__pcie_sent_bytes: _TypeAlias = _typing.Literal["pcie_sent_bytes"]  # noqa: Y015
+    _WhichOneofArgType__pcie_sent_bytes: _TypeAlias = _typing.Literal["_pcie_sent_bytes", b"_pcie_sent_bytes"]  # noqa: Y015
     _WhichOneofReturnType__power_limit_watts: _TypeAlias = _typing.Literal["power_limit_watts"]  # noqa: Y015
     _WhichOneofArgType__power_limit_watts: _TypeAlias = _typing.Literal["_power_limit_watts", b"_power_limit_watts"]  # noqa: Y015
     _WhichOneofReturnType__power_watts: _TypeAlias = _typing.Literal["power_watts"]  # noqa: Y015
@@ -527,6 +548,14 @@ class GpuFigures(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_reserved_bytes) -> _WhichOneofReturnType__memory_reserved_bytes | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_used_bytes) -> _WhichOneofReturnType__memory_used_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__nvlink_received_bytes) -> _WhichOneofReturnType__nvlink_received_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__nvlink_sent_bytes) -> _WhichOneofReturnType__nvlink_sent_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pcie_received_bytes) -> _WhichOneofReturnType__pcie_received_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pcie_sent_bytes) -> _WhichOneofReturnType__pcie_sent_bytes | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__power_limit_watts) -> _WhichOneofReturnType__power_limit_watts | None: ...
     @_typing.overload
