@@ -5,12 +5,13 @@ No chunk extensions, no bare LF, at most 8 digits of length. Trailer fields are 
 
 import re
 
-# Lines of "name: value", as in heads; a name is a token, a value has no control characters.
-FIELD_LINES = rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*\r\n)*"
+# Of fields, here and in heads: a name is a token, a value has no control characters.
+NAME = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+VALUE = rb"[\t -~\x80-\xff]*"
 
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n")
 _SIZE_BEGUN = re.compile(rb"(?:[0-9A-Fa-f]{1,8}\r?)?")
-_TRAILERS = re.compile(FIELD_LINES + rb"\r\n")
+_TRAILERS = re.compile(rb"(?:" + NAME + rb":" + VALUE + rb"\r\n)*\r\n")
 _TRAILERS_END = re.compile(rb"\n\r?\n|\r[^\n]")
 LONGEST_TRAILERS_BYTES = 8 * 1024
 LAST_CHUNK = b"0\r\n\r\n"

@@ -78,6 +78,9 @@ class House(Protocol):
     def welcome(self, connection: "ClientConnection") -> None:
         """A client has connected."""
 
+    def has_asked(self, connection: "ClientConnection") -> None:
+        """Its first request has come."""
+
     def forget(self, connection: "ClientConnection") -> None:
         """A client is gone."""
 
@@ -99,6 +102,7 @@ class ClientConnection(asyncio.Protocol):
         "_body_deadline",
         "_chunked",
         "_early",
+        "_has_asked",
         "_held",
         "_house",
         "_is_last",
@@ -125,6 +129,7 @@ class ClientConnection(asyncio.Protocol):
         self._body_deadline = NEVER
         self._request: Request | None = None
         self._is_last = False
+        self._has_asked = False
         self._is_reading = False
         self.deadline = NEVER
         # Send, without waiting. The transport's own method, because it is called for every token.
@@ -196,7 +201,7 @@ class ClientConnection(asyncio.Protocol):
 
     def close_if_idle(self) -> None:
         """The server stops: a connection without a request is of no more use."""
-        if self._state in (State.IDLE, State.HEAD):
+        if self._state is State.IDLE:
             self._leave(LINGER_SECONDS)
 
     def abort(self) -> None:
@@ -248,6 +253,9 @@ class ClientConnection(asyncio.Protocol):
         return self._open(read_request(data[:end]), data[end:])
 
     def _open(self, head: RequestHead, data: bytes) -> bytes:
+        if not self._has_asked:
+            self._has_asked = True
+            self._house.has_asked(self)
         exchange = Exchange(head, self, self._house.next_id())
         self._parts, self._size = [], 0
         self._missing = head.length or 0

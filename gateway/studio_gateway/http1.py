@@ -5,18 +5,22 @@ take for something else: no bare CR or LF, no folded lines, no space before a co
 ``chunked``, no length beside it, no field twice of which there may be one. What goes on is written anew from what was read.
 """
 
+import functools
 import re
 from dataclasses import dataclass, field
 
-from studio_gateway.chunks import FIELD_LINES, FramingError
+from studio_gateway.chunks import NAME, VALUE, FramingError
 
 HEAD_END = b"\r\n\r\n"
 LARGEST_HEAD_BYTES = 64 * 1024
 MOST_FIELDS = 200
 
-_REQUEST = re.compile(rb"([A-Z]{1,20}) (/[!\"$-~]*) HTTP/1\.([01])\r\n(" + FIELD_LINES + rb")\r\n")
-_ANSWER = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [\t -~\x80-\xff]*)?\r\n(" + FIELD_LINES + rb")\r\n")
-_FIELD = re.compile(rb"([^:]+):[ \t]*(.*?)[ \t]*\r\n")
+_REQUEST = re.compile(rb"([A-Z]{1,20}) (/[!\"$-~]*) HTTP/1\.([01])")
+_ANSWER = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [\t -~\x80-\xff]*)?")
+_FIELD = re.compile(rb"(" + NAME + rb"):[ \t]*(" + VALUE + rb"?)[ \t]*")
+# Most lines of most heads have been seen before; 4096 of them take a megabyte at most.
+_REMEMBERED_LINES = 4096
+_LONGEST_REMEMBERED_BYTES = 256
 _LENGTH = re.compile(rb"[0-9]{1,15}")
 # Of these there is one, or none.
 _SINGLE = frozenset(
@@ -71,10 +75,11 @@ class AnswerHead:
 
 def read_request(head: bytes) -> RequestHead:
     """Read ``head``, which ends with the empty line; raises FramingError."""
-    found = _REQUEST.fullmatch(head)
+    first, *lines = head[: -len(HEAD_END)].split(b"\r\n")
+    found = _REQUEST.fullmatch(first)
     if found is None:
-        raise FramingError("the head of the request is not well-formed HTTP/1.1")
-    method, target, minor, lines = found.groups()
+        raise FramingError("its first line is not one of HTTP/1.1")
+    method, target, minor = found.groups()
     fields, by_name = _fields(lines)
     is_http11 = minor == b"1"
     if is_http11 and b"host" not in by_name:
@@ -99,10 +104,11 @@ def read_request(head: bytes) -> RequestHead:
 
 def read_answer(head: bytes, method: str) -> AnswerHead:
     """Read the ``head`` of an answer to ``method``; raises FramingError."""
-    found = _ANSWER.fullmatch(head)
+    first, *lines = head[: -len(HEAD_END)].split(b"\r\n")
+    found = _ANSWER.fullmatch(first)
     if found is None:
-        raise FramingError("the head of the answer is not well-formed HTTP/1.1")
-    minor, digits, lines = found.groups()
+        raise FramingError("its first line is not one of HTTP/1.1")
+    minor, digits = found.groups()
     fields, by_name = _fields(lines)
     status = int(digits)
     keeps_alive = minor == b"1" and not _closes(by_name)
@@ -123,10 +129,10 @@ def status_line(status: int) -> bytes:
     return STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
 
 
-def _fields(lines: bytes) -> tuple[Fields, dict[bytes, bytes]]:
-    fields = [(name.lower(), value) for name, value in _FIELD.findall(lines)]
-    if len(fields) > MOST_FIELDS:
+def _fields(lines: list[bytes]) -> tuple[Fields, dict[bytes, bytes]]:
+    if len(lines) > MOST_FIELDS:
         raise FramingError(f"a head has at most {MOST_FIELDS} fields")
+    fields = [_known_field(line) if len(line) <= _LONGEST_REMEMBERED_BYTES else _field(line) for line in lines]
     by_name = dict(fields)
     if len(by_name) != len(fields):
         names = [name for name, _ in fields]
@@ -134,6 +140,17 @@ def _fields(lines: bytes) -> tuple[Fields, dict[bytes, bytes]]:
             if names.count(name) > 1:
                 raise FramingError(f"the field {name.decode('ascii')!r} occurs twice")
     return fields, by_name
+
+
+def _field(line: bytes) -> tuple[bytes, bytes]:
+    """Name, in lower case, and value of one line without its end."""
+    found = _FIELD.fullmatch(line)
+    if found is None:
+        raise FramingError("one of its lines is not a name, a colon and a value")
+    return found.group(1).lower(), found.group(2)
+
+
+_known_field = functools.lru_cache(_REMEMBERED_LINES)(_field)
 
 
 def _length(value: bytes) -> int:

@@ -43,6 +43,10 @@ class Server:
         self._connections: set[ClientConnection] = set()
         self._is_empty = asyncio.Event()
         self._is_empty.set()
+        # Those that have not asked anything yet.
+        self._fresh: set[ClientConnection] = set()
+        self._none_fresh = asyncio.Event()
+        self._none_fresh.set()
         self._gateway = gateway
         # Names of requests: this process's own, and a number.
         self._name = os.urandom(10).hex()
@@ -53,10 +57,19 @@ class Server:
         """A client has connected."""
         self._connections.add(connection)
         self._is_empty.clear()
+        self._fresh.add(connection)
+        self._none_fresh.clear()
         self.deadlines.watch(connection)
+
+    def has_asked(self, connection: ClientConnection) -> None:
+        """The first request of a client has come."""
+        self._fresh.discard(connection)
+        if not self._fresh:
+            self._none_fresh.set()
 
     def forget(self, connection: ClientConnection) -> None:
         """A client is gone."""
+        self.has_asked(connection)
         self.deadlines.forget(connection)
         self._connections.discard(connection)
         if not self._connections:
@@ -82,17 +95,24 @@ class Server:
         finally:
             self.is_closing = True
             listener.close()
-            for connection in list(self._connections):
+            for connection in self._connections - self._fresh:
                 connection.close_if_idle()
             try:
+                # Who was accepted a moment ago is about to ask, and would take a closed connection for a failure.
+                await _within(LAST_BYTES_SECONDS, self._none_fresh)
                 await self._gateway.drain(self.drain_seconds)
             finally:
                 await self._hang_up()
 
     async def _hang_up(self) -> None:
         """Give what has been answered the time to leave the sockets, then close them."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LAST_BYTES_SECONDS):
-                await self._is_empty.wait()
+        await _within(LAST_BYTES_SECONDS, self._is_empty)
         for connection in list(self._connections):
             connection.abort()
+
+
+async def _within(seconds: float, event: asyncio.Event) -> None:
+    """Wait for ``event``, but no longer."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

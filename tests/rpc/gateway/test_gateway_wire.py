@@ -368,3 +368,20 @@ async def test_slow_reader_holds_back_its_engine_and_gets_everything_in_the_end(
         # The kernel's buffers hold some megabytes; the gateway itself next to nothing.
         assert sent < count
         assert (await client.answer(seconds=60))[2] == event * count + b"data: [DONE]\n\n"
+
+
+async def test_client_that_has_just_connected_is_still_answered_by_a_server_that_stops():
+    async with (
+        Upstream() as upstream,
+        front_door(a_route("tiny", upstream.url)) as door,
+        wire(door) as used,
+        wire(door) as fresh,
+    ):
+        used.send(a_request())
+        assert (await used.answer())[0] == 200
+        # Accepted, by now, and silent so far.
+        door.serving.cancel()
+        assert await used.rest() == b""
+        fresh.send(a_request())
+        status, fields, _ = await fresh.answer()
+        assert (status, fields["connection"]) == (200, "close")
