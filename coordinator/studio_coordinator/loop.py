@@ -140,8 +140,9 @@ class LeaderLoop:
         for session in self.sessions.all():
             if session.host_id in documents:
                 document = documents[session.host_id]
-                # An earlier leader may have written it; what counts for the agent is who hands it out.
-                document.term = snapshot.term
+                # An earlier leader may have written it; what counts for the agent is who hands it out. A newer term than the
+                # pass began with is one that an operator's word has just raised.
+                document.term = max(document.term, snapshot.term)
                 session.offer(document)
 
     def _tell(self, decided: Plan) -> None:
