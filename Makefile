@@ -31,8 +31,8 @@ up: $(VENV)/.runtime ## start the whole system on this machine; hand on argument
 	@exec $(BIN)/studio up $(ARGS)
 
 test: $(VENV)/.dev ## every lane that needs no engine: pure, store, rpc, system
-	$(BIN)/pytest -q -n 2 tests/pure tests/store tests/rpc
-	$(BIN)/pytest -q tests/system
+	$(BIN)/pytest -q -n 2 tests/pure tests/store tests/rpc tests/sim
+	$(BIN)/pytest -q -n 2 tests/system
 
 check: $(VENV)/.dev ## style, types, import rules, generated code, migrations, file sizes
 	$(BIN)/ruff check .
@@ -44,6 +44,10 @@ check: $(VENV)/.dev ## style, types, import rules, generated code, migrations, f
 	cd proto && ../$(BIN)/buf breaking --against baseline.binpb
 	$(BIN)/python -m studio_coordinator migrations-check
 	@$(BIN)/python tests/file_sizes.py
+
+SEEDS ?= 2000
+sim: $(VENV)/.dev ## the deterministic simulation with more seeds: SEEDS=…
+	cd tests && PYTHONPATH=. ../$(BIN)/python -m sim --seeds $(SEEDS)
 
 test-engine: $(VENV)/.dev ## real vLLM on this machine's CPU, through the gateway, with the openai client
 	$(BIN)/pytest -q tests/engine
@@ -75,4 +79,4 @@ lock: ## make the lock files anew from pyproject.toml (needs uv)
 clean: ## remove the environment and what tools left behind
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help up test check test-engine test-fleet proto bench bench-agent bench-estimate bench-scheduler lock clean
+.PHONY: help up test sim check test-engine test-fleet proto bench bench-agent bench-estimate bench-scheduler lock clean
