@@ -70,6 +70,7 @@ class Inquiries:
             process_label=assigned.replica_id,
             gpu_total_bytes=room.total_bytes,
             gpu_free_bytes=room.free_bytes,
+            gpu_vendor=self._equipment.gpus.vendor,
             model=await asyncio.to_thread(facts_at, model_path),
         )
         spec = preview(recipe, context)

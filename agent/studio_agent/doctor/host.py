@@ -102,9 +102,11 @@ async def gpus() -> Finding:
                     await changed.wait()
                     changed.clear()
         if sampler.state is SamplerState.ABSENT:
-            return note("no NVIDIA driver", "Only engines that run on the CPU can be placed here.")
+            return note("no GPU driver", "Only engines that run on the CPU can be placed here.")
         if sampler.state is not SamplerState.RUNNING:
-            return bad(sampler.reason or "the GPU driver does not answer", "`nvidia-smi` and dmesg tell more.")
+            return bad(
+                sampler.reason or "the GPU driver does not answer", "`nvidia-smi` or `amd-smi`, and dmesg tell more."
+            )
         sick = [f"{gpu.uuid}: {gpu.health_reason}" for gpu in sampler.gpus() if gpu.health_reason]
         seen = f"driver {sampler.driver_version}, {len(sampler.gpus())} GPUs"
         if sick:

@@ -2,7 +2,7 @@
 
     python -m studio_agent.gpu.child --interval-seconds 1.0
 
-One thread: NVML calls share a lock in the driver and can delay work on the GPUs, so they are made one after another.
+One thread: the calls share a lock in the driver and can delay work on the GPUs, so they are made one after another.
 Between ticks the child waits for the GPUs' own error reports in short slices. It never waits for its reader: while the
 pipe is full, samples are dropped.
 
@@ -22,9 +22,10 @@ from collections import deque
 from types import FrameType
 
 from studio_agent.gpu.frames import Frame, encode
-from studio_agent.gpu.nvml import Nvml, NvmlUnavailableError, opened
+from studio_agent.gpu.reader import GpusUnreadableError, Reader
 from studio_agent.gpu.reading import Xid
 from studio_agent.gpu.sampling import SLOW_EVERY, Sampling
+from studio_agent.gpu.vendors import opened
 
 PR_SET_PDEATHSIG = 1
 STANDARD_INPUT = 0
@@ -72,15 +73,15 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     with contextlib.suppress(BrokenPipeError):
         try:
-            with opened() as nvml:
-                _sample(nvml, outbox, interval_seconds)
-        except NvmlUnavailableError as error:
+            with opened() as reader:
+                _sample(reader, outbox, interval_seconds)
+        except GpusUnreadableError as error:
             outbox.send(Frame(refusal=error.refusal))
 
 
-def _sample(nvml: Nvml, outbox: Outbox, interval_seconds: float) -> None:
+def _sample(reader: Reader, outbox: Outbox, interval_seconds: float) -> None:
     """Tick until standard input closes."""
-    sampling = Sampling(nvml)
+    sampling = Sampling(reader)
     xids: deque[Xid] = deque(maxlen=MOST_XIDS)
     ticks = 0
     reported = False
@@ -91,15 +92,15 @@ def _sample(nvml: Nvml, outbox: Outbox, interval_seconds: float) -> None:
             xids.clear()
         ticks += 1
         # A driver that is slower than the interval gets rest all the same.
-        reported = _wait(nvml, max(started + interval_seconds, time.monotonic() + interval_seconds / 2), xids)
+        reported = _wait(reader, max(started + interval_seconds, time.monotonic() + interval_seconds / 2), xids)
 
 
-def _wait(nvml: Nvml, until: float, xids: deque[Xid]) -> bool:
+def _wait(reader: Reader, until: float, xids: deque[Xid]) -> bool:
     """Wait until ``until`` (monotonic), for less when a GPU reports or standard input closes; whether a GPU did."""
     reported = False
     while (left := min(until - time.monotonic(), SLICE_SECONDS)) > 0:
         slice_end = time.monotonic() + left
-        events = nvml.wait_for_events(left)
+        events = reader.wait_for_events(left)
         if events is not None:
             xids.extend(events)
             # Reports come in swarms: one tick is enough for all of them.

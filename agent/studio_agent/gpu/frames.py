@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from google.protobuf.message import DecodeError
 from studio.v1.host_pb2 import Host
 
-from studio_agent.gpu.reading import Condition, LinkCounters, Xid
+from studio_agent.gpu.reading import Condition, LinkCounters, Vendor, Xid
 
 HEADER = struct.Struct(">II")
 # 16 GPUs with some hundreds of processes stay far below it.
@@ -27,10 +27,10 @@ class FrameError(ValueError):
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why NVML cannot be used at all."""
+    """Why no vendor's library can be used at all."""
 
     reason: str
-    # This host has no NVIDIA driver: normal, not an error.
+    # This host has no GPU driver: normal, not an error.
     absent: bool
     # Trying again without a change to the host cannot help.
     final: bool
@@ -45,6 +45,8 @@ class Frame:
     links: tuple[LinkCounters, ...] = ()
     # Those since the frame before; the only part that is not the latest value but history.
     xids: tuple[Xid, ...] = ()
+    # Of all its GPUs.
+    vendor: Vendor = "nvidia"
     refusal: Refusal | None = None
 
 
@@ -53,6 +55,7 @@ def encode(frame: Frame) -> bytes:
     host = frame.host.SerializeToString()
     report = json.dumps(
         {
+            "vendor": frame.vendor,
             "conditions": [asdict(each) for each in frame.conditions],
             "links": [asdict(each) for each in frame.links],
             "xids": [asdict(each) for each in frame.xids],
@@ -77,6 +80,7 @@ def decode(host: bytes, report: bytes) -> Frame:
         parsed = json.loads(report)
         return Frame(
             host=Host.FromString(host),
+            vendor=parsed["vendor"],
             conditions=tuple(Condition(**each) for each in parsed["conditions"]),
             links=tuple(LinkCounters(**each) for each in parsed["links"]),
             xids=tuple(Xid(**each) for each in parsed["xids"]),

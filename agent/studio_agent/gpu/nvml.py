@@ -11,7 +11,6 @@ import ctypes
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import pynvml
@@ -19,7 +18,8 @@ from studio.v1.host_pb2 import Gpu, GpuFigures, GpuProcess
 
 from studio_agent.gpu import host
 from studio_agent.gpu.frames import Refusal
-from studio_agent.gpu.reading import Condition, LinkCounters, Xid
+from studio_agent.gpu.reader import Device, GpuLostError, GpusUnreadableError
+from studio_agent.gpu.reading import Condition, LinkCounters, Vendor, Xid
 
 LOST = {pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED, pynvml.NVML_ERROR_GPU_NOT_FOUND}
 UNUSABLE = {pynvml.NVML_ERROR_UNINITIALIZED, pynvml.NVML_ERROR_DRIVER_NOT_LOADED}
@@ -50,30 +50,6 @@ EVENT_XID = 0x8
 FIELD_VALUE_MEMBERS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
 
 
-class NvmlUnavailableError(Exception):
-    """NVML cannot be used on this host now."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.reason)
-        self.refusal = refusal
-
-
-class GpuLostError(Exception):
-    """The driver has given up this GPU; the message is the driver's."""
-
-
-@dataclass(frozen=True)
-class Device:
-    """A GPU or a MIG instance, with what does not change while its driver is loaded."""
-
-    handle: Any
-    facts: Gpu
-    # In MIG mode.
-    partitioned: bool = False
-    # Its memory is the host's.
-    unified: bool = False
-
-
 def optional(call: Callable[..., Any], *arguments: Any) -> Any:
     """What ``call`` returns, or None where there is no such value; raises GpuLostError."""
     try:
@@ -88,13 +64,13 @@ def optional(call: Callable[..., Any], *arguments: Any) -> Any:
 
 @contextmanager
 def opened() -> Iterator["Nvml"]:
-    """NVML from initialization to shutdown; raises NvmlUnavailableError."""
+    """NVML from initialization to shutdown; raises GpusUnreadableError."""
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
         missing = error.value == pynvml.NVML_ERROR_LIBRARY_NOT_FOUND
         absent = missing or error.value == pynvml.NVML_ERROR_DRIVER_NOT_LOADED
-        raise NvmlUnavailableError(Refusal(f"NVML cannot be used: {error}", absent=absent, final=missing)) from error
+        raise GpusUnreadableError(Refusal(f"NVML cannot be used: {error}", absent=absent, final=missing)) from error
     try:
         yield Nvml()
     finally:
@@ -102,7 +78,9 @@ def opened() -> Iterator["Nvml"]:
 
 
 class Nvml:
-    """The library, initialized."""
+    """The library, initialized. One `Reader`."""
+
+    vendor: Vendor = "nvidia"
 
     def __init__(self) -> None:
         self.driver_version: str = optional(pynvml.nvmlSystemGetDriverVersion) or ""

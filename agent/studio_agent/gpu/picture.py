@@ -10,7 +10,7 @@ from studio.v1.host_pb2 import Gpu, GpuFigures
 
 from studio_agent.gpu.frames import Frame
 from studio_agent.gpu.health import DEGRADED, HEALTHY, QUARANTINED, GpuHealth, health, meaning_of, recheck
-from studio_agent.gpu.reading import Condition, LinkCounters, Xid
+from studio_agent.gpu.reading import Condition, LinkCounters, Vendor, Xid
 from studio_agent.gpu.xids import XID_TABLE_VERSION, Fault
 
 # Events that wait to be taken; older ones are dropped.
@@ -22,6 +22,8 @@ class GpuPicture:
 
     def __init__(self, known_health: Mapping[str, GpuHealth]) -> None:
         self.driver_version = ""
+        # NVIDIA until a frame says otherwise; HIP reads CUDA_VISIBLE_DEVICES, too.
+        self.vendor: Vendor = "nvidia"
         # As of the last slow tick.
         self._links: dict[str, LinkCounters] = {}
         # Verdicts on whole GPUs; a MIG instance has that of the GPU it is part of.
@@ -37,6 +39,7 @@ class GpuPicture:
         """Fold a frame in; ``now`` in seconds since the epoch. Whether facts or health changed."""
         before = self.gpus()
         self.driver_version = frame.host.facts.gpu_driver
+        self.vendor = frame.vendor
         conditions = {each.uuid: each for each in frame.conditions}
         # A whole GPU that an earlier child knew and this one does not is gone, not forgotten.
         for uuid in self._conditions.keys() - conditions.keys():

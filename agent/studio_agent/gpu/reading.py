@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Literal
+
+Vendor = Literal["nvidia", "amd"]
 
 
 class RecoveryAction(IntEnum):

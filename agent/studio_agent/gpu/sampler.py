@@ -1,11 +1,11 @@
-"""``GpuSampler``: starts the child that reads NVML, watches it, replaces it when it fails, and answers from the latest
+"""``GpuSampler``: starts the child that reads the GPUs, watches it, replaces it when it fails, and answers from the latest
 frame.
 
 Its task takes one child after another:
 
             start ──► frames ──► no frame for `hang_seconds` ──► let go (it may never end) ──┐
               ▲          ├─────► pipe closed, or no frame at all ──► let go ─────────────────┤
-              │          └─────► "NVML cannot be used" ──► let go ──► absent: stop for good  │
+              │          └─────► "no library" ────────► let go ──► absent: stop for good  │
               └──────────────────── wait, see `respawn` ◄────────────────────────────────────┘
 
 Nothing here waits for a driver: the agent's loop only ever reads a pipe.
@@ -29,6 +29,7 @@ from studio_agent.gpu.childprocess import ChildProcess
 from studio_agent.gpu.frames import FrameError, Refusal
 from studio_agent.gpu.health import GpuHealth
 from studio_agent.gpu.picture import GpuPicture
+from studio_agent.gpu.reading import Vendor
 from studio_agent.gpu.respawn import History, Patience, seconds_until_start
 
 # How long a child may take to end on its own when the agent stops.
@@ -42,7 +43,7 @@ class SamplerState(Enum):
 
     STARTING = "starting"
     RUNNING = "running"
-    # No NVIDIA driver on this host: normal, not an error.
+    # No GPU driver on this host: normal, not an error.
     ABSENT = "absent"
     # The last figures are older than two intervals.
     STALE = "stale"
@@ -55,7 +56,7 @@ class Ended(Enum):
     FAILED = "failed"
     # It sent nothing for too long.
     HUNG = "hung"
-    # It said that NVML cannot be used.
+    # It said that no library can be used.
     REFUSED = "refused"
     # The agent stops.
     STOPPED = "stopped"
@@ -123,13 +124,18 @@ class GpuSampler:
 
     @property
     def reason(self) -> str:
-        """Why NVML cannot be used, as a sentence; empty where it can."""
+        """Why no GPU can be read, as a sentence; empty where it can."""
         return self._refusal.reason if self._refusal else ""
 
     @property
     def driver_version(self) -> str:
-        """Of the NVIDIA driver; empty until it is known."""
+        """Of the GPUs' driver; empty until it is known."""
         return self._picture.driver_version
+
+    @property
+    def vendor(self) -> Vendor:
+        """Whose GPUs they are."""
+        return self._picture.vendor
 
     def gpus(self) -> list[Gpu]:
         """What work can be placed on, with health and without figures; the last known ones while stale."""

@@ -10,7 +10,7 @@ from studio.v1.host_pb2 import Gpu, GpuFigures, GpuProcess, Host, HostFacts
 
 from studio_agent.gpu.frames import Frame
 from studio_agent.gpu.host import program_of
-from studio_agent.gpu.nvml import Device, GpuLostError, Nvml
+from studio_agent.gpu.reader import Device, GpuLostError, Reader
 from studio_agent.gpu.reading import Condition, LinkCounters, Xid
 
 PCI_DEVICES = Path("/sys/bus/pci/devices")
@@ -32,8 +32,8 @@ class Sampled:
 class Sampling:
     """Reads all devices into frames. A device that the driver stops listing stays, as a lost one."""
 
-    def __init__(self, nvml: Nvml) -> None:
-        self._nvml = nvml
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
         self._sampled: dict[str, Sampled] = {}
 
     def tick(self, now: float, xids: Iterable[Xid], *, slow: bool) -> Frame:
@@ -42,7 +42,7 @@ class Sampling:
             self._list_devices()
         at = Timestamp()
         at.FromNanoseconds(int(now * 1e9))
-        host = Host(facts=HostFacts(gpu_driver=self._nvml.driver_version))
+        host = Host(facts=HostFacts(gpu_driver=self._reader.driver_version))
         for sampled in self._sampled.values():
             gpu = host.gpus.add()
             gpu.CopyFrom(sampled.device.facts)
@@ -53,6 +53,7 @@ class Sampling:
         known = self._sampled.values()
         return Frame(
             host=host,
+            vendor=self._reader.vendor,
             conditions=tuple(each.condition for each in known if each.condition is not None),
             links=tuple(each.links for each in known if each.links is not None),
             xids=tuple(xids),
@@ -60,14 +61,14 @@ class Sampling:
 
     def _list_devices(self) -> None:
         """Take in new devices and drop MIG instances that were removed; a whole GPU that is gone is lost, with its own."""
-        listed = {device.facts.uuid: device for device in self._nvml.devices()}
+        listed = {device.facts.uuid: device for device in self._reader.devices()}
         for uuid, device in listed.items():
             known = self._sampled.get(uuid)
             if known is None:
                 _name_numa_node(device.facts)
                 self._sampled[uuid] = Sampled(device)
                 if not device.facts.parent_uuid:
-                    self._nvml.watch_events(device)
+                    self._reader.watch_events(device)
             elif known.device.partitioned != device.partitioned or (known.condition and known.condition.lost):
                 known.device, known.condition = device, None
         for uuid, known in list(self._sampled.items()):
@@ -86,13 +87,13 @@ class Sampling:
             return None
         try:
             if slow:
-                sampled.slow = self._nvml.read_slow(device)
+                sampled.slow = self._reader.read_slow(device)
                 for process in sampled.slow.processes:
                     _name_process(process)
                 if not device.facts.parent_uuid:
-                    sampled.condition = self._nvml.condition(device)
-                    sampled.links = self._nvml.links(device)
-            figures = self._nvml.read_fast(device)
+                    sampled.condition = self._reader.condition(device)
+                    sampled.links = self._reader.links(device)
+            figures = self._reader.read_fast(device)
             figures.MergeFrom(sampled.slow)
         except GpuLostError as error:
             if not device.facts.parent_uuid:

@@ -83,6 +83,7 @@ def describe(equipment: Equipment, record: ReplicaRecord, prepared: Prepared) ->
             process_label=record.replica_id,
             gpu_total_bytes=room.total_bytes,
             gpu_free_bytes=room.free_bytes,
+            gpu_vendor=equipment.gpus.vendor,
             known_flags=prepared.known_flags,
             model=prepared.model,
         ),

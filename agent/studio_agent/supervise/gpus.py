@@ -4,9 +4,15 @@ from typing import Protocol
 
 from studio.v1.host_pb2 import GpuFigures
 
+from studio_agent.gpu.reading import Vendor
+
 
 class Gpus(Protocol):
     """The GPUs as their driver shows them; `GpuSampler` is one."""
+
+    @property
+    def vendor(self) -> Vendor:
+        """Whose they are: engines are told their GPUs in the vendor's words."""
 
     def quarantined(self) -> dict[str, str]:
         """GPUs that get no work, with the reason, by UUID."""
@@ -20,6 +26,8 @@ class Gpus(Protocol):
 
 class NoGpus:
     """A host whose GPUs, if it has any, cannot be read."""
+
+    vendor: Vendor = "nvidia"
 
     def quarantined(self) -> dict[str, str]:
         """None."""

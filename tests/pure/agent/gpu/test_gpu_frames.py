@@ -21,6 +21,7 @@ frames = st.builds(
     conditions=st.lists(st.builds(Condition, uuid=texts, lost=texts, recovery_action=numbers)).map(tuple),
     links=st.lists(st.builds(LinkCounters, uuid=texts, pcie_sent_bytes=numbers)).map(tuple),
     xids=st.lists(st.builds(Xid, uuid=texts, number=st.integers(0, 500), at=st.floats(0, 4e9))).map(tuple),
+    vendor=st.sampled_from(["nvidia", "amd"]),
     refusal=st.none() | st.builds(Refusal, reason=texts, absent=st.booleans(), final=st.booleans()),
 )
 
