@@ -15,16 +15,12 @@ from studio_agent.models.source import GGUF, HUB, LOCAL, REPOSITORY
 from studio_agent.models.voice import PullProgress
 
 MIB = 1024**2
-# Engines that look at no model, whatever the recipe names.
-WITHOUT_MODEL = frozenset({"demo"})
 # In `args.speculative`: a draft model, as the hub calls it or as a directory.
 DRAFT = "model"
 
 
 def hub_models(recipe: Recipe) -> list[ModelSource]:
     """All that ``recipe`` wants from the hub."""
-    if recipe.engine.name in WITHOUT_MODEL:
-        return []
     named = [recipe.model]
     named += [ModelSource(source=adapter.source, revision=adapter.revision) for adapter in recipe.lora]
     return [model for model in named if model.source.startswith(HUB)] + _drafts(recipe)
@@ -39,8 +35,6 @@ async def resolve_models(
     """
     resolved = Recipe()
     resolved.CopyFrom(recipe)
-    if recipe.engine.name in WITHOUT_MODEL:
-        return "", resolved
 
     async def directory(model: ModelSource) -> str:
         folder = await models.obtain(model.source, model.revision, lambda said: report(_fetching(model.source, said)))
