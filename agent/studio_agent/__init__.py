@@ -12,7 +12,7 @@ launch       starting, finding, adopting and killing engines as whole process tr
 engines      one driver for each engine: its command, its log, its metrics
 environments engine programs and model files on this host
 gpu          the GPU sampler
-ledger       what the agent must remember over its own death
+ledger       what the agent must remember over its own death, and where that is kept
 event_queue  events that the coordinator has not stored yet, on disk
 ============ ===============================================================================================
 

@@ -27,7 +27,7 @@ from studio_agent.host_figures import host_facts
 from studio_agent.latest import Latest
 from studio_agent.launch import EngineCgroups, Launcher, ProcessLauncher, SystemdLauncher
 from studio_agent.launch.owner import replica_of
-from studio_agent.ledger import Ledger
+from studio_agent.ledger import FileStore, Ledger
 from studio_agent.link import Link
 from studio_agent.models.cache import ModelCache
 from studio_agent.probe import Prober
@@ -140,7 +140,7 @@ def _serve_metrics(address: Address | None) -> Address | None:
 @asynccontextmanager
 async def _equipped(settings: AgentSettings) -> AsyncIterator[Equipment]:
     changes: Latest[None] = Latest(None)
-    ledger = Ledger.load(settings.state.ledger)
+    ledger = Ledger.load(FileStore(settings.state.ledger))
     ledger.changed = lambda: changes.set(None)
     host_id = settings.state.host_id()
     settings.state.cache.mkdir(parents=True, exist_ok=True)

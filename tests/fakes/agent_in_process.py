@@ -17,7 +17,7 @@ from studio_agent.environments.shelf import EngineShelf
 from studio_agent.event_queue import EventQueue
 from studio_agent.latest import Latest
 from studio_agent.launch import Launcher
-from studio_agent.ledger import Ledger
+from studio_agent.ledger import FileStore, Ledger, LedgerStore
 from studio_agent.link import Link
 from studio_agent.models.cache import ModelCache
 from studio_agent.plan.health import HealthLimits
@@ -52,6 +52,7 @@ class AgentInProcess:
         health: HealthLimits = HealthLimits(),  # noqa: B008 - frozen
         gpus: Gpus | None = None,
         start: StartLimits = StartLimits(),  # noqa: B008 - frozen
+        store: LedgerStore | None = None,
     ) -> None:
         changes: Latest[None] = Latest(None)
         settings = AgentSettings(
@@ -64,7 +65,7 @@ class AgentInProcess:
         )
         settings.state.cache.mkdir(parents=True, exist_ok=True)
         self.events = EventQueue(settings.state.events)
-        self.ledger = Ledger.load(settings.state.ledger)
+        self.ledger = Ledger.load(store or FileStore(settings.state.ledger))
         self.ledger.changed = lambda: changes.set(None)
         self.equipment = Equipment(
             settings=settings,

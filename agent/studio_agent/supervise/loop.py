@@ -34,13 +34,13 @@ from studio_agent.plan.reconcile import (
 from studio_agent.plan.record import ReplicaRecord, State
 from studio_agent.supervise.adoption import adopt
 from studio_agent.supervise.equipment import Equipment
+from studio_agent.supervise.intent import WRITE_AGAIN_SECONDS
 from studio_agent.supervise.observation import observe
 from studio_agent.supervise.replica import ReplicaSupervision
 from studio_agent.supervise.sleep import unmet_wishes
 from studio_agent.supervise.watchdog import Watchdog
 
 TICK_SECONDS = 1.0
-WRITE_AGAIN_SECONDS = 1.0
 
 log = structlog.get_logger()
 
@@ -86,8 +86,7 @@ class Supervisor:
                 keeper.cancel()
         finally:
             with contextlib.suppress(OSError):
-                await self._ledger.flush()
-                await self._equipment.events.queue.flush()
+                await self._to_disk()
 
     async def adopted(self) -> None:
         """Return once what ran before is known: before that, there is nothing to report."""
@@ -202,14 +201,21 @@ class Supervisor:
         while True:
             version = await self._changes.newer_than(version)
             try:
-                await self._ledger.flush()
-                await self._equipment.events.queue.flush()
+                await self._to_disk()
                 metrics.LEDGER_WRITE_FAILED.set(0)
             except OSError as error:
                 metrics.LEDGER_WRITE_FAILED.set(1)
                 log.warning("state_not_written", error=str(error))
                 await asyncio.sleep(WRITE_AGAIN_SECONDS)
                 version = -1
+
+    async def _to_disk(self) -> None:
+        """Bring the ledger and the events to disk. Raises OSError."""
+        try:
+            await self._ledger.flush()
+        finally:
+            # Also, and above all, when the ledger cannot be written: the events tell of it.
+            await self._equipment.events.queue.flush()
 
     def _measure(self, lag: float) -> None:
         metrics.LOOP_LAG.set(lag)

@@ -32,6 +32,7 @@ from studio_agent.plan.restarts import record_restart
 from studio_agent.supervise import bring_up, sleep, wind_down
 from studio_agent.supervise.equipment import Equipment
 from studio_agent.supervise.health_watch import HealthWatch
+from studio_agent.supervise.intent import write_intent
 from studio_agent.supervise.keeper import RecordKeeper
 from studio_agent.supervise.memory_release import until_free
 from studio_agent.supervise.race import first_of
@@ -185,12 +186,8 @@ class ReplicaSupervision:
         equipment = self._equipment
         prepared = await bring_up.prepare(equipment, self._keeper.record.assigned, self._keeper.report_progress)
         order = bring_up.describe(equipment, self._keeper.record, prepared)
-        # The intent is on disk before the start: an agent that dies between the two is followed by one that finds the engine.
         self._keeper.put(replace(self._keeper.record, engine=order.engine))
-        await asyncio.to_thread(bring_up.write_note, equipment.settings.state, self._keeper.record)
-        failpoint("note_written")
-        await equipment.ledger.flush()
-        failpoint("intent_written")
+        await write_intent(equipment, self._keeper)
         await asyncio.to_thread(bring_up.write_files, order)
         self._keeper.move(State.STATE_STARTING, "the engine loads")
         engine = await equipment.launcher.start(order.engine, order.argv, order.env)

@@ -10,13 +10,13 @@ from fakes.agent_records import NOW, a_failure, a_record, an_assignment, an_engi
 from hypothesis import given
 from hypothesis import strategies as st
 from studio.v1.replica_pb2 import StartProgress
-from studio_agent.ledger import Ledger
+from studio_agent.ledger import FileStore, Ledger
 from studio_agent.ledger_format import decode_record, encode_record
 from studio_agent.plan.record import ReplicaRecord, State
 
 
 async def a_ledger(path: Path) -> Ledger:
-    ledger = Ledger.load(path)
+    ledger = Ledger.load(FileStore(path))
     await ledger.accept(an_assignment(assigned(), assigned("other-1", 2, "GPU-1"), generation=7, term=3))
     ledger.put(a_record(restarts=(NOW, NOW + 1), restart_count=2))
     ledger.put(
@@ -29,7 +29,7 @@ async def a_ledger(path: Path) -> Ledger:
 async def test_what_was_flushed_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "ledger.json"
     written = await a_ledger(path)
-    read = Ledger.load(path)
+    read = Ledger.load(FileStore(path))
     assert (read.assignment, read.highest_term, read.records) == (written.assignment, 3, written.records)
     assert read.applied_generation == 7
     assert not read.quarantined
@@ -42,7 +42,7 @@ async def test_a_ledger_cut_anywhere_is_known_as_damaged_and_kept_aside(tmp_path
     whole = path.read_bytes()
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
-        ledger = Ledger.load(path)
+        ledger = Ledger.load(FileStore(path))
         assert ledger.assignment is None
         assert not ledger.records
         assert ledger.quarantined
@@ -55,11 +55,11 @@ async def test_a_changed_byte_is_known_as_damage(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for place in range(0, len(whole), 7):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-        assert Ledger.load(path).quarantined
+        assert Ledger.load(FileStore(path)).quarantined
 
 
 def test_an_absent_ledger_is_an_empty_one(tmp_path: Path) -> None:
-    ledger = Ledger.load(tmp_path / "ledger.json")
+    ledger = Ledger.load(FileStore(tmp_path / "ledger.json"))
     assert (ledger.assignment, ledger.highest_term, ledger.records, ledger.quarantined) == (None, 0, {}, "")
 
 
@@ -71,7 +71,7 @@ def write_whole(path: Path, body: object) -> None:
 @pytest.mark.parametrize("body", [{"format": 99}, {}, [], 7, {"format": 1, "records": [{}]}])
 def test_a_whole_ledger_of_another_shape_is_not_guessed_at(tmp_path: Path, body: object) -> None:
     write_whole(tmp_path / "ledger.json", body)
-    assert Ledger.load(tmp_path / "ledger.json").quarantined
+    assert Ledger.load(FileStore(tmp_path / "ledger.json")).quarantined
 
 
 async def test_what_a_newer_agent_added_does_not_keep_this_one_from_starting(tmp_path: Path) -> None:
@@ -80,13 +80,13 @@ async def test_what_a_newer_agent_added_does_not_keep_this_one_from_starting(tmp
     body = json.loads(path.read_bytes().partition(b"\n")[2])
     body["new"] = body["records"][0]["new"] = body["records"][0]["engine"]["new"] = 1
     write_whole(path, body)
-    read = Ledger.load(path)
+    read = Ledger.load(FileStore(path))
     assert (read.quarantined, read.records) == ("", written.records)
 
 
 async def test_a_folder_that_cannot_be_written_leaves_the_assignment_not_in_force(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    ledger = Ledger(tmp_path / "file" / "ledger.json")
+    ledger = Ledger(FileStore(tmp_path / "file" / "ledger.json"))
     with pytest.raises(OSError, match="file"):
         await ledger.accept(an_assignment(generation=3, term=5))
     assert (ledger.assignment, ledger.highest_term) == (None, 0)
@@ -110,7 +110,7 @@ async def test_a_term_once_seen_is_never_forgotten(tmp_path: Path) -> None:
     ledger.see_term(9)
     ledger.see_term(4)
     await ledger.flush()
-    assert Ledger.load(tmp_path / "ledger.json").highest_term == 9
+    assert Ledger.load(FileStore(tmp_path / "ledger.json")).highest_term == 9
 
 
 records = st.builds(

@@ -1,6 +1,7 @@
 """Fault 23: the disk of the agent's state is full."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,3 +82,25 @@ async def test_the_coordinator_may_try_again_when_there_is_room(
         coordinator.send(ConnectResponse(assignment=coordinator.assignment))
         await coordinator.until(lambda: coordinator.answers[-1] == AssignmentAck(generation=generation))
         await coordinator.until_state("demo-1", Replica.STATE_READY)
+
+
+async def test_an_engine_that_dies_meanwhile_is_started_again_when_there_is_room(
+    small_disk: Path, tmp_path: Path, coordinator: FakeCoordinator
+) -> None:
+    async with AgentProcess(tmp_path, coordinator.address) as agent:
+        coordinator.assign(a_demo_replica())
+        ready = await coordinator.until_state("demo-1", Replica.STATE_READY)
+        filler = fill(small_disk)
+        os.kill(ready.pid, signal.SIGKILL)
+        # The coordinator hears of it although it cannot be written down.
+        held = (await coordinator.until_event("replica.start_held")).event
+        assert held.reason == "state_not_written"
+        assert "No space left" in held.message
+        assert agent.engine_processes() == []
+        filler.unlink()
+        again = await coordinator.until(
+            lambda: (
+                (now := coordinator.observed["demo-1"]).state == Replica.STATE_READY and now.pid != ready.pid and now
+            )
+        )
+        assert agent.engine_processes() == [again.pid]

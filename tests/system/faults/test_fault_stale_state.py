@@ -13,7 +13,7 @@ from fakes.agent_process import AgentProcess, a_demo_replica
 from fakes.coordinator import FakeCoordinator
 from studio.v1.replica_pb2 import Replica
 from studio_agent.launch.proc_scan import pids
-from studio_agent.ledger import Ledger
+from studio_agent.ledger import FileStore, Ledger
 from studio_runtime.process import ProcessIdentity
 
 LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
@@ -73,7 +73,7 @@ async def test_after_a_boot_engines_start_anew_and_that_is_no_restart(
         while ProcessIdentity.of(first.pid):
             await asyncio.sleep(0.01)
     # What a boot changes: every engine in the ledger is of another one.
-    ledger = Ledger.load(agent.state / "ledger.json")
+    ledger = Ledger.load(FileStore(agent.state / "ledger.json"))
     for record in list(ledger.records.values()):
         assert record.engine is not None
         ledger.put(replace(record, engine=replace(record.engine, boot_id="the boot before")))

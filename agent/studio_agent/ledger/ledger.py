@@ -1,21 +1,19 @@
 """What the agent must remember over its own death: what it accepted, and which engines it started.
 
-One file, replaced as a whole. Its first line is the SHA-256 of the rest, so a file that was cut anywhere, or changed, is known
+One content, replaced as a whole. Its first line is the SHA-256 of the rest, so one that was cut anywhere, or changed, is known
 as such; it is then moved aside and the engines are found again by their cgroups, tokens and launch notes. Changes are made in
-memory and are on disk when ``flush`` returns; a failed flush (a full disk) keeps the older file whole.
+memory and are on disk when ``flush`` returns; a failed flush (a full disk) keeps the older content whole.
 """
 
 import asyncio
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from studio.v1.assignment_pb2 import Assignment
 from studio_runtime.failpoints import failpoint
-from studio_runtime.process import write_atomically
 
 from studio_agent.errors import LedgerUnreadableError
+from studio_agent.ledger.store import LedgerStore
 from studio_agent.ledger_format import decode, encode
 from studio_agent.plan.record import ReplicaRecord
 from studio_agent.threads import to_the_end
@@ -25,11 +23,11 @@ from studio_agent.threads import to_the_end
 class Ledger:
     """The agent's memory; ``records`` and the assignment are changed through the methods alone."""
 
-    path: Path
+    store: LedgerStore
     assignment: Assignment | None = None
     highest_term: int = 0
     records: dict[str, ReplicaRecord] = field(default_factory=dict)
-    # Where a damaged file was put; "" after a clean load.
+    # Where a damaged content was put; "" after a clean load.
     quarantined: str = ""
     # Called after every change.
     changed: Callable[[], None] = field(default=lambda: None)
@@ -38,19 +36,16 @@ class Ledger:
     _writing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @classmethod
-    def load(cls, path: Path) -> "Ledger":
-        """Read the ledger; an absent file is an empty one, a damaged file is moved aside."""
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            return cls(path)
+    def load(cls, store: LedgerStore) -> "Ledger":
+        """Read the ledger; where nothing is kept it is empty, and what is damaged is moved aside. Raises OSError."""
+        content = store.load()
+        if content is None:
+            return cls(store)
         try:
             known = decode(content)
         except LedgerUnreadableError:
-            aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
-            path.rename(aside)
-            return cls(path, quarantined=str(aside))
-        return cls(path, known.assignment, known.highest_term, known.records)
+            return cls(store, quarantined=store.quarantine())
+        return cls(store, known.assignment, known.highest_term, known.records)
 
     @property
     def applied_generation(self) -> int:
@@ -68,7 +63,7 @@ class Ledger:
             version = self._version
             content = encode(assignment, max(self.highest_term, assignment.term), self.records.values())
             failpoint("assignment_offered")
-            await to_the_end(write_atomically, self.path, content)
+            await to_the_end(self.store.save, content)
             failpoint("assignment_written")
             self._flushed = version
         self.assignment = assignment
@@ -107,7 +102,7 @@ class Ledger:
             if self._flushed >= wanted:
                 return
             version, content = self._version, encode(self.assignment, self.highest_term, self.records.values())
-            await to_the_end(write_atomically, self.path, content)
+            await to_the_end(self.store.save, content)
             self._flushed = version
 
     def _touch(self) -> None:
