@@ -31,8 +31,8 @@ up: $(VENV)/.runtime ## start the whole system on this machine; hand on argument
 	@exec $(BIN)/studio up $(ARGS)
 
 test: $(VENV)/.dev ## every lane that needs no engine: pure, store, rpc, system
-	$(BIN)/pytest -q -n 2 tests/pure tests/store tests/rpc tests/sim
-	$(BIN)/pytest -q -n 2 tests/system
+	$(BIN)/pytest -q -n 2 tests/pure tests/store tests/rpc
+	$(BIN)/pytest -q -n 4 tests/system
 
 check: $(VENV)/.dev ## style, types, import rules, generated code, migrations, file sizes
 	$(BIN)/ruff check .

@@ -36,7 +36,8 @@ def eventually(what: Callable[[], T], at_most_seconds: float = 30.0) -> T:
         else:
             if last:
                 return last
-        time.sleep(0.05)
+        # Most questions are a process of their own, which costs more than the wait.
+        time.sleep(0.2)
     raise AssertionError(f"it did not come true within {at_most_seconds} s; last: {last!r}")
 
 
