@@ -14,6 +14,7 @@ from studio_runtime.process import announce_ready, boot_id, lock_folder
 from studio_runtime.settings import Address
 from studio_runtime.tracing import configure_tracing, flush_tracing
 
+from studio_agent.commands.adapters import Adapters
 from studio_agent.commands.desk import CommandDesk
 from studio_agent.commands.inquiries import Inquiries
 from studio_agent.commands.journal import CommandJournal
@@ -84,7 +85,8 @@ async def _run_equipped(equipment: Equipment, running: RunSettings) -> None:
         operations = Operations(
             equipment.engines, equipment.models, sampler, equipment.events, lambda: supervisor.records
         )
-        inquiries = Inquiries(equipment, operations)
+        adapters = Adapters(equipment, lambda: supervisor.records, operations)
+        inquiries = Inquiries(equipment, adapters)
         desk = CommandDesk(CommandJournal.load(settings.state.commands), inquiries, group)
         link: Latest[Link | None] = Latest(None)
         coordinators = ",".join(map(str, running.coordinators))

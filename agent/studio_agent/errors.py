@@ -14,6 +14,12 @@ class EngineFailedError(StudioError):
         self.failure = failure
 
 
+class AdapterRefusedError(StudioError):
+    """An engine would not load or drop an adapter."""
+
+    reason = "adapter_refused"
+
+
 class NoFreePortError(StudioError):
     """Every port of the range is taken."""
 

@@ -4,6 +4,7 @@
 desk       ``CommandDesk``: takes commands in, runs each once, tells how far it is
 operations what each of them does, and what it says when it is done
 inquiries  those that only look: what a model is, how an engine would be started
+adapters   LoRA adapters of a running engine: loaded and dropped
 journal    the results of the last commands, so that a repeated one is answered, not done
 ========== ==============================================================================
 

@@ -90,7 +90,7 @@ class Operations:
         return message
 
     async def _pull(self, wanted: PullModel, report: Report) -> str:
-        folder = await self._models.pull(wanted.source, wanted.revision, lambda said: report(_pulling(said)))
+        folder = await self._models.pull(wanted.source, wanted.revision, lambda said: report(pulling(said)))
         message = f"{wanted.source} is complete in {folder}"
         self._events.say("model.complete", message)
         return message
@@ -130,7 +130,8 @@ class Operations:
         return [record for record in self._records().values() if record.state != State.STATE_STOPPED]
 
 
-def _pulling(said: PullProgress) -> CommandProgress:
+def pulling(said: PullProgress) -> CommandProgress:
+    """How far a pull is, as a command tells it."""
     progress = CommandProgress(detail=said.note)
     if said.bytes_total:
         progress.share = said.share or 0.0

@@ -23,8 +23,8 @@ routes = web.RouteTableDef()
 @routes.get("/v1/models")
 async def models(request: web.Request) -> web.Response:
     """The names it answers to."""
-    settings = request.app[ENGINE].settings
-    return web.json_response(model_list(settings.model, settings.max_model_len))
+    engine = request.app[ENGINE]
+    return web.json_response(model_list(engine.settings.model, engine.adapters, engine.settings.max_model_len))
 
 
 @routes.post("/v1/chat/completions")
@@ -46,7 +46,7 @@ async def embeddings(request: web.Request) -> web.Response:
     """A vector for each text; as numbers, or as base64 of 32-bit floats."""
     engine = request.app[ENGINE]
     body = await read_body(request)
-    model = ask.known_model(body, engine.settings.model)
+    model = ask.known_model(body, engine.model_names)
     inputs = ask.texts(body.get("input"), "input")
     size = body.get("dimensions", text.EMBEDDING_SIZE)
     if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= text.EMBEDDING_SIZE:
@@ -74,9 +74,10 @@ async def embeddings(request: web.Request) -> web.Response:
 @routes.post("/tokenize")
 async def tokenize(request: web.Request) -> web.Response:
     """Count and number the tokens of a prompt or conversation, as vLLM's route does."""
-    settings = request.app[ENGINE].settings
+    engine = request.app[ENGINE]
+    settings = engine.settings
     body = await read_body(request)
-    ask.known_model({"model": settings.model[0], **body}, settings.model)
+    ask.known_model({"model": settings.model[0], **body}, engine.model_names)
     prompt = ask.chat_prompt(body) if "messages" in body else "\n".join(ask.texts(body.get("prompt"), "prompt"))
     numbers = text.token_ids(prompt)
     return web.json_response({"count": len(numbers), "max_model_len": settings.max_model_len, "tokens": numbers})
@@ -96,7 +97,7 @@ async def read_body(request: web.Request) -> dict[str, Any]:
 async def _answer(request: web.Request, body: dict[str, Any], prompt: str, chat: bool) -> web.StreamResponse:
     arrived = perf_counter()
     engine = request.app[ENGINE]
-    asked = ask.completion(body, prompt, engine.settings.model, engine.settings.max_model_len)
+    asked = ask.completion(body, prompt, engine.model_names, engine.settings.max_model_len)
     if engine.sleep_level is not None:
         raise ApiError(503, "the engine sleeps; wake it with POST /wake_up", code="engine_paused")
     answer = Answer(asked.model, chat)

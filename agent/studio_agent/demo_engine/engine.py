@@ -23,12 +23,19 @@ class DemoEngine:
         self.settings = settings
         self.metrics = EngineMetrics(settings.model[0])
         self.sleep_level: int | None = None
+        # Names of adapters and where they came from.
+        self.adapters = dict.fromkeys(settings.lora_modules, "")
         self._memory = memory
         self._slots = asyncio.Semaphore(settings.max_num_seqs)
         self._prefixes = PrefixCache()
         self._kv_tokens = 0
         # Nobody gets a token any more, though HTTP answers.
         self._hung = settings.health_lie == "ok" and settings.hang_after_tokens is None
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """The names it answers to: its own, then those of its adapters."""
+        return (*self.settings.model, *self.adapters)
 
     def sleep(self, level: int) -> None:
         """Give the simulated memory back and answer nothing until woken."""

@@ -1,6 +1,7 @@
 """The JSON objects of the OpenAI API, as the demo engine fills them."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -64,8 +65,9 @@ def _choice(said: dict[str, Any], finish_reason: str | None) -> dict[str, Any]:
     return {"index": 0, **said, "logprobs": None, "finish_reason": finish_reason}
 
 
-def model_list(names: tuple[str, ...], max_model_len: int) -> dict[str, Any]:
-    """The page of `/v1/models`."""
+def model_list(names: Sequence[str], adapters: dict[str, str], max_model_len: int) -> dict[str, Any]:
+    """The page of `/v1/models`: the model under each of ``names``, and its ``adapters`` by name, with where they came from."""
+    roots = dict.fromkeys(names, names[0]) | adapters
     return {
         "object": "list",
         "data": [
@@ -74,10 +76,10 @@ def model_list(names: tuple[str, ...], max_model_len: int) -> dict[str, Any]:
                 "object": "model",
                 "created": int(time.time()),
                 "owned_by": OWNER,
-                "root": names[0],
-                "parent": None,
+                "root": root,
+                "parent": names[0] if name in adapters else None,
                 "max_model_len": max_model_len,
             }
-            for name in names
+            for name, root in roots.items()
         ],
     }

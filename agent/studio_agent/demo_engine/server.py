@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from studio_agent.demo_engine import api, control, misbehaviour
+from studio_agent.demo_engine import adapters, api, control, misbehaviour
 from studio_agent.demo_engine.engine import DemoEngine
 from studio_agent.demo_engine.loading import load
 from studio_agent.demo_engine.misbehaviour import ConnectionDropped
@@ -63,6 +63,8 @@ def application(engine: DemoEngine) -> web.Application:
     app[api.ENGINE] = engine
     app.add_routes(api.routes)
     app.add_routes(control.routes)
+    if engine.settings.enable_lora:
+        app.add_routes(adapters.routes)
     return app
 
 

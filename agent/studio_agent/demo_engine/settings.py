@@ -13,6 +13,8 @@ class Settings:
     port: int
     max_model_len: int
     max_num_seqs: int
+    enable_lora: bool
+    lora_modules: tuple[str, ...]
     load_seconds: float
     tokens_per_second: float
     prefill_seconds: float
@@ -42,6 +44,8 @@ def parse(argv: list[str] | None = None) -> Settings:
     serve.add_argument("--port", type=int, default=8000, help="port to listen on (%(default)s)")
     serve.add_argument("--max-model-len", type=int, default=8192, help="prompt and answer together (%(default)s)")
     serve.add_argument("--max-num-seqs", type=int, default=256, help="requests at once; more wait (%(default)s)")
+    serve.add_argument("--enable-lora", action="store_true", help="take and drop adapters while it serves")
+    serve.add_argument("--lora-modules", nargs="+", default=(), metavar="NAME", help="adapters it has from the start")
     serve.add_argument("--load-seconds", type=float, default=0.0, help="from start to ready (%(default)s)")
     serve.add_argument("--tokens-per-second", type=float, default=0.0, help="of each answer; 0: as fast as it can")
     serve.add_argument("--prefill-seconds", type=float, default=0.0, help="before the first token (%(default)s)")
@@ -63,4 +67,5 @@ def parse(argv: list[str] | None = None) -> Settings:
     faults.add_argument("--gpu-memory-bytes", type=int, default=0, help="claim so much in $STUDIO_DEMO_GPU_MEMORY_DIR")
     faults.add_argument("--fail-line", default="", help="log this line while loading and exit with --exit-code (1)")
     fields = vars(parser.parse_args(argv))
-    return Settings(**{**fields, "model": tuple(fields["model"])})
+    lists = {name: tuple(fields[name]) for name in ("model", "lora_modules")}
+    return Settings(**{**fields, **lists})

@@ -141,7 +141,10 @@ class CanSleep(Protocol):
 
 @runtime_checkable
 class CanLoadLora(Protocol):
-    """An engine that takes and drops LoRA adapters while it serves, if its recipe began with at least one."""
+    """An engine that takes and drops LoRA adapters while it serves, if its recipe says so from the start."""
+
+    def takes_lora(self, recipe: Recipe) -> bool:
+        """Whether an engine that was started from ``recipe`` does."""
 
     def load_lora(self, adapter: LoraAdapter, path: str) -> HttpRequest:
         """Load ``adapter`` from the directory or hub id ``path``."""

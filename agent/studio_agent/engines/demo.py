@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from studio.v1.recipe_pb2 import DemoArgs, Recipe
+from studio.v1.recipe_pb2 import DemoArgs, LoraAdapter, Recipe
 from studio.v1.replica_pb2 import Failure, ReplicaFigures, StartProgress
 
 from studio_agent.engines import canary, environ, failures, figures, flags, phases
 from studio_agent.engines.base import DrainFacts, HttpRequest, LaunchContext, LaunchSpec
 from studio_agent.engines.flags import ExtraFlags
+from studio_agent.engines.lora import takes_adapters
 from studio_agent.engines.model_facts import Task
 from studio_agent.engines.vllm_failures import VLLM_FAILURES
 from studio_agent.engines.vllm_metrics import VLLM_METRICS
@@ -16,6 +17,7 @@ from studio_agent.engines.vllm_phases import VLLM_PHASES
 
 MEMORY_DIR = "STUDIO_DEMO_GPU_MEMORY_DIR"
 OWNED_FLAGS = ("model", "host", "port")
+LORA_FLAGS = ("enable-lora", "lora-modules")
 
 
 class DemoDriver:
@@ -41,13 +43,16 @@ class DemoDriver:
             typed["max-num-seqs"] = args.max_num_seqs
         for flag, number in typed.items():
             argv += flags.words(flag, number, f"args.{flag}")
+        if recipe.lora:
+            names = [adapter.name for adapter in recipe.lora]
+            argv += ["--enable-lora", *flags.words("lora-modules", names, "lora")]
         settings = _settings(args.demo)
         for flag, value in settings.items():
             # A switch that is off is left out: argparse has no `--no-` form for it.
             if value is not False:
                 argv += flags.words(flag, value, f"args.demo.{flag.replace('-', '_')}")
         extra = ExtraFlags(OWNED_FLAGS, abbreviates=True, has_off_forms=False, known=context.known_flags)
-        argv += extra.words(recipe.extra_args, [*typed, *settings])
+        argv += extra.words(recipe.extra_args, [*typed, *settings, *(LORA_FLAGS if recipe.lora else ())])
         env = environ.base(context)
         if MEMORY_DIR not in recipe.env:
             env[MEMORY_DIR] = str(context.cache_dir / "demo-gpu-memory")
@@ -72,6 +77,18 @@ class DemoDriver:
     def wake(self, model_path: str, *, kept_weights: bool) -> Sequence[HttpRequest]:  # noqa: ARG002 - it has no weights
         """One request, whatever was kept."""
         return [HttpRequest("POST", "/wake_up")]
+
+    def takes_lora(self, recipe: Recipe) -> bool:
+        """Where it has adapters from the start, or `enable-lora`."""
+        return takes_adapters(recipe)
+
+    def load_lora(self, adapter: LoraAdapter, path: str) -> HttpRequest:
+        """As vLLM's."""
+        return HttpRequest("POST", "/v1/load_lora_adapter", {"lora_name": adapter.name, "lora_path": path})
+
+    def unload_lora(self, name: str) -> HttpRequest:
+        """As vLLM's."""
+        return HttpRequest("POST", "/v1/unload_lora_adapter", {"lora_name": name})
 
     def figures(self, metrics_text: str, at: Timestamp) -> ReplicaFigures:
         """As vLLM's."""

@@ -16,6 +16,7 @@ from studio_agent.engines import canary, environ, failures, figures, flags, meas
 from studio_agent.engines.base import DrainFacts, HttpRequest, LaunchContext, LaunchSpec
 from studio_agent.engines.errors import RecipeError
 from studio_agent.engines.flags import ExtraFlags
+from studio_agent.engines.lora import takes_adapters
 from studio_agent.engines.model_facts import Task
 from studio_agent.engines.sglang_failures import SGLANG_FAILURES
 from studio_agent.engines.sglang_metrics import SGLANG_METRICS
@@ -151,6 +152,10 @@ class SglangDriver:
         if not kept_weights:
             requests.append(HttpRequest("POST", "/update_weights_from_disk", {"model_path": model_path}))
         return requests
+
+    def takes_lora(self, recipe: Recipe) -> bool:
+        """Where it has adapters from the start, or `enable-lora`."""
+        return takes_adapters(recipe)
 
     def load_lora(self, adapter: LoraAdapter, path: str) -> HttpRequest:
         """Taken by an engine that began with `--enable-lora`."""

@@ -16,6 +16,7 @@ from studio_agent.engines import canary, environ, failures, figures, flags, meas
 from studio_agent.engines.base import DrainFacts, HttpRequest, LaunchContext, LaunchSpec
 from studio_agent.engines.errors import RecipeError
 from studio_agent.engines.flags import ExtraFlags
+from studio_agent.engines.lora import takes_adapters
 from studio_agent.engines.model_facts import ModelFacts, Task
 from studio_agent.engines.parsers import parser_for
 from studio_agent.engines.vllm_failures import VLLM_FAILURES
@@ -129,6 +130,10 @@ class VllmDriver:
             HttpRequest("POST", "/reset_prefix_cache"),
         ]
 
+    def takes_lora(self, recipe: Recipe) -> bool:
+        """Where it has adapters from the start, or `enable-lora`."""
+        return takes_adapters(recipe)
+
     def load_lora(self, adapter: LoraAdapter, path: str) -> HttpRequest:
         """Taken by an engine with a single API server."""
         return HttpRequest("POST", "/v1/load_lora_adapter", {"lora_name": adapter.name, "lora_path": path})
@@ -203,7 +208,7 @@ def _environment(recipe: Recipe, context: LaunchContext) -> dict[str, str]:
         # Opens /sleep and /wake_up. They are unguarded, which is one reason why engines listen where only the agent and the
         # gateway reach them.
         env["VLLM_SERVER_DEV_MODE"] = "1"
-    if recipe.lora:
+    if takes_adapters(recipe):
         # Opens loading and unloading of adapters, as unguarded.
         env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
     return env

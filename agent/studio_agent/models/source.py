@@ -11,6 +11,8 @@ WORD = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 REPOSITORY = re.compile(rf"{WORD}/{WORD}(:{WORD})?")
 # A model that is one file.
 GGUF = ".gguf"
+# What makes a directory a LoRA adapter.
+ADAPTER_FILE = "adapter_config.json"
 
 
 def local_directory(source: str) -> Path | None:
@@ -30,6 +32,17 @@ def repository_of(source: str) -> str:
             f"{source} names no model", "Write hf://OWNER/NAME, for GGUF hf://OWNER/NAME:QUANTIZATION."
         )
     return name
+
+
+def check_adapter(folder: Path) -> None:
+    """Raises ModelMissingError where ``folder`` holds no LoRA adapter."""
+    if not folder.is_absolute():
+        raise ModelMissingError(f"{folder} is not absolute", "Write path:// and an absolute directory on the host.")
+    if not (folder / ADAPTER_FILE).is_file():
+        raise ModelMissingError(
+            f"{folder} on this host holds no {ADAPTER_FILE}, so it is no LoRA adapter",
+            f"Name the directory that holds {ADAPTER_FILE} and the adapter's weights.",
+        )
 
 
 def check_local(folder: Path) -> None:

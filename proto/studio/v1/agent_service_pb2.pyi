@@ -12,6 +12,7 @@ from google.protobuf.internal import containers as _containers
 from studio.v1 import assignment_pb2 as _assignment_pb2
 from studio.v1 import event_pb2 as _event_pb2
 from studio.v1 import host_pb2 as _host_pb2
+from studio.v1 import recipe_pb2 as _recipe_pb2
 from studio.v1 import replica_pb2 as _replica_pb2
 import builtins as _builtins
 import sys
@@ -628,6 +629,8 @@ class Command(_message.Message):
     CHECK_GPU_FIELD_NUMBER: _builtins.int
     READ_MODEL_FIELD_NUMBER: _builtins.int
     PREVIEW_LAUNCH_FIELD_NUMBER: _builtins.int
+    LOAD_LORA_FIELD_NUMBER: _builtins.int
+    UNLOAD_LORA_FIELD_NUMBER: _builtins.int
     command_id: _builtins.str
     term: _builtins.int
     @_builtins.property
@@ -650,6 +653,10 @@ class Command(_message.Message):
     def read_model(self) -> Global___ReadModel: ...
     @_builtins.property
     def preview_launch(self) -> Global___PreviewLaunch: ...
+    @_builtins.property
+    def load_lora(self) -> Global___LoadLora: ...
+    @_builtins.property
+    def unload_lora(self) -> Global___UnloadLora: ...
     def __init__(
         self,
         *,
@@ -665,12 +672,14 @@ class Command(_message.Message):
         check_gpu: Global___CheckGpu | None = ...,
         read_model: Global___ReadModel | None = ...,
         preview_launch: Global___PreviewLaunch | None = ...,
+        load_lora: Global___LoadLora | None = ...,
+        unload_lora: Global___UnloadLora | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_pull", b"cancel_pull", "check_gpu", b"check_gpu", "deadline", b"deadline", "install_engine", b"install_engine", "operation", b"operation", "pause_pull", b"pause_pull", "preview_launch", b"preview_launch", "pull_model", b"pull_model", "read_model", b"read_model", "remove_engine", b"remove_engine", "remove_model", b"remove_model"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_pull", b"cancel_pull", "check_gpu", b"check_gpu", "deadline", b"deadline", "install_engine", b"install_engine", "load_lora", b"load_lora", "operation", b"operation", "pause_pull", b"pause_pull", "preview_launch", b"preview_launch", "pull_model", b"pull_model", "read_model", b"read_model", "remove_engine", b"remove_engine", "remove_model", b"remove_model", "unload_lora", b"unload_lora"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_pull", b"cancel_pull", "check_gpu", b"check_gpu", "command_id", b"command_id", "deadline", b"deadline", "install_engine", b"install_engine", "operation", b"operation", "pause_pull", b"pause_pull", "preview_launch", b"preview_launch", "pull_model", b"pull_model", "read_model", b"read_model", "remove_engine", b"remove_engine", "remove_model", b"remove_model", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_pull", b"cancel_pull", "check_gpu", b"check_gpu", "command_id", b"command_id", "deadline", b"deadline", "install_engine", b"install_engine", "load_lora", b"load_lora", "operation", b"operation", "pause_pull", b"pause_pull", "preview_launch", b"preview_launch", "pull_model", b"pull_model", "read_model", b"read_model", "remove_engine", b"remove_engine", "remove_model", b"remove_model", "term", b"term", "unload_lora", b"unload_lora"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_operation: _TypeAlias = _typing.Literal["install_engine", "remove_engine", "pull_model", "pause_pull", "cancel_pull", "remove_model", "check_gpu", "read_model", "preview_launch"]  # noqa: Y015
+    _WhichOneofReturnType_operation: _TypeAlias = _typing.Literal["install_engine", "remove_engine", "pull_model", "pause_pull", "cancel_pull", "remove_model", "check_gpu", "read_model", "preview_launch", "load_lora", "unload_lora"]  # noqa: Y015
     _WhichOneofArgType_operation: _TypeAlias = _typing.Literal["operation", b"operation"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_operation) -> _WhichOneofReturnType_operation | None: ...
 
@@ -1021,6 +1030,53 @@ class LaunchPreview(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LaunchPreview: _TypeAlias = LaunchPreview  # noqa: Y015
+
+@_typing.final
+class LoadLora(_message.Message):
+    """Give a running engine one more adapter. It has it until it ends: one that is started anew has those of its recipe."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLICA_ID_FIELD_NUMBER: _builtins.int
+    ADAPTER_FIELD_NUMBER: _builtins.int
+    replica_id: _builtins.str
+    @_builtins.property
+    def adapter(self) -> _recipe_pb2.LoraAdapter: ...
+    def __init__(
+        self,
+        *,
+        replica_id: _builtins.str = ...,
+        adapter: _recipe_pb2.LoraAdapter | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "replica_id", b"replica_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LoadLora: _TypeAlias = LoadLora  # noqa: Y015
+
+@_typing.final
+class UnloadLora(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLICA_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    replica_id: _builtins.str
+    name: _builtins.str
+    def __init__(
+        self,
+        *,
+        replica_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "replica_id", b"replica_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnloadLora: _TypeAlias = UnloadLora  # noqa: Y015
 
 @_typing.final
 class CommandProgress(_message.Message):

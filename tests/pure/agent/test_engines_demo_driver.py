@@ -51,11 +51,17 @@ def test_where_simulated_memory_is_claimed_can_be_chosen():
     assert launch(recipe).env["STUDIO_DEMO_GPU_MEMORY_DIR"] == "/somewhere"
 
 
+def test_adapters_of_the_recipe_are_there_from_the_start():
+    settings = understood(ParseDict({"name": "demo", "lora": [{"name": "sql"}, {"name": "law"}]}, Recipe()))
+    assert (settings.enable_lora, settings.lora_modules) == (True, ("sql", "law"))
+
+
 @pytest.mark.parametrize(
     ("fields", "path"),
     [
         ({"extra_args": {"port": 1}}, "extra_args.port"),
         ({"extra_args": {"load-seconds": 1}, "args": {"demo": {"load_seconds": 2}}}, "extra_args.load-seconds"),
+        ({"extra_args": {"enable-lora": True}, "lora": [{"name": "sql"}]}, "extra_args.enable-lora"),
         ({"env": {"PATH": "/"}}, "env.PATH"),
     ],
 )

@@ -1,5 +1,7 @@
 """What only some engines can do, the smallest request of each, and the command as it is shown."""
 
+from typing import Any
+
 import pytest
 from fakes.driver_cases import PROGRAMS, a_context, a_recipe, launch
 from studio.v1.recipe_pb2 import LoraAdapter
@@ -14,7 +16,13 @@ ADAPTER = LoraAdapter(name="sql", source="path:///loras/sql")
 
 @pytest.mark.parametrize(
     ("engine", "sleeps", "loads"),
-    [("vllm", True, True), ("sglang", True, True), ("tabbyapi", False, False), ("llamacpp", False, False)],
+    [
+        ("vllm", True, True),
+        ("sglang", True, True),
+        ("tabbyapi", False, False),
+        ("llamacpp", False, False),
+        ("demo", True, True),
+    ],
 )
 def test_who_can_do_what(engine: str, sleeps: bool, loads: bool):
     driver = driver_for(engine)
@@ -46,6 +54,7 @@ def test_sglang_reads_its_weights_again_where_it_did_not_keep_them():
     [
         ("vllm", "/v1/load_lora_adapter", "/v1/unload_lora_adapter"),
         ("sglang", "/load_lora_adapter", "/unload_lora_adapter"),
+        ("demo", "/v1/load_lora_adapter", "/v1/unload_lora_adapter"),
     ],
 )
 def test_an_adapter_is_loaded_and_dropped_by_name(engine: str, load: str, unload: str):
@@ -57,10 +66,25 @@ def test_an_adapter_is_loaded_and_dropped_by_name(engine: str, load: str, unload
     assert driver.unload_lora("sql") == HttpRequest("POST", unload, {"lora_name": "sql"})
 
 
-def test_vllm_takes_adapters_at_run_time_only_where_the_recipe_has_one():
-    name = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
-    assert name not in launch("vllm", a_recipe()).env
-    assert launch("vllm", a_recipe(lora=[{"name": "a", "source": "path:///l"}])).env[name] == "1"
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "demo"])
+@pytest.mark.parametrize(
+    ("fields", "takes"),
+    [
+        ({}, False),
+        ({"extra_args": {"enable-lora": False}}, False),
+        ({"extra_args": {"enable-lora": True}}, True),
+        ({"lora": [{"name": "a", "source": "path:///l"}]}, True),
+    ],
+)
+def test_adapters_are_taken_at_run_time_where_the_recipe_says_so(engine: str, fields: dict[str, Any], takes: bool):
+    driver, recipe = driver_for(engine), a_recipe(**fields)
+    assert isinstance(driver, CanLoadLora)
+    before = recipe.SerializeToString(deterministic=True)
+    assert driver.takes_lora(recipe) is takes
+    assert recipe.SerializeToString(deterministic=True) == before
+    spec = launch(engine, recipe)
+    assert ("--enable-lora" in spec.argv) is takes
+    assert ("VLLM_ALLOW_RUNTIME_LORA_UPDATING" in spec.env) is (takes and engine == "vllm")
 
 
 @pytest.mark.parametrize("engine", PROGRAMS)
