@@ -58,7 +58,9 @@ test-fleet: $(VENV)/.dev ## booted systemd hosts in network namespaces; needs ro
 proto: $(VENV)/.dev ## generate the contract's Python code
 	$(BIN)/python proto/generate.py
 
-bench: $(VENV)/.dev ## benchmarks; each prints ratios
+bench: bench-gateway bench-agent bench-estimate bench-scheduler ## all benchmarks; each prints ratios
+
+bench-gateway: $(VENV)/.dev ## the gateway beside its peers (installed into a cache of their own)
 	$(BIN)/python bench/gateway.py
 
 bench-agent: $(VENV)/.dev ## what the agent costs its host, and how soon it tells
@@ -79,4 +81,4 @@ lock: ## make the lock files anew from pyproject.toml (needs uv)
 clean: ## remove the environment and what tools left behind
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help up test sim check test-engine test-fleet proto bench bench-agent bench-estimate bench-scheduler lock clean
+.PHONY: help up test sim check test-engine test-fleet proto bench bench-gateway bench-agent bench-estimate bench-scheduler lock clean

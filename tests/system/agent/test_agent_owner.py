@@ -1,5 +1,6 @@
 """A process is known by its replica: what telemetry says about who holds a GPU."""
 
+import asyncio
 import os
 import sys
 from pathlib import Path
@@ -21,7 +22,10 @@ async def test_a_process_is_known_by_its_replica(tmp_path: Path, *, with_cgroups
     intended = Engine(token, 0, boot_id(), str(tmp_path / "engine.log"), cgroup=launcher.cgroup_for(token))
     engine = await launcher.start(intended, [sys.executable, "-c", WAITS], {})
     try:
-        assert replica_of(engine.pid, host_id) == "qwen3.5-1"
+        # The engine's first step is to enter its cgroup, and its environment is seen once it runs.
+        async with asyncio.timeout(10):
+            while replica_of(engine.pid, host_id) != "qwen3.5-1":
+                await asyncio.sleep(0.02)
         assert replica_of(engine.pid, "another-host") == ""
         assert replica_of(os.getpid(), host_id) == ""
         assert replica_of(2**22 + 1, host_id) == ""
