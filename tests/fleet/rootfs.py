@@ -12,7 +12,8 @@ from pathlib import Path
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "vllm-studio"
 SUITE = "bookworm"
-MIRROR = os.environ.get("STUDIO_DEBIAN_MIRROR", "http://deb.debian.org/debian")
+# Empty: the one that debootstrap knows by itself.
+MIRROR = os.environ.get("STUDIO_DEBIAN_MIRROR", "")
 PACKAGES = (
     # polkitd wants a login manager, and debootstrap does not follow what has alternatives.
     *("systemd", "systemd-sysv", "libpam-systemd", "dbus", "polkitd", "procps", "iproute2"),
@@ -54,7 +55,7 @@ def _make(folder: Path) -> None:
     _clear(unfinished)
     included = f"--include={','.join(PACKAGES)}"
     made = subprocess.run(
-        ["debootstrap", "--variant=minbase", included, SUITE, str(unfinished), MIRROR],  # noqa: S607 - root's own PATH
+        ["debootstrap", "--variant=minbase", included, SUITE, str(unfinished), *([MIRROR] if MIRROR else [])],  # noqa: S607 - root's own PATH
         check=False,
         capture_output=True,
         text=True,
