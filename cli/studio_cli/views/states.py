@@ -22,6 +22,7 @@ STYLES = {
     "DRAINING": "cyan",
     "STOPPING": "cyan",
     "SLEEPING": "blue",
+    "ASLEEP": "blue",
     "STOPPED": "dim",
     "FAILED": "bold red",
     "LOST": "bold red",

@@ -119,6 +119,36 @@ class AdminServiceStub:
                 request_serializer=studio_dot_v1_dot_admin__service__pb2.DeleteDeploymentRequest.SerializeToString,
                 response_deserializer=studio_dot_v1_dot_admin__service__pb2.DeleteDeploymentResponse.FromString,
                 _registered_method=True)
+        self.WakeDeployment = channel.unary_unary(
+                '/studio.v1.AdminService/WakeDeployment',
+                request_serializer=studio_dot_v1_dot_admin__service__pb2.WakeDeploymentRequest.SerializeToString,
+                response_deserializer=studio_dot_v1_dot_admin__service__pb2.WakeDeploymentResponse.FromString,
+                _registered_method=True)
+        self.SleepDeployment = channel.unary_unary(
+                '/studio.v1.AdminService/SleepDeployment',
+                request_serializer=studio_dot_v1_dot_admin__service__pb2.SleepDeploymentRequest.SerializeToString,
+                response_deserializer=studio_dot_v1_dot_admin__service__pb2.SleepDeploymentResponse.FromString,
+                _registered_method=True)
+        self.GetRollout = channel.unary_unary(
+                '/studio.v1.AdminService/GetRollout',
+                request_serializer=studio_dot_v1_dot_admin__service__pb2.GetRolloutRequest.SerializeToString,
+                response_deserializer=studio_dot_v1_dot_admin__service__pb2.GetRolloutResponse.FromString,
+                _registered_method=True)
+        self.PauseRollout = channel.unary_unary(
+                '/studio.v1.AdminService/PauseRollout',
+                request_serializer=studio_dot_v1_dot_admin__service__pb2.PauseRolloutRequest.SerializeToString,
+                response_deserializer=studio_dot_v1_dot_admin__service__pb2.PauseRolloutResponse.FromString,
+                _registered_method=True)
+        self.ResumeRollout = channel.unary_unary(
+                '/studio.v1.AdminService/ResumeRollout',
+                request_serializer=studio_dot_v1_dot_admin__service__pb2.ResumeRolloutRequest.SerializeToString,
+                response_deserializer=studio_dot_v1_dot_admin__service__pb2.ResumeRolloutResponse.FromString,
+                _registered_method=True)
+        self.UndoRollout = channel.unary_unary(
+                '/studio.v1.AdminService/UndoRollout',
+                request_serializer=studio_dot_v1_dot_admin__service__pb2.UndoRolloutRequest.SerializeToString,
+                response_deserializer=studio_dot_v1_dot_admin__service__pb2.UndoRolloutResponse.FromString,
+                _registered_method=True)
         self.ListReplicas = channel.unary_unary(
                 '/studio.v1.AdminService/ListReplicas',
                 request_serializer=studio_dot_v1_dot_admin__service__pb2.ListReplicasRequest.SerializeToString,
@@ -173,6 +203,46 @@ class AdminServiceStub:
                 '/studio.v1.AdminService/RevokeKey',
                 request_serializer=studio_dot_v1_dot_admin__service__pb2.RevokeKeyRequest.SerializeToString,
                 response_deserializer=studio_dot_v1_dot_admin__service__pb2.RevokeKeyResponse.FromString,
+                _registered_method=True)
+        self.UpdateKey = channel.unary_unary(
+                '/studio.v1.AdminService/UpdateKey',
+                request_serializer=studio_dot_v1_dot_admin__service__pb2.UpdateKeyRequest.SerializeToString,
+                response_deserializer=studio_dot_v1_dot_admin__service__pb2.UpdateKeyResponse.FromString,
+                _registered_method=True)
+        self.RotateKey = channel.unary_unary(
+                '/studio.v1.AdminService/RotateKey',
+                request_serializer=studio_dot_v1_dot_admin__service__pb2.RotateKeyRequest.SerializeToString,
+                response_deserializer=studio_dot_v1_dot_admin__service__pb2.RotateKeyResponse.FromString,
+                _registered_method=True)
+        self.PutTenant = channel.unary_unary(
+                '/studio.v1.AdminService/PutTenant',
+                request_serializer=studio_dot_v1_dot_admin__service__pb2.PutTenantRequest.SerializeToString,
+                response_deserializer=studio_dot_v1_dot_admin__service__pb2.PutTenantResponse.FromString,
+                _registered_method=True)
+        self.ListTenants = channel.unary_unary(
+                '/studio.v1.AdminService/ListTenants',
+                request_serializer=studio_dot_v1_dot_admin__service__pb2.ListTenantsRequest.SerializeToString,
+                response_deserializer=studio_dot_v1_dot_admin__service__pb2.ListTenantsResponse.FromString,
+                _registered_method=True)
+        self.RemoveTenant = channel.unary_unary(
+                '/studio.v1.AdminService/RemoveTenant',
+                request_serializer=studio_dot_v1_dot_admin__service__pb2.RemoveTenantRequest.SerializeToString,
+                response_deserializer=studio_dot_v1_dot_admin__service__pb2.RemoveTenantResponse.FromString,
+                _registered_method=True)
+        self.PutPrice = channel.unary_unary(
+                '/studio.v1.AdminService/PutPrice',
+                request_serializer=studio_dot_v1_dot_admin__service__pb2.PutPriceRequest.SerializeToString,
+                response_deserializer=studio_dot_v1_dot_admin__service__pb2.PutPriceResponse.FromString,
+                _registered_method=True)
+        self.ListPrices = channel.unary_unary(
+                '/studio.v1.AdminService/ListPrices',
+                request_serializer=studio_dot_v1_dot_admin__service__pb2.ListPricesRequest.SerializeToString,
+                response_deserializer=studio_dot_v1_dot_admin__service__pb2.ListPricesResponse.FromString,
+                _registered_method=True)
+        self.RemovePrice = channel.unary_unary(
+                '/studio.v1.AdminService/RemovePrice',
+                request_serializer=studio_dot_v1_dot_admin__service__pb2.RemovePriceRequest.SerializeToString,
+                response_deserializer=studio_dot_v1_dot_admin__service__pb2.RemovePriceResponse.FromString,
                 _registered_method=True)
         self.AddProvider = channel.unary_unary(
                 '/studio.v1.AdminService/AddProvider',
@@ -312,6 +382,45 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WakeDeployment(self, request, context):
+        """Bring it up now, as a request would.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SleepDeployment(self, request, context):
+        """Send it down the idle ladder now; a request wakes it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRollout(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseRollout(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeRollout(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UndoRollout(self, request, context):
+        """Back to the revision that served before.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListReplicas(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -375,6 +484,56 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RevokeKey(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateKey(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateKey(self, request, context):
+        """A new secret for the same rights; the old one ends after the overlap.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PutTenant(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTenants(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveTenant(self, request, context):
+        """Refused while keys or deployments belong to it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PutPrice(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPrices(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemovePrice(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -499,6 +658,36 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=studio_dot_v1_dot_admin__service__pb2.DeleteDeploymentRequest.FromString,
                     response_serializer=studio_dot_v1_dot_admin__service__pb2.DeleteDeploymentResponse.SerializeToString,
             ),
+            'WakeDeployment': grpc.unary_unary_rpc_method_handler(
+                    servicer.WakeDeployment,
+                    request_deserializer=studio_dot_v1_dot_admin__service__pb2.WakeDeploymentRequest.FromString,
+                    response_serializer=studio_dot_v1_dot_admin__service__pb2.WakeDeploymentResponse.SerializeToString,
+            ),
+            'SleepDeployment': grpc.unary_unary_rpc_method_handler(
+                    servicer.SleepDeployment,
+                    request_deserializer=studio_dot_v1_dot_admin__service__pb2.SleepDeploymentRequest.FromString,
+                    response_serializer=studio_dot_v1_dot_admin__service__pb2.SleepDeploymentResponse.SerializeToString,
+            ),
+            'GetRollout': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRollout,
+                    request_deserializer=studio_dot_v1_dot_admin__service__pb2.GetRolloutRequest.FromString,
+                    response_serializer=studio_dot_v1_dot_admin__service__pb2.GetRolloutResponse.SerializeToString,
+            ),
+            'PauseRollout': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseRollout,
+                    request_deserializer=studio_dot_v1_dot_admin__service__pb2.PauseRolloutRequest.FromString,
+                    response_serializer=studio_dot_v1_dot_admin__service__pb2.PauseRolloutResponse.SerializeToString,
+            ),
+            'ResumeRollout': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeRollout,
+                    request_deserializer=studio_dot_v1_dot_admin__service__pb2.ResumeRolloutRequest.FromString,
+                    response_serializer=studio_dot_v1_dot_admin__service__pb2.ResumeRolloutResponse.SerializeToString,
+            ),
+            'UndoRollout': grpc.unary_unary_rpc_method_handler(
+                    servicer.UndoRollout,
+                    request_deserializer=studio_dot_v1_dot_admin__service__pb2.UndoRolloutRequest.FromString,
+                    response_serializer=studio_dot_v1_dot_admin__service__pb2.UndoRolloutResponse.SerializeToString,
+            ),
             'ListReplicas': grpc.unary_unary_rpc_method_handler(
                     servicer.ListReplicas,
                     request_deserializer=studio_dot_v1_dot_admin__service__pb2.ListReplicasRequest.FromString,
@@ -553,6 +742,46 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.RevokeKey,
                     request_deserializer=studio_dot_v1_dot_admin__service__pb2.RevokeKeyRequest.FromString,
                     response_serializer=studio_dot_v1_dot_admin__service__pb2.RevokeKeyResponse.SerializeToString,
+            ),
+            'UpdateKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateKey,
+                    request_deserializer=studio_dot_v1_dot_admin__service__pb2.UpdateKeyRequest.FromString,
+                    response_serializer=studio_dot_v1_dot_admin__service__pb2.UpdateKeyResponse.SerializeToString,
+            ),
+            'RotateKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateKey,
+                    request_deserializer=studio_dot_v1_dot_admin__service__pb2.RotateKeyRequest.FromString,
+                    response_serializer=studio_dot_v1_dot_admin__service__pb2.RotateKeyResponse.SerializeToString,
+            ),
+            'PutTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutTenant,
+                    request_deserializer=studio_dot_v1_dot_admin__service__pb2.PutTenantRequest.FromString,
+                    response_serializer=studio_dot_v1_dot_admin__service__pb2.PutTenantResponse.SerializeToString,
+            ),
+            'ListTenants': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTenants,
+                    request_deserializer=studio_dot_v1_dot_admin__service__pb2.ListTenantsRequest.FromString,
+                    response_serializer=studio_dot_v1_dot_admin__service__pb2.ListTenantsResponse.SerializeToString,
+            ),
+            'RemoveTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveTenant,
+                    request_deserializer=studio_dot_v1_dot_admin__service__pb2.RemoveTenantRequest.FromString,
+                    response_serializer=studio_dot_v1_dot_admin__service__pb2.RemoveTenantResponse.SerializeToString,
+            ),
+            'PutPrice': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutPrice,
+                    request_deserializer=studio_dot_v1_dot_admin__service__pb2.PutPriceRequest.FromString,
+                    response_serializer=studio_dot_v1_dot_admin__service__pb2.PutPriceResponse.SerializeToString,
+            ),
+            'ListPrices': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPrices,
+                    request_deserializer=studio_dot_v1_dot_admin__service__pb2.ListPricesRequest.FromString,
+                    response_serializer=studio_dot_v1_dot_admin__service__pb2.ListPricesResponse.SerializeToString,
+            ),
+            'RemovePrice': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemovePrice,
+                    request_deserializer=studio_dot_v1_dot_admin__service__pb2.RemovePriceRequest.FromString,
+                    response_serializer=studio_dot_v1_dot_admin__service__pb2.RemovePriceResponse.SerializeToString,
             ),
             'AddProvider': grpc.unary_unary_rpc_method_handler(
                     servicer.AddProvider,
@@ -1050,6 +1279,168 @@ class AdminService:
             _registered_method=True)
 
     @staticmethod
+    def WakeDeployment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/studio.v1.AdminService/WakeDeployment',
+            studio_dot_v1_dot_admin__service__pb2.WakeDeploymentRequest.SerializeToString,
+            studio_dot_v1_dot_admin__service__pb2.WakeDeploymentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SleepDeployment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/studio.v1.AdminService/SleepDeployment',
+            studio_dot_v1_dot_admin__service__pb2.SleepDeploymentRequest.SerializeToString,
+            studio_dot_v1_dot_admin__service__pb2.SleepDeploymentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/studio.v1.AdminService/GetRollout',
+            studio_dot_v1_dot_admin__service__pb2.GetRolloutRequest.SerializeToString,
+            studio_dot_v1_dot_admin__service__pb2.GetRolloutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/studio.v1.AdminService/PauseRollout',
+            studio_dot_v1_dot_admin__service__pb2.PauseRolloutRequest.SerializeToString,
+            studio_dot_v1_dot_admin__service__pb2.PauseRolloutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/studio.v1.AdminService/ResumeRollout',
+            studio_dot_v1_dot_admin__service__pb2.ResumeRolloutRequest.SerializeToString,
+            studio_dot_v1_dot_admin__service__pb2.ResumeRolloutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UndoRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/studio.v1.AdminService/UndoRollout',
+            studio_dot_v1_dot_admin__service__pb2.UndoRolloutRequest.SerializeToString,
+            studio_dot_v1_dot_admin__service__pb2.UndoRolloutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListReplicas(request,
             target,
             options=(),
@@ -1336,6 +1727,222 @@ class AdminService:
             '/studio.v1.AdminService/RevokeKey',
             studio_dot_v1_dot_admin__service__pb2.RevokeKeyRequest.SerializeToString,
             studio_dot_v1_dot_admin__service__pb2.RevokeKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/studio.v1.AdminService/UpdateKey',
+            studio_dot_v1_dot_admin__service__pb2.UpdateKeyRequest.SerializeToString,
+            studio_dot_v1_dot_admin__service__pb2.UpdateKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/studio.v1.AdminService/RotateKey',
+            studio_dot_v1_dot_admin__service__pb2.RotateKeyRequest.SerializeToString,
+            studio_dot_v1_dot_admin__service__pb2.RotateKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/studio.v1.AdminService/PutTenant',
+            studio_dot_v1_dot_admin__service__pb2.PutTenantRequest.SerializeToString,
+            studio_dot_v1_dot_admin__service__pb2.PutTenantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTenants(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/studio.v1.AdminService/ListTenants',
+            studio_dot_v1_dot_admin__service__pb2.ListTenantsRequest.SerializeToString,
+            studio_dot_v1_dot_admin__service__pb2.ListTenantsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/studio.v1.AdminService/RemoveTenant',
+            studio_dot_v1_dot_admin__service__pb2.RemoveTenantRequest.SerializeToString,
+            studio_dot_v1_dot_admin__service__pb2.RemoveTenantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutPrice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/studio.v1.AdminService/PutPrice',
+            studio_dot_v1_dot_admin__service__pb2.PutPriceRequest.SerializeToString,
+            studio_dot_v1_dot_admin__service__pb2.PutPriceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPrices(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/studio.v1.AdminService/ListPrices',
+            studio_dot_v1_dot_admin__service__pb2.ListPricesRequest.SerializeToString,
+            studio_dot_v1_dot_admin__service__pb2.ListPricesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemovePrice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/studio.v1.AdminService/RemovePrice',
+            studio_dot_v1_dot_admin__service__pb2.RemovePriceRequest.SerializeToString,
+            studio_dot_v1_dot_admin__service__pb2.RemovePriceResponse.FromString,
             options,
             channel_credentials,
             insecure,

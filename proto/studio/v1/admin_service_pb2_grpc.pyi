@@ -54,6 +54,15 @@ class AdminServiceStub:
     StartDeployment: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.StartDeploymentRequest, _admin_service_pb2.StartDeploymentResponse]
     ScaleDeployment: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ScaleDeploymentRequest, _admin_service_pb2.ScaleDeploymentResponse]
     DeleteDeployment: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteDeploymentRequest, _admin_service_pb2.DeleteDeploymentResponse]
+    WakeDeployment: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.WakeDeploymentRequest, _admin_service_pb2.WakeDeploymentResponse]
+    """Bring it up now, as a request would."""
+    SleepDeployment: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.SleepDeploymentRequest, _admin_service_pb2.SleepDeploymentResponse]
+    """Send it down the idle ladder now; a request wakes it."""
+    GetRollout: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetRolloutRequest, _admin_service_pb2.GetRolloutResponse]
+    PauseRollout: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.PauseRolloutRequest, _admin_service_pb2.PauseRolloutResponse]
+    ResumeRollout: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ResumeRolloutRequest, _admin_service_pb2.ResumeRolloutResponse]
+    UndoRollout: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.UndoRolloutRequest, _admin_service_pb2.UndoRolloutResponse]
+    """Back to the revision that served before."""
     ListReplicas: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListReplicasRequest, _admin_service_pb2.ListReplicasResponse]
     ListHosts: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListHostsRequest, _admin_service_pb2.ListHostsResponse]
     UpdateHost: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.UpdateHostRequest, _admin_service_pb2.UpdateHostResponse]
@@ -67,6 +76,16 @@ class AdminServiceStub:
     CreateKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreateKeyRequest, _admin_service_pb2.CreateKeyResponse]
     ListKeys: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListKeysRequest, _admin_service_pb2.ListKeysResponse]
     RevokeKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeKeyRequest, _admin_service_pb2.RevokeKeyResponse]
+    UpdateKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.UpdateKeyRequest, _admin_service_pb2.UpdateKeyResponse]
+    RotateKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RotateKeyRequest, _admin_service_pb2.RotateKeyResponse]
+    """A new secret for the same rights; the old one ends after the overlap."""
+    PutTenant: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.PutTenantRequest, _admin_service_pb2.PutTenantResponse]
+    ListTenants: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListTenantsRequest, _admin_service_pb2.ListTenantsResponse]
+    RemoveTenant: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RemoveTenantRequest, _admin_service_pb2.RemoveTenantResponse]
+    """Refused while keys or deployments belong to it."""
+    PutPrice: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.PutPriceRequest, _admin_service_pb2.PutPriceResponse]
+    ListPrices: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListPricesRequest, _admin_service_pb2.ListPricesResponse]
+    RemovePrice: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RemovePriceRequest, _admin_service_pb2.RemovePriceResponse]
     AddProvider: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.AddProviderRequest, _admin_service_pb2.AddProviderResponse]
     ListProviders: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListProvidersRequest, _admin_service_pb2.ListProvidersResponse]
     RemoveProvider: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RemoveProviderRequest, _admin_service_pb2.RemoveProviderResponse]
@@ -100,6 +119,15 @@ class AdminServiceAsyncStub(AdminServiceStub):
     StartDeployment: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.StartDeploymentRequest, _admin_service_pb2.StartDeploymentResponse]  # type: ignore[assignment]
     ScaleDeployment: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ScaleDeploymentRequest, _admin_service_pb2.ScaleDeploymentResponse]  # type: ignore[assignment]
     DeleteDeployment: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteDeploymentRequest, _admin_service_pb2.DeleteDeploymentResponse]  # type: ignore[assignment]
+    WakeDeployment: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.WakeDeploymentRequest, _admin_service_pb2.WakeDeploymentResponse]  # type: ignore[assignment]
+    """Bring it up now, as a request would."""
+    SleepDeployment: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.SleepDeploymentRequest, _admin_service_pb2.SleepDeploymentResponse]  # type: ignore[assignment]
+    """Send it down the idle ladder now; a request wakes it."""
+    GetRollout: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetRolloutRequest, _admin_service_pb2.GetRolloutResponse]  # type: ignore[assignment]
+    PauseRollout: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.PauseRolloutRequest, _admin_service_pb2.PauseRolloutResponse]  # type: ignore[assignment]
+    ResumeRollout: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ResumeRolloutRequest, _admin_service_pb2.ResumeRolloutResponse]  # type: ignore[assignment]
+    UndoRollout: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.UndoRolloutRequest, _admin_service_pb2.UndoRolloutResponse]  # type: ignore[assignment]
+    """Back to the revision that served before."""
     ListReplicas: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListReplicasRequest, _admin_service_pb2.ListReplicasResponse]  # type: ignore[assignment]
     ListHosts: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListHostsRequest, _admin_service_pb2.ListHostsResponse]  # type: ignore[assignment]
     UpdateHost: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.UpdateHostRequest, _admin_service_pb2.UpdateHostResponse]  # type: ignore[assignment]
@@ -113,6 +141,16 @@ class AdminServiceAsyncStub(AdminServiceStub):
     CreateKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateKeyRequest, _admin_service_pb2.CreateKeyResponse]  # type: ignore[assignment]
     ListKeys: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListKeysRequest, _admin_service_pb2.ListKeysResponse]  # type: ignore[assignment]
     RevokeKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeKeyRequest, _admin_service_pb2.RevokeKeyResponse]  # type: ignore[assignment]
+    UpdateKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.UpdateKeyRequest, _admin_service_pb2.UpdateKeyResponse]  # type: ignore[assignment]
+    RotateKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RotateKeyRequest, _admin_service_pb2.RotateKeyResponse]  # type: ignore[assignment]
+    """A new secret for the same rights; the old one ends after the overlap."""
+    PutTenant: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.PutTenantRequest, _admin_service_pb2.PutTenantResponse]  # type: ignore[assignment]
+    ListTenants: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListTenantsRequest, _admin_service_pb2.ListTenantsResponse]  # type: ignore[assignment]
+    RemoveTenant: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RemoveTenantRequest, _admin_service_pb2.RemoveTenantResponse]  # type: ignore[assignment]
+    """Refused while keys or deployments belong to it."""
+    PutPrice: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.PutPriceRequest, _admin_service_pb2.PutPriceResponse]  # type: ignore[assignment]
+    ListPrices: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListPricesRequest, _admin_service_pb2.ListPricesResponse]  # type: ignore[assignment]
+    RemovePrice: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RemovePriceRequest, _admin_service_pb2.RemovePriceResponse]  # type: ignore[assignment]
     AddProvider: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.AddProviderRequest, _admin_service_pb2.AddProviderResponse]  # type: ignore[assignment]
     ListProviders: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListProvidersRequest, _admin_service_pb2.ListProvidersResponse]  # type: ignore[assignment]
     RemoveProvider: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RemoveProviderRequest, _admin_service_pb2.RemoveProviderResponse]  # type: ignore[assignment]
@@ -247,6 +285,51 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_service_pb2.DeleteDeploymentResponse, _abc.Awaitable[_admin_service_pb2.DeleteDeploymentResponse]]: ...
 
     @_abc_1.abstractmethod
+    def WakeDeployment(
+        self,
+        request: _admin_service_pb2.WakeDeploymentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.WakeDeploymentResponse, _abc.Awaitable[_admin_service_pb2.WakeDeploymentResponse]]:
+        """Bring it up now, as a request would."""
+
+    @_abc_1.abstractmethod
+    def SleepDeployment(
+        self,
+        request: _admin_service_pb2.SleepDeploymentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.SleepDeploymentResponse, _abc.Awaitable[_admin_service_pb2.SleepDeploymentResponse]]:
+        """Send it down the idle ladder now; a request wakes it."""
+
+    @_abc_1.abstractmethod
+    def GetRollout(
+        self,
+        request: _admin_service_pb2.GetRolloutRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.GetRolloutResponse, _abc.Awaitable[_admin_service_pb2.GetRolloutResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def PauseRollout(
+        self,
+        request: _admin_service_pb2.PauseRolloutRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.PauseRolloutResponse, _abc.Awaitable[_admin_service_pb2.PauseRolloutResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ResumeRollout(
+        self,
+        request: _admin_service_pb2.ResumeRolloutRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ResumeRolloutResponse, _abc.Awaitable[_admin_service_pb2.ResumeRolloutResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def UndoRollout(
+        self,
+        request: _admin_service_pb2.UndoRolloutRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.UndoRolloutResponse, _abc.Awaitable[_admin_service_pb2.UndoRolloutResponse]]:
+        """Back to the revision that served before."""
+
+    @_abc_1.abstractmethod
     def ListReplicas(
         self,
         request: _admin_service_pb2.ListReplicasRequest,
@@ -324,6 +407,64 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.RevokeKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.RevokeKeyResponse, _abc.Awaitable[_admin_service_pb2.RevokeKeyResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def UpdateKey(
+        self,
+        request: _admin_service_pb2.UpdateKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.UpdateKeyResponse, _abc.Awaitable[_admin_service_pb2.UpdateKeyResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RotateKey(
+        self,
+        request: _admin_service_pb2.RotateKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.RotateKeyResponse, _abc.Awaitable[_admin_service_pb2.RotateKeyResponse]]:
+        """A new secret for the same rights; the old one ends after the overlap."""
+
+    @_abc_1.abstractmethod
+    def PutTenant(
+        self,
+        request: _admin_service_pb2.PutTenantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.PutTenantResponse, _abc.Awaitable[_admin_service_pb2.PutTenantResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListTenants(
+        self,
+        request: _admin_service_pb2.ListTenantsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ListTenantsResponse, _abc.Awaitable[_admin_service_pb2.ListTenantsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RemoveTenant(
+        self,
+        request: _admin_service_pb2.RemoveTenantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.RemoveTenantResponse, _abc.Awaitable[_admin_service_pb2.RemoveTenantResponse]]:
+        """Refused while keys or deployments belong to it."""
+
+    @_abc_1.abstractmethod
+    def PutPrice(
+        self,
+        request: _admin_service_pb2.PutPriceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.PutPriceResponse, _abc.Awaitable[_admin_service_pb2.PutPriceResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListPrices(
+        self,
+        request: _admin_service_pb2.ListPricesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ListPricesResponse, _abc.Awaitable[_admin_service_pb2.ListPricesResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RemovePrice(
+        self,
+        request: _admin_service_pb2.RemovePriceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.RemovePriceResponse, _abc.Awaitable[_admin_service_pb2.RemovePriceResponse]]: ...
 
     @_abc_1.abstractmethod
     def AddProvider(

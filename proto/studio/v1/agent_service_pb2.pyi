@@ -26,6 +26,66 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class GetSecretsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["names", b"names"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSecretsRequest: _TypeAlias = GetSecretsRequest  # noqa: Y015
+
+@_typing.final
+class GetSecretsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ValuesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        values: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSecretsResponse: _TypeAlias = GetSecretsResponse  # noqa: Y015
+
+@_typing.final
 class ConnectRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -429,6 +489,9 @@ class ReplicaObservation(_message.Message):
     RECIPE_REVISION_FIELD_NUMBER: _builtins.int
     GAVE_UP_FIELD_NUMBER: _builtins.int
     MEASURED_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
+    SLEEP_LEVEL_FIELD_NUMBER: _builtins.int
+    LOADED_ADAPTERS_FIELD_NUMBER: _builtins.int
     replica_id: _builtins.str
     generation: _builtins.int
     state: _replica_pb2.Replica.State.ValueType
@@ -440,6 +503,10 @@ class ReplicaObservation(_message.Message):
     recipe_revision: _builtins.int
     gave_up: _builtins.bool
     """The restart budget is spent: only a new generation starts it again."""
+    rank: _builtins.int
+    """Of a replica that spans several hosts: which part this is."""
+    sleep_level: _builtins.int
+    """How deep it sleeps; 0: awake."""
     @_builtins.property
     def state_since(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -454,6 +521,8 @@ class ReplicaObservation(_message.Message):
     def gpu_uuids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def measured(self) -> _replica_pb2.MeasuredMemory: ...
+    @_builtins.property
+    def loaded_adapters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -474,10 +543,13 @@ class ReplicaObservation(_message.Message):
         recipe_revision: _builtins.int = ...,
         gave_up: _builtins.bool = ...,
         measured: _replica_pb2.MeasuredMemory | None = ...,
+        rank: _builtins.int = ...,
+        sleep_level: _builtins.int = ...,
+        loaded_adapters: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "measured", b"measured", "progress", b"progress", "retry_at", b"retry_at", "started_at", b"started_at", "state_since", b"state_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_url", b"base_url", "deployment", b"deployment", "failure", b"failure", "gave_up", b"gave_up", "generation", b"generation", "gpu_uuids", b"gpu_uuids", "measured", b"measured", "pid", b"pid", "progress", b"progress", "recipe_revision", b"recipe_revision", "replica_id", b"replica_id", "restarts", b"restarts", "retry_at", b"retry_at", "started_at", b"started_at", "state", b"state", "state_reason", b"state_reason", "state_since", b"state_since"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_url", b"base_url", "deployment", b"deployment", "failure", b"failure", "gave_up", b"gave_up", "generation", b"generation", "gpu_uuids", b"gpu_uuids", "loaded_adapters", b"loaded_adapters", "measured", b"measured", "pid", b"pid", "progress", b"progress", "rank", b"rank", "recipe_revision", b"recipe_revision", "replica_id", b"replica_id", "restarts", b"restarts", "retry_at", b"retry_at", "sleep_level", b"sleep_level", "started_at", b"started_at", "state", b"state", "state_reason", b"state_reason", "state_since", b"state_since"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -44,6 +44,11 @@ class AgentServiceStub:
                 request_serializer=studio_dot_v1_dot_agent__service__pb2.ReportTelemetryRequest.SerializeToString,
                 response_deserializer=studio_dot_v1_dot_agent__service__pb2.ReportTelemetryResponse.FromString,
                 _registered_method=True)
+        self.GetSecrets = channel.unary_unary(
+                '/studio.v1.AgentService/GetSecrets',
+                request_serializer=studio_dot_v1_dot_agent__service__pb2.GetSecretsRequest.SerializeToString,
+                response_deserializer=studio_dot_v1_dot_agent__service__pb2.GetSecretsResponse.FromString,
+                _registered_method=True)
 
 
 class AgentServiceServicer:
@@ -64,6 +69,13 @@ class AgentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetSecrets(self, request, context):
+        """Values of secrets that recipes placed on this host name; any other name is refused.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AgentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -76,6 +88,11 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.ReportTelemetry,
                     request_deserializer=studio_dot_v1_dot_agent__service__pb2.ReportTelemetryRequest.FromString,
                     response_serializer=studio_dot_v1_dot_agent__service__pb2.ReportTelemetryResponse.SerializeToString,
+            ),
+            'GetSecrets': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSecrets,
+                    request_deserializer=studio_dot_v1_dot_agent__service__pb2.GetSecretsRequest.FromString,
+                    response_serializer=studio_dot_v1_dot_agent__service__pb2.GetSecretsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -132,6 +149,33 @@ class AgentService:
             '/studio.v1.AgentService/ReportTelemetry',
             studio_dot_v1_dot_agent__service__pb2.ReportTelemetryRequest.SerializeToString,
             studio_dot_v1_dot_agent__service__pb2.ReportTelemetryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSecrets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/studio.v1.AgentService/GetSecrets',
+            studio_dot_v1_dot_agent__service__pb2.GetSecretsRequest.SerializeToString,
+            studio_dot_v1_dot_agent__service__pb2.GetSecretsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,8 @@ class AgentServiceStub:
     """
     ReportTelemetry: _grpc.StreamUnaryMultiCallable[_agent_service_pb2.ReportTelemetryRequest, _agent_service_pb2.ReportTelemetryResponse]
     """Telemetry: the latest value of each group; old samples are dropped, never queued."""
+    GetSecrets: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.GetSecretsRequest, _agent_service_pb2.GetSecretsResponse]
+    """Values of secrets that recipes placed on this host name; any other name is refused."""
 
 @_typing.type_check_only
 class AgentServiceAsyncStub(AgentServiceStub):
@@ -47,6 +49,8 @@ class AgentServiceAsyncStub(AgentServiceStub):
     """
     ReportTelemetry: _aio.StreamUnaryMultiCallable[_agent_service_pb2.ReportTelemetryRequest, _agent_service_pb2.ReportTelemetryResponse]  # type: ignore[assignment]
     """Telemetry: the latest value of each group; old samples are dropped, never queued."""
+    GetSecrets: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.GetSecretsRequest, _agent_service_pb2.GetSecretsResponse]  # type: ignore[assignment]
+    """Values of secrets that recipes placed on this host name; any other name is refused."""
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -66,5 +70,13 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.ReportTelemetryResponse, _abc.Awaitable[_agent_service_pb2.ReportTelemetryResponse]]:
         """Telemetry: the latest value of each group; old samples are dropped, never queued."""
+
+    @_abc_1.abstractmethod
+    def GetSecrets(
+        self,
+        request: _agent_service_pb2.GetSecretsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_service_pb2.GetSecretsResponse, _abc.Awaitable[_agent_service_pb2.GetSecretsResponse]]:
+        """Values of secrets that recipes placed on this host name; any other name is refused."""
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

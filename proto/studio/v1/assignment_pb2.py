@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from studio.v1 import recipe_pb2 as studio_dot_v1_dot_recipe__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1astudio/v1/assignment.proto\x12\tstudio.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x16studio/v1/recipe.proto\"u\n\nAssignment\x12\x12\n\ngeneration\x18\x01 \x01(\x03\x12\x0c\n\x04term\x18\x02 \x01(\x03\x12,\n\x08replicas\x18\x03 \x03(\x0b\x32\x1a.studio.v1.AssignedReplica\x12\x17\n\x0fstops_confirmed\x18\x04 \x01(\x08\"\xc2\x03\n\x0f\x41ssignedReplica\x12\x12\n\nreplica_id\x18\x01 \x01(\t\x12\x12\n\ndeployment\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x03\x12\x13\n\x0brecipe_name\x18\x04 \x01(\t\x12\x17\n\x0frecipe_revision\x18\x05 \x01(\x05\x12!\n\x06recipe\x18\x06 \x01(\x0b\x32\x11.studio.v1.Recipe\x12\x13\n\x0bmodel_names\x18\x07 \x03(\t\x12\x11\n\tgpu_uuids\x18\x08 \x03(\t\x12\x18\n\x10gpu_memory_bytes\x18\t \x01(\x03\x12-\n\x04wish\x18\n \x01(\x0e\x32\x1f.studio.v1.AssignedReplica.Wish\x12\x31\n\x0e\x64rain_deadline\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\nstop_grace\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0btraceparent\x18\r \x01(\t\":\n\x04Wish\x12\x14\n\x10WISH_UNSPECIFIED\x10\x00\x12\x0c\n\x08WISH_RUN\x10\x01\x12\x0e\n\nWISH_SLEEP\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1astudio/v1/assignment.proto\x12\tstudio.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x16studio/v1/recipe.proto\"u\n\nAssignment\x12\x12\n\ngeneration\x18\x01 \x01(\x03\x12\x0c\n\x04term\x18\x02 \x01(\x03\x12,\n\x08replicas\x18\x03 \x03(\x0b\x32\x1a.studio.v1.AssignedReplica\x12\x17\n\x0fstops_confirmed\x18\x04 \x01(\x08\"\xf8\x03\n\x0f\x41ssignedReplica\x12\x12\n\nreplica_id\x18\x01 \x01(\t\x12\x12\n\ndeployment\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x03\x12\x13\n\x0brecipe_name\x18\x04 \x01(\t\x12\x17\n\x0frecipe_revision\x18\x05 \x01(\x05\x12!\n\x06recipe\x18\x06 \x01(\x0b\x32\x11.studio.v1.Recipe\x12\x13\n\x0bmodel_names\x18\x07 \x03(\t\x12\x11\n\tgpu_uuids\x18\x08 \x03(\t\x12\x18\n\x10gpu_memory_bytes\x18\t \x01(\x03\x12-\n\x04wish\x18\n \x01(\x0e\x32\x1f.studio.v1.AssignedReplica.Wish\x12\x31\n\x0e\x64rain_deadline\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\nstop_grace\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0btraceparent\x18\r \x01(\t\x12\x1f\n\x05group\x18\x0e \x01(\x0b\x32\x10.studio.v1.Group\x12\x13\n\x0bsleep_level\x18\x0f \x01(\x05\":\n\x04Wish\x12\x14\n\x10WISH_UNSPECIFIED\x10\x00\x12\x0c\n\x08WISH_RUN\x10\x01\x12\x0e\n\nWISH_SLEEP\x10\x02\"P\n\x05Group\x12\x0c\n\x04rank\x18\x01 \x01(\x05\x12\x0c\n\x04size\x18\x02 \x01(\x05\x12\x16\n\x0eleader_address\x18\x03 \x01(\t\x12\x13\n\x0bleader_port\x18\x04 \x01(\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,7 +36,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ASSIGNMENT']._serialized_start=97
   _globals['_ASSIGNMENT']._serialized_end=214
   _globals['_ASSIGNEDREPLICA']._serialized_start=217
-  _globals['_ASSIGNEDREPLICA']._serialized_end=667
-  _globals['_ASSIGNEDREPLICA_WISH']._serialized_start=609
-  _globals['_ASSIGNEDREPLICA_WISH']._serialized_end=667
+  _globals['_ASSIGNEDREPLICA']._serialized_end=721
+  _globals['_ASSIGNEDREPLICA_WISH']._serialized_start=663
+  _globals['_ASSIGNEDREPLICA_WISH']._serialized_end=721
+  _globals['_GROUP']._serialized_start=723
+  _globals['_GROUP']._serialized_end=803
 # @@protoc_insertion_point(module_scope)

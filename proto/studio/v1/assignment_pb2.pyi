@@ -85,6 +85,8 @@ class AssignedReplica(_message.Message):
     DRAIN_DEADLINE_FIELD_NUMBER: _builtins.int
     STOP_GRACE_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    SLEEP_LEVEL_FIELD_NUMBER: _builtins.int
     replica_id: _builtins.str
     deployment: _builtins.str
     generation: _builtins.int
@@ -96,6 +98,8 @@ class AssignedReplica(_message.Message):
     wish: Global___AssignedReplica.Wish.ValueType
     traceparent: _builtins.str
     """W3C trace context of the change that led here."""
+    sleep_level: _builtins.int
+    """With WISH_SLEEP: 1 keeps the weights in the host's memory, 2 drops them. 0: 1."""
     @_builtins.property
     def recipe(self) -> _recipe_pb2.Recipe: ...
     @_builtins.property
@@ -108,6 +112,10 @@ class AssignedReplica(_message.Message):
     def drain_deadline(self) -> _duration_pb2.Duration: ...
     @_builtins.property
     def stop_grace(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def group(self) -> Global___Group:
+        """Set where the replica spans several hosts."""
+
     def __init__(
         self,
         *,
@@ -124,11 +132,45 @@ class AssignedReplica(_message.Message):
         drain_deadline: _duration_pb2.Duration | None = ...,
         stop_grace: _duration_pb2.Duration | None = ...,
         traceparent: _builtins.str = ...,
+        group: Global___Group | None = ...,
+        sleep_level: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["drain_deadline", b"drain_deadline", "recipe", b"recipe", "stop_grace", b"stop_grace"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["drain_deadline", b"drain_deadline", "group", b"group", "recipe", b"recipe", "stop_grace", b"stop_grace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "drain_deadline", b"drain_deadline", "generation", b"generation", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_uuids", b"gpu_uuids", "model_names", b"model_names", "recipe", b"recipe", "recipe_name", b"recipe_name", "recipe_revision", b"recipe_revision", "replica_id", b"replica_id", "stop_grace", b"stop_grace", "traceparent", b"traceparent", "wish", b"wish"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "drain_deadline", b"drain_deadline", "generation", b"generation", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_uuids", b"gpu_uuids", "group", b"group", "model_names", b"model_names", "recipe", b"recipe", "recipe_name", b"recipe_name", "recipe_revision", b"recipe_revision", "replica_id", b"replica_id", "sleep_level", b"sleep_level", "stop_grace", b"stop_grace", "traceparent", b"traceparent", "wish", b"wish"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AssignedReplica: _TypeAlias = AssignedReplica  # noqa: Y015
+
+@_typing.final
+class Group(_message.Message):
+    """One host's part of a replica that spans several."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RANK_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    LEADER_ADDRESS_FIELD_NUMBER: _builtins.int
+    LEADER_PORT_FIELD_NUMBER: _builtins.int
+    rank: _builtins.int
+    """0 leads: it answers requests."""
+    size: _builtins.int
+    leader_address: _builtins.str
+    """Where rank 0 listens for the others: its host's engine address and a port kept for this replica."""
+    leader_port: _builtins.int
+    def __init__(
+        self,
+        *,
+        rank: _builtins.int = ...,
+        size: _builtins.int = ...,
+        leader_address: _builtins.str = ...,
+        leader_port: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["leader_address", b"leader_address", "leader_port", b"leader_port", "rank", b"rank", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Group: _TypeAlias = Group  # noqa: Y015

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1astudio/v1/deployment.proto\x12\tstudio.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa8\x03\n\x0e\x44\x65ploymentSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61liases\x18\x02 \x03(\t\x12\x0e\n\x06recipe\x18\x03 \x01(\t\x12\x17\n\x0frecipe_revision\x18\x04 \x01(\x05\x12)\n\x08replicas\x18\x05 \x01(\x0b\x32\x17.studio.v1.ReplicaRange\x12\'\n\tplacement\x18\x06 \x01(\x0b\x32\x14.studio.v1.Placement\x12\x10\n\x08priority\x18\x07 \x01(\x05\x12#\n\x04idle\x18\x08 \x01(\x0b\x32\x15.studio.v1.IdlePolicy\x12)\n\x07rollout\x18\t \x01(\x0b\x32\x18.studio.v1.RolloutPolicy\x12%\n\x05\x64rain\x18\n \x01(\x0b\x32\x16.studio.v1.DrainPolicy\x12\x35\n\x06labels\x18\x0b \x03(\x0b\x32%.studio.v1.DeploymentSpec.LabelsEntry\x12\x0b\n\x03via\x18\x0c \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"B\n\x0cReplicaRange\x12\x10\n\x03min\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x10\n\x03max\x18\x02 \x01(\x05H\x01\x88\x01\x01\x42\x06\n\x04_minB\x06\n\x04_max\"\xb0\x01\n\tPlacement\x12\x30\n\x06labels\x18\x01 \x03(\x0b\x32 .studio.v1.Placement.LabelsEntry\x12\x0e\n\x06spread\x18\x02 \x01(\t\x12\r\n\x05hosts\x18\x03 \x03(\t\x12\x0c\n\x04gpus\x18\x04 \x03(\t\x12\x15\n\ranti_affinity\x18\x05 \x03(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"k\n\nIdlePolicy\x12.\n\x0bsleep_after\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\nstop_after\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"d\n\x0b\x44rainPolicy\x12+\n\x08\x64\x65\x61\x64line\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05grace\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xa4\x01\n\rRolloutPolicy\x12\x12\n\x05surge\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\'\n\x06\x63\x61nary\x18\x02 \x01(\x0b\x32\x17.studio.v1.CanaryPolicy\x12\x12\n\non_failure\x18\x03 \x01(\t\x12 \n\x13\x64rain_first_allowed\x18\x04 \x01(\x08H\x01\x88\x01\x01\x42\x08\n\x06_surgeB\x16\n\x14_drain_first_allowed\"E\n\x0c\x43\x61naryPolicy\x12\r\n\x05share\x18\x01 \x01(\x01\x12&\n\x03\x66or\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x81\x04\n\nDeployment\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x04spec\x18\x02 \x01(\x0b\x32\x19.studio.v1.DeploymentSpec\x12*\n\x05state\x18\x03 \x01(\x0e\x32\x1b.studio.v1.Deployment.State\x12\x14\n\x0cstate_reason\x18\x04 \x01(\t\x12\x0f\n\x07stopped\x18\x05 \x01(\x08\x12\x17\n\x0ftarget_revision\x18\x06 \x01(\x05\x12\x0f\n\x07version\x18\x07 \x01(\x03\x12.\n\ncreated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\n \x01(\t\x12\x17\n\x0fwanted_replicas\x18\x0b \x01(\x05\x12\x16\n\x0eready_replicas\x18\x0c \x01(\x05\x12\r\n\x05tries\x18\r \x01(\x03\"\x8f\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_PENDING\x10\x01\x12\x0f\n\x0bSTATE_READY\x10\x02\x12\x12\n\x0eSTATE_DEGRADED\x10\x03\x12\x12\n\x0eSTATE_STOPPING\x10\x04\x12\x11\n\rSTATE_STOPPED\x10\x05\x12\x10\n\x0cSTATE_FAILED\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1astudio/v1/deployment.proto\x12\tstudio.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdd\x03\n\x0e\x44\x65ploymentSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61liases\x18\x02 \x03(\t\x12\x0e\n\x06recipe\x18\x03 \x01(\t\x12\x17\n\x0frecipe_revision\x18\x04 \x01(\x05\x12)\n\x08replicas\x18\x05 \x01(\x0b\x32\x17.studio.v1.ReplicaRange\x12\'\n\tplacement\x18\x06 \x01(\x0b\x32\x14.studio.v1.Placement\x12\x10\n\x08priority\x18\x07 \x01(\x05\x12#\n\x04idle\x18\x08 \x01(\x0b\x32\x15.studio.v1.IdlePolicy\x12)\n\x07rollout\x18\t \x01(\x0b\x32\x18.studio.v1.RolloutPolicy\x12%\n\x05\x64rain\x18\n \x01(\x0b\x32\x16.studio.v1.DrainPolicy\x12\x35\n\x06labels\x18\x0b \x03(\x0b\x32%.studio.v1.DeploymentSpec.LabelsEntry\x12\x0b\n\x03via\x18\x0c \x01(\t\x12\x10\n\x08strategy\x18\r \x01(\t\x12\x11\n\tfallbacks\x18\x0e \x03(\t\x12\x0e\n\x06tenant\x18\x0f \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"B\n\x0cReplicaRange\x12\x10\n\x03min\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x10\n\x03max\x18\x02 \x01(\x05H\x01\x88\x01\x01\x42\x06\n\x04_minB\x06\n\x04_max\"\xb0\x01\n\tPlacement\x12\x30\n\x06labels\x18\x01 \x03(\x0b\x32 .studio.v1.Placement.LabelsEntry\x12\x0e\n\x06spread\x18\x02 \x01(\t\x12\r\n\x05hosts\x18\x03 \x03(\t\x12\x0c\n\x04gpus\x18\x04 \x03(\t\x12\x15\n\ranti_affinity\x18\x05 \x03(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xfa\x01\n\nIdlePolicy\x12.\n\x0bsleep_after\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\nstop_after\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\x10\x64\x65\x65p_sleep_after\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\rwake_deadline\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\nwake_queue\x18\x05 \x01(\x05H\x00\x88\x01\x01\x42\r\n\x0b_wake_queue\"d\n\x0b\x44rainPolicy\x12+\n\x08\x64\x65\x61\x64line\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05grace\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xa4\x01\n\rRolloutPolicy\x12\x12\n\x05surge\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\'\n\x06\x63\x61nary\x18\x02 \x01(\x0b\x32\x17.studio.v1.CanaryPolicy\x12\x12\n\non_failure\x18\x03 \x01(\t\x12 \n\x13\x64rain_first_allowed\x18\x04 \x01(\x08H\x01\x88\x01\x01\x42\x08\n\x06_surgeB\x16\n\x14_drain_first_allowed\"\xd9\x01\n\x0c\x43\x61naryPolicy\x12\r\n\x05share\x18\x01 \x01(\x01\x12&\n\x03\x66or\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1c\n\x0fmax_error_share\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x1e\n\x11max_latency_ratio\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x19\n\x0cmin_requests\x18\x05 \x01(\x05H\x02\x88\x01\x01\x42\x12\n\x10_max_error_shareB\x14\n\x12_max_latency_ratioB\x0f\n\r_min_requests\"\xc5\x03\n\x07Rollout\x12\x15\n\rfrom_revision\x18\x01 \x01(\x05\x12\x13\n\x0bto_revision\x18\x02 \x01(\x05\x12\'\n\x05phase\x18\x03 \x01(\x0e\x32\x18.studio.v1.Rollout.Phase\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12)\n\x05since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\tpaused_in\x18\x06 \x01(\x0e\x32\x18.studio.v1.Rollout.Phase\x12\r\n\x05\x61\x63tor\x18\x07 \x01(\t\x12.\n\x0bold_figures\x18\x08 \x01(\x0b\x32\x19.studio.v1.TrafficFigures\x12.\n\x0bnew_figures\x18\t \x01(\x0b\x32\x19.studio.v1.TrafficFigures\"\x8d\x01\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bPHASE_SURGE\x10\x01\x12\x10\n\x0cPHASE_CANARY\x10\x02\x12\x11\n\rPHASE_REPLACE\x10\x03\x12\x10\n\x0cPHASE_PAUSED\x10\x04\x12\x15\n\x11PHASE_ROLLED_BACK\x10\x05\x12\x0e\n\nPHASE_DONE\x10\x06\"\x84\x01\n\x0eTrafficFigures\x12\x10\n\x08requests\x18\x01 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x02 \x01(\x03\x12,\n\x1ftime_to_first_token_p50_seconds\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\"\n _time_to_first_token_p50_seconds\"\x8c\x06\n\nDeployment\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x04spec\x18\x02 \x01(\x0b\x32\x19.studio.v1.DeploymentSpec\x12*\n\x05state\x18\x03 \x01(\x0e\x32\x1b.studio.v1.Deployment.State\x12\x14\n\x0cstate_reason\x18\x04 \x01(\t\x12\x0f\n\x07stopped\x18\x05 \x01(\x08\x12\x17\n\x0ftarget_revision\x18\x06 \x01(\x05\x12\x0f\n\x07version\x18\x07 \x01(\x03\x12.\n\ncreated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\n \x01(\t\x12\x17\n\x0fwanted_replicas\x18\x0b \x01(\x05\x12\x16\n\x0eready_replicas\x18\x0c \x01(\x05\x12\r\n\x05tries\x18\r \x01(\x03\x12#\n\x07rollout\x18\x0e \x01(\x0b\x32\x12.studio.v1.Rollout\x12(\n\x04rest\x18\x0f \x01(\x0e\x32\x1a.studio.v1.Deployment.Rest\x12\x13\n\x0brest_reason\x18\x10 \x01(\t\x12.\n\nrest_since\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa1\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_PENDING\x10\x01\x12\x0f\n\x0bSTATE_READY\x10\x02\x12\x12\n\x0eSTATE_DEGRADED\x10\x03\x12\x12\n\x0eSTATE_STOPPING\x10\x04\x12\x11\n\rSTATE_STOPPED\x10\x05\x12\x10\n\x0cSTATE_FAILED\x10\x06\x12\x10\n\x0cSTATE_ASLEEP\x10\x07\"c\n\x04Rest\x12\x14\n\x10REST_UNSPECIFIED\x10\x00\x12\x0e\n\nREST_AWAKE\x10\x01\x12\x0e\n\nREST_SLEEP\x10\x02\x12\x13\n\x0fREST_DEEP_SLEEP\x10\x03\x12\x10\n\x0cREST_STOPPED\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,25 +38,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PLACEMENT_LABELSENTRY']._loaded_options = None
   _globals['_PLACEMENT_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_DEPLOYMENTSPEC']._serialized_start=107
-  _globals['_DEPLOYMENTSPEC']._serialized_end=531
-  _globals['_DEPLOYMENTSPEC_LABELSENTRY']._serialized_start=486
-  _globals['_DEPLOYMENTSPEC_LABELSENTRY']._serialized_end=531
-  _globals['_REPLICARANGE']._serialized_start=533
-  _globals['_REPLICARANGE']._serialized_end=599
-  _globals['_PLACEMENT']._serialized_start=602
-  _globals['_PLACEMENT']._serialized_end=778
-  _globals['_PLACEMENT_LABELSENTRY']._serialized_start=486
-  _globals['_PLACEMENT_LABELSENTRY']._serialized_end=531
-  _globals['_IDLEPOLICY']._serialized_start=780
-  _globals['_IDLEPOLICY']._serialized_end=887
-  _globals['_DRAINPOLICY']._serialized_start=889
-  _globals['_DRAINPOLICY']._serialized_end=989
-  _globals['_ROLLOUTPOLICY']._serialized_start=992
-  _globals['_ROLLOUTPOLICY']._serialized_end=1156
-  _globals['_CANARYPOLICY']._serialized_start=1158
-  _globals['_CANARYPOLICY']._serialized_end=1227
-  _globals['_DEPLOYMENT']._serialized_start=1230
-  _globals['_DEPLOYMENT']._serialized_end=1743
-  _globals['_DEPLOYMENT_STATE']._serialized_start=1600
-  _globals['_DEPLOYMENT_STATE']._serialized_end=1743
+  _globals['_DEPLOYMENTSPEC']._serialized_end=584
+  _globals['_DEPLOYMENTSPEC_LABELSENTRY']._serialized_start=539
+  _globals['_DEPLOYMENTSPEC_LABELSENTRY']._serialized_end=584
+  _globals['_REPLICARANGE']._serialized_start=586
+  _globals['_REPLICARANGE']._serialized_end=652
+  _globals['_PLACEMENT']._serialized_start=655
+  _globals['_PLACEMENT']._serialized_end=831
+  _globals['_PLACEMENT_LABELSENTRY']._serialized_start=539
+  _globals['_PLACEMENT_LABELSENTRY']._serialized_end=584
+  _globals['_IDLEPOLICY']._serialized_start=834
+  _globals['_IDLEPOLICY']._serialized_end=1084
+  _globals['_DRAINPOLICY']._serialized_start=1086
+  _globals['_DRAINPOLICY']._serialized_end=1186
+  _globals['_ROLLOUTPOLICY']._serialized_start=1189
+  _globals['_ROLLOUTPOLICY']._serialized_end=1353
+  _globals['_CANARYPOLICY']._serialized_start=1356
+  _globals['_CANARYPOLICY']._serialized_end=1573
+  _globals['_ROLLOUT']._serialized_start=1576
+  _globals['_ROLLOUT']._serialized_end=2029
+  _globals['_ROLLOUT_PHASE']._serialized_start=1888
+  _globals['_ROLLOUT_PHASE']._serialized_end=2029
+  _globals['_TRAFFICFIGURES']._serialized_start=2032
+  _globals['_TRAFFICFIGURES']._serialized_end=2164
+  _globals['_DEPLOYMENT']._serialized_start=2167
+  _globals['_DEPLOYMENT']._serialized_end=2947
+  _globals['_DEPLOYMENT_STATE']._serialized_start=2685
+  _globals['_DEPLOYMENT_STATE']._serialized_end=2846
+  _globals['_DEPLOYMENT_REST']._serialized_start=2848
+  _globals['_DEPLOYMENT_REST']._serialized_end=2947
 # @@protoc_insertion_point(module_scope)

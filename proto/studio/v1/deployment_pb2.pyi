@@ -59,6 +59,9 @@ class DeploymentSpec(_message.Message):
     DRAIN_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     VIA_FIELD_NUMBER: _builtins.int
+    STRATEGY_FIELD_NUMBER: _builtins.int
+    FALLBACKS_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The public model name that applications use."""
     recipe: _builtins.str
@@ -67,6 +70,10 @@ class DeploymentSpec(_message.Message):
     priority: _builtins.int
     via: _builtins.str
     """`direct` (default) or `litellm`."""
+    strategy: _builtins.str
+    """How the gateway picks among its replicas: least_work (default), prefix or round_robin."""
+    tenant: _builtins.str
+    """Whose it is; empty: everybody's."""
     @_builtins.property
     def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -81,6 +88,10 @@ class DeploymentSpec(_message.Message):
     def drain(self) -> Global___DrainPolicy: ...
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def fallbacks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Public model names or provider models that answer instead, in this order: on overload, on an outage, on a context that is too long."""
+
     def __init__(
         self,
         *,
@@ -96,10 +107,13 @@ class DeploymentSpec(_message.Message):
         drain: Global___DrainPolicy | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         via: _builtins.str = ...,
+        strategy: _builtins.str = ...,
+        fallbacks: _abc.Iterable[_builtins.str] | None = ...,
+        tenant: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["drain", b"drain", "idle", b"idle", "placement", b"placement", "replicas", b"replicas", "rollout", b"rollout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "drain", b"drain", "idle", b"idle", "labels", b"labels", "name", b"name", "placement", b"placement", "priority", b"priority", "recipe", b"recipe", "recipe_revision", b"recipe_revision", "replicas", b"replicas", "rollout", b"rollout", "via", b"via"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "drain", b"drain", "fallbacks", b"fallbacks", "idle", b"idle", "labels", b"labels", "name", b"name", "placement", b"placement", "priority", b"priority", "recipe", b"recipe", "recipe_revision", b"recipe_revision", "replicas", b"replicas", "rollout", b"rollout", "strategy", b"strategy", "tenant", b"tenant", "via", b"via"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -196,25 +210,49 @@ Global___Placement: _TypeAlias = Placement  # noqa: Y015
 
 @_typing.final
 class IdlePolicy(_message.Message):
+    """The ladder that a deployment without requests goes down. Each time counts from its last request."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     SLEEP_AFTER_FIELD_NUMBER: _builtins.int
     STOP_AFTER_FIELD_NUMBER: _builtins.int
+    DEEP_SLEEP_AFTER_FIELD_NUMBER: _builtins.int
+    WAKE_DEADLINE_FIELD_NUMBER: _builtins.int
+    WAKE_QUEUE_FIELD_NUMBER: _builtins.int
+    wake_queue: _builtins.int
+    """How many requests are held at most. Unset: 256."""
     @_builtins.property
-    def sleep_after(self) -> _duration_pb2.Duration: ...
+    def sleep_after(self) -> _duration_pb2.Duration:
+        """Sleep level 1: weights in the host's memory, back in seconds."""
+
     @_builtins.property
-    def stop_after(self) -> _duration_pb2.Duration: ...
+    def stop_after(self) -> _duration_pb2.Duration:
+        """No engine at all; the next request starts one."""
+
+    @_builtins.property
+    def deep_sleep_after(self) -> _duration_pb2.Duration:
+        """Sleep level 2: weights dropped, read anew at waking."""
+
+    @_builtins.property
+    def wake_deadline(self) -> _duration_pb2.Duration:
+        """How long a request is held while the model comes up. Unset: 10 min."""
+
     def __init__(
         self,
         *,
         sleep_after: _duration_pb2.Duration | None = ...,
         stop_after: _duration_pb2.Duration | None = ...,
+        deep_sleep_after: _duration_pb2.Duration | None = ...,
+        wake_deadline: _duration_pb2.Duration | None = ...,
+        wake_queue: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["sleep_after", b"sleep_after", "stop_after", b"stop_after"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_wake_queue", b"_wake_queue", "deep_sleep_after", b"deep_sleep_after", "sleep_after", b"sleep_after", "stop_after", b"stop_after", "wake_deadline", b"wake_deadline", "wake_queue", b"wake_queue"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sleep_after", b"sleep_after", "stop_after", b"stop_after"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_wake_queue", b"_wake_queue", "deep_sleep_after", b"deep_sleep_after", "sleep_after", b"sleep_after", "stop_after", b"stop_after", "wake_deadline", b"wake_deadline", "wake_queue", b"wake_queue"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__wake_queue: _TypeAlias = _typing.Literal["wake_queue"]  # noqa: Y015
+    _WhichOneofArgType__wake_queue: _TypeAlias = _typing.Literal["_wake_queue", b"_wake_queue"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__wake_queue) -> _WhichOneofReturnType__wake_queue | None: ...
 
 Global___IdlePolicy: _TypeAlias = IdlePolicy  # noqa: Y015
 
@@ -289,19 +327,155 @@ class CanaryPolicy(_message.Message):
 
     SHARE_FIELD_NUMBER: _builtins.int
     FOR_FIELD_NUMBER: _builtins.int
+    MAX_ERROR_SHARE_FIELD_NUMBER: _builtins.int
+    MAX_LATENCY_RATIO_FIELD_NUMBER: _builtins.int
+    MIN_REQUESTS_FIELD_NUMBER: _builtins.int
     share: _builtins.float
+    """Of the traffic, for the new revision while it is watched."""
+    max_error_share: _builtins.float
+    """The new revision's share of failed requests may be above the old one's by this much. Unset: 0.02."""
+    max_latency_ratio: _builtins.float
+    """Its median time to first token may be so many times the old one's. Unset: 2."""
+    min_requests: _builtins.int
+    """So many requests must have been answered before it is judged. Unset: 20."""
     def __init__(
         self,
         *,
         share: _builtins.float = ...,
+        max_error_share: _builtins.float | None = ...,
+        max_latency_ratio: _builtins.float | None = ...,
+        min_requests: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["for", b"for"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_error_share", b"_max_error_share", "_max_latency_ratio", b"_max_latency_ratio", "_min_requests", b"_min_requests", "for", b"for", "max_error_share", b"max_error_share", "max_latency_ratio", b"max_latency_ratio", "min_requests", b"min_requests"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["for", b"for", "share", b"share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_error_share", b"_max_error_share", "_max_latency_ratio", b"_max_latency_ratio", "_min_requests", b"_min_requests", "for", b"for", "max_error_share", b"max_error_share", "max_latency_ratio", b"max_latency_ratio", "min_requests", b"min_requests", "share", b"share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_error_share: _TypeAlias = _typing.Literal["max_error_share"]  # noqa: Y015
+    _WhichOneofArgType__max_error_share: _TypeAlias = _typing.Literal["_max_error_share", b"_max_error_share"]  # noqa: Y015
+    _WhichOneofReturnType__max_latency_ratio: _TypeAlias = _typing.Literal["max_latency_ratio"]  # noqa: Y015
+    _WhichOneofArgType__max_latency_ratio: _TypeAlias = _typing.Literal["_max_latency_ratio", b"_max_latency_ratio"]  # noqa: Y015
+    _WhichOneofReturnType__min_requests: _TypeAlias = _typing.Literal["min_requests"]  # noqa: Y015
+    _WhichOneofArgType__min_requests: _TypeAlias = _typing.Literal["_min_requests", b"_min_requests"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_error_share) -> _WhichOneofReturnType__max_error_share | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_latency_ratio) -> _WhichOneofReturnType__max_latency_ratio | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_requests) -> _WhichOneofReturnType__min_requests | None: ...
+
+Global___CanaryPolicy: _TypeAlias = CanaryPolicy  # noqa: Y015
+
+@_typing.final
+class Rollout(_message.Message):
+    """How far a change from one recipe revision to another is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Phase:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _PhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Rollout._Phase.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        PHASE_UNSPECIFIED: Rollout._Phase.ValueType  # 0
+        PHASE_SURGE: Rollout._Phase.ValueType  # 1
+        """The first replica of the new revision comes up beside the old ones."""
+        PHASE_CANARY: Rollout._Phase.ValueType  # 2
+        """It serves a share of the traffic and is watched."""
+        PHASE_REPLACE: Rollout._Phase.ValueType  # 3
+        """The others are replaced, one after the other."""
+        PHASE_PAUSED: Rollout._Phase.ValueType  # 4
+        """Stands still: an operator said so, or the canary failed and the policy is `pause`."""
+        PHASE_ROLLED_BACK: Rollout._Phase.ValueType  # 5
+        """The new revision failed; the old one serves."""
+        PHASE_DONE: Rollout._Phase.ValueType  # 6
+
+    class Phase(_Phase, metaclass=_PhaseEnumTypeWrapper): ...
+    PHASE_UNSPECIFIED: Rollout.Phase.ValueType  # 0
+    PHASE_SURGE: Rollout.Phase.ValueType  # 1
+    """The first replica of the new revision comes up beside the old ones."""
+    PHASE_CANARY: Rollout.Phase.ValueType  # 2
+    """It serves a share of the traffic and is watched."""
+    PHASE_REPLACE: Rollout.Phase.ValueType  # 3
+    """The others are replaced, one after the other."""
+    PHASE_PAUSED: Rollout.Phase.ValueType  # 4
+    """Stands still: an operator said so, or the canary failed and the policy is `pause`."""
+    PHASE_ROLLED_BACK: Rollout.Phase.ValueType  # 5
+    """The new revision failed; the old one serves."""
+    PHASE_DONE: Rollout.Phase.ValueType  # 6
+
+    FROM_REVISION_FIELD_NUMBER: _builtins.int
+    TO_REVISION_FIELD_NUMBER: _builtins.int
+    PHASE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    PAUSED_IN_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    OLD_FIGURES_FIELD_NUMBER: _builtins.int
+    NEW_FIGURES_FIELD_NUMBER: _builtins.int
+    from_revision: _builtins.int
+    to_revision: _builtins.int
+    phase: Global___Rollout.Phase.ValueType
+    reason: _builtins.str
+    """The sentence that says why it is in this phase."""
+    paused_in: Global___Rollout.Phase.ValueType
+    """Where it was when it was paused."""
+    actor: _builtins.str
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def old_figures(self) -> Global___TrafficFigures:
+        """What the gateways saw while the canary was watched."""
+
+    @_builtins.property
+    def new_figures(self) -> Global___TrafficFigures: ...
+    def __init__(
+        self,
+        *,
+        from_revision: _builtins.int = ...,
+        to_revision: _builtins.int = ...,
+        phase: Global___Rollout.Phase.ValueType = ...,
+        reason: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        paused_in: Global___Rollout.Phase.ValueType = ...,
+        actor: _builtins.str = ...,
+        old_figures: Global___TrafficFigures | None = ...,
+        new_figures: Global___TrafficFigures | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["new_figures", b"new_figures", "old_figures", b"old_figures", "since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "from_revision", b"from_revision", "new_figures", b"new_figures", "old_figures", b"old_figures", "paused_in", b"paused_in", "phase", b"phase", "reason", b"reason", "since", b"since", "to_revision", b"to_revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CanaryPolicy: _TypeAlias = CanaryPolicy  # noqa: Y015
+Global___Rollout: _TypeAlias = Rollout  # noqa: Y015
+
+@_typing.final
+class TrafficFigures(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    TIME_TO_FIRST_TOKEN_P50_SECONDS_FIELD_NUMBER: _builtins.int
+    requests: _builtins.int
+    failed: _builtins.int
+    time_to_first_token_p50_seconds: _builtins.float
+    def __init__(
+        self,
+        *,
+        requests: _builtins.int = ...,
+        failed: _builtins.int = ...,
+        time_to_first_token_p50_seconds: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_time_to_first_token_p50_seconds", b"_time_to_first_token_p50_seconds", "time_to_first_token_p50_seconds", b"time_to_first_token_p50_seconds"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_time_to_first_token_p50_seconds", b"_time_to_first_token_p50_seconds", "failed", b"failed", "requests", b"requests", "time_to_first_token_p50_seconds", b"time_to_first_token_p50_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__time_to_first_token_p50_seconds: _TypeAlias = _typing.Literal["time_to_first_token_p50_seconds"]  # noqa: Y015
+    _WhichOneofArgType__time_to_first_token_p50_seconds: _TypeAlias = _typing.Literal["_time_to_first_token_p50_seconds", b"_time_to_first_token_p50_seconds"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__time_to_first_token_p50_seconds) -> _WhichOneofReturnType__time_to_first_token_p50_seconds | None: ...
+
+Global___TrafficFigures: _TypeAlias = TrafficFigures  # noqa: Y015
 
 @_typing.final
 class Deployment(_message.Message):
@@ -323,6 +497,8 @@ class Deployment(_message.Message):
         STATE_STOPPED: Deployment._State.ValueType  # 5
         STATE_FAILED: Deployment._State.ValueType  # 6
         """Wants replicas, has none, and none is being tried."""
+        STATE_ASLEEP: Deployment._State.ValueType  # 7
+        """Nobody asked for it, or an operator sent it to sleep; it wakes when asked for."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper): ...
     STATE_UNSPECIFIED: Deployment.State.ValueType  # 0
@@ -335,6 +511,31 @@ class Deployment(_message.Message):
     STATE_STOPPED: Deployment.State.ValueType  # 5
     STATE_FAILED: Deployment.State.ValueType  # 6
     """Wants replicas, has none, and none is being tried."""
+    STATE_ASLEEP: Deployment.State.ValueType  # 7
+    """Nobody asked for it, or an operator sent it to sleep; it wakes when asked for."""
+
+    class _Rest:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _RestEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Deployment._Rest.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        REST_UNSPECIFIED: Deployment._Rest.ValueType  # 0
+        REST_AWAKE: Deployment._Rest.ValueType  # 1
+        REST_SLEEP: Deployment._Rest.ValueType  # 2
+        REST_DEEP_SLEEP: Deployment._Rest.ValueType  # 3
+        REST_STOPPED: Deployment._Rest.ValueType  # 4
+        """No engine; unlike `stopped`, a request brings it up."""
+
+    class Rest(_Rest, metaclass=_RestEnumTypeWrapper):
+        """How far down the idle ladder it is sent."""
+
+    REST_UNSPECIFIED: Deployment.Rest.ValueType  # 0
+    REST_AWAKE: Deployment.Rest.ValueType  # 1
+    REST_SLEEP: Deployment.Rest.ValueType  # 2
+    REST_DEEP_SLEEP: Deployment.Rest.ValueType  # 3
+    REST_STOPPED: Deployment.Rest.ValueType  # 4
+    """No engine; unlike `stopped`, a request brings it up."""
 
     NAME_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
@@ -349,6 +550,10 @@ class Deployment(_message.Message):
     WANTED_REPLICAS_FIELD_NUMBER: _builtins.int
     READY_REPLICAS_FIELD_NUMBER: _builtins.int
     TRIES_FIELD_NUMBER: _builtins.int
+    ROLLOUT_FIELD_NUMBER: _builtins.int
+    REST_FIELD_NUMBER: _builtins.int
+    REST_REASON_FIELD_NUMBER: _builtins.int
+    REST_SINCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     state: Global___Deployment.State.ValueType
     state_reason: _builtins.str
@@ -362,12 +567,18 @@ class Deployment(_message.Message):
     ready_replicas: _builtins.int
     tries: _builtins.int
     """Raised by `studio start`: replicas that gave up are tried anew."""
+    rest: Global___Deployment.Rest.ValueType
+    rest_reason: _builtins.str
     @_builtins.property
     def spec(self) -> Global___DeploymentSpec: ...
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def updated_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def rollout(self) -> Global___Rollout: ...
+    @_builtins.property
+    def rest_since(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
@@ -384,10 +595,14 @@ class Deployment(_message.Message):
         wanted_replicas: _builtins.int = ...,
         ready_replicas: _builtins.int = ...,
         tries: _builtins.int = ...,
+        rollout: Global___Rollout | None = ...,
+        rest: Global___Deployment.Rest.ValueType = ...,
+        rest_reason: _builtins.str = ...,
+        rest_since: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "spec", b"spec", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "rest_since", b"rest_since", "rollout", b"rollout", "spec", b"spec", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "created_at", b"created_at", "name", b"name", "ready_replicas", b"ready_replicas", "spec", b"spec", "state", b"state", "state_reason", b"state_reason", "stopped", b"stopped", "target_revision", b"target_revision", "tries", b"tries", "updated_at", b"updated_at", "version", b"version", "wanted_replicas", b"wanted_replicas"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "created_at", b"created_at", "name", b"name", "ready_replicas", b"ready_replicas", "rest", b"rest", "rest_reason", b"rest_reason", "rest_since", b"rest_since", "rollout", b"rollout", "spec", b"spec", "state", b"state", "state_reason", b"state_reason", "stopped", b"stopped", "target_revision", b"target_revision", "tries", b"tries", "updated_at", b"updated_at", "version", b"version", "wanted_replicas", b"wanted_replicas"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -87,6 +87,26 @@ class Recipe(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class SecretsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     ENGINE_FIELD_NUMBER: _builtins.int
@@ -98,6 +118,7 @@ class Recipe(_message.Message):
     PRESET_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
+    SECRETS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     preset: _builtins.str
     """One of: high-throughput, low-latency, long-context, memory-efficient, tool-calling."""
@@ -120,6 +141,10 @@ class Recipe(_message.Message):
     def lora(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoraAdapter]: ...
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def secrets(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Environment variable to the name of a stored secret: the engine gets its value, nobody else sees it."""
+
     def __init__(
         self,
         *,
@@ -134,10 +159,11 @@ class Recipe(_message.Message):
         preset: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         description: _builtins.str = ...,
+        secrets: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "engine", b"engine", "model", b"model", "resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "description", b"description", "engine", b"engine", "env", b"env", "extra_args", b"extra_args", "labels", b"labels", "lora", b"lora", "model", b"model", "name", b"name", "preset", b"preset", "resources", b"resources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "description", b"description", "engine", b"engine", "env", b"env", "extra_args", b"extra_args", "labels", b"labels", "lora", b"lora", "model", b"model", "name", b"name", "preset", b"preset", "resources", b"resources", "secrets", b"secrets"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -186,18 +212,22 @@ class ModelSource(_message.Message):
 
     SOURCE_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    TOKEN_SECRET_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     """hf://OWNER/NAME or path:///ABSOLUTE/DIRECTORY. The demo engine needs none."""
     revision: _builtins.str
+    token_secret: _builtins.str
+    """The name of a stored secret: the hub token that may read it."""
     def __init__(
         self,
         *,
         source: _builtins.str = ...,
         revision: _builtins.str = ...,
+        token_secret: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "source", b"source", "token_secret", b"token_secret"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -543,7 +573,10 @@ class Resources(_message.Message):
 
     GPU_FIELD_NUMBER: _builtins.int
     HOST_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    HOSTS_FIELD_NUMBER: _builtins.int
     host_memory_bytes: _builtins.int
+    hosts: _builtins.int
+    """Hosts that one replica spans, with `gpu.count` on each. Unset: 1."""
     @_builtins.property
     def gpu(self) -> Global___GpuRequest: ...
     def __init__(
@@ -551,14 +584,20 @@ class Resources(_message.Message):
         *,
         gpu: Global___GpuRequest | None = ...,
         host_memory_bytes: _builtins.int | None = ...,
+        hosts: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_host_memory_bytes", b"_host_memory_bytes", "gpu", b"gpu", "host_memory_bytes", b"host_memory_bytes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_host_memory_bytes", b"_host_memory_bytes", "_hosts", b"_hosts", "gpu", b"gpu", "host_memory_bytes", b"host_memory_bytes", "hosts", b"hosts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_host_memory_bytes", b"_host_memory_bytes", "gpu", b"gpu", "host_memory_bytes", b"host_memory_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_host_memory_bytes", b"_host_memory_bytes", "_hosts", b"_hosts", "gpu", b"gpu", "host_memory_bytes", b"host_memory_bytes", "hosts", b"hosts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__host_memory_bytes: _TypeAlias = _typing.Literal["host_memory_bytes"]  # noqa: Y015
     _WhichOneofArgType__host_memory_bytes: _TypeAlias = _typing.Literal["_host_memory_bytes", b"_host_memory_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__hosts: _TypeAlias = _typing.Literal["hosts"]  # noqa: Y015
+    _WhichOneofArgType__hosts: _TypeAlias = _typing.Literal["_hosts", b"_hosts"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__host_memory_bytes) -> _WhichOneofReturnType__host_memory_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__hosts) -> _WhichOneofReturnType__hosts | None: ...
 
 Global___Resources: _TypeAlias = Resources  # noqa: Y015
 

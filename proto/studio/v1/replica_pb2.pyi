@@ -97,6 +97,9 @@ class Replica(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     ENGINE_FIELD_NUMBER: _builtins.int
     MEASURED_FIELD_NUMBER: _builtins.int
+    SLEEP_LEVEL_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    LOADED_ADAPTERS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The deployment's name and a number: chat-1."""
     deployment: _builtins.str
@@ -119,6 +122,8 @@ class Replica(_message.Message):
     retiring_reason: _builtins.str
     version: _builtins.int
     engine: _builtins.str
+    sleep_level: _builtins.int
+    """The wish: 0 awake, 1 or 2 asleep at that level."""
     @_builtins.property
     def gpu_uuids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -133,6 +138,14 @@ class Replica(_message.Message):
     def figures(self) -> Global___ReplicaFigures: ...
     @_builtins.property
     def measured(self) -> Global___MeasuredMemory: ...
+    @_builtins.property
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplicaMember]:
+        """The other hosts of a replica that spans several; its own host is rank 0."""
+
+    @_builtins.property
+    def loaded_adapters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Adapters that were loaded into the running engine, besides those of its recipe."""
+
     def __init__(
         self,
         *,
@@ -160,14 +173,53 @@ class Replica(_message.Message):
         version: _builtins.int = ...,
         engine: _builtins.str = ...,
         measured: Global___MeasuredMemory | None = ...,
+        sleep_level: _builtins.int = ...,
+        members: _abc.Iterable[Global___ReplicaMember] | None = ...,
+        loaded_adapters: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "figures", b"figures", "measured", b"measured", "progress", b"progress", "retry_at", b"retry_at", "state_since", b"state_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_url", b"base_url", "deployment", b"deployment", "engine", b"engine", "engine_ready", b"engine_ready", "failure", b"failure", "figures", b"figures", "generation", b"generation", "gpu_uuids", b"gpu_uuids", "host_id", b"host_id", "host_name", b"host_name", "id", b"id", "measured", b"measured", "pid", b"pid", "progress", b"progress", "recipe_name", b"recipe_name", "recipe_revision", b"recipe_revision", "restarts", b"restarts", "retiring", b"retiring", "retiring_reason", b"retiring_reason", "retry_at", b"retry_at", "state", b"state", "state_reason", b"state_reason", "state_since", b"state_since", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_url", b"base_url", "deployment", b"deployment", "engine", b"engine", "engine_ready", b"engine_ready", "failure", b"failure", "figures", b"figures", "generation", b"generation", "gpu_uuids", b"gpu_uuids", "host_id", b"host_id", "host_name", b"host_name", "id", b"id", "loaded_adapters", b"loaded_adapters", "measured", b"measured", "members", b"members", "pid", b"pid", "progress", b"progress", "recipe_name", b"recipe_name", "recipe_revision", b"recipe_revision", "restarts", b"restarts", "retiring", b"retiring", "retiring_reason", b"retiring_reason", "retry_at", b"retry_at", "sleep_level", b"sleep_level", "state", b"state", "state_reason", b"state_reason", "state_since", b"state_since", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Replica: _TypeAlias = Replica  # noqa: Y015
+
+@_typing.final
+class ReplicaMember(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RANK_FIELD_NUMBER: _builtins.int
+    HOST_ID_FIELD_NUMBER: _builtins.int
+    HOST_NAME_FIELD_NUMBER: _builtins.int
+    GPU_UUIDS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    STATE_REASON_FIELD_NUMBER: _builtins.int
+    rank: _builtins.int
+    """From 1."""
+    host_id: _builtins.str
+    host_name: _builtins.str
+    state: Global___Replica.State.ValueType
+    state_reason: _builtins.str
+    @_builtins.property
+    def gpu_uuids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        rank: _builtins.int = ...,
+        host_id: _builtins.str = ...,
+        host_name: _builtins.str = ...,
+        gpu_uuids: _abc.Iterable[_builtins.str] | None = ...,
+        state: Global___Replica.State.ValueType = ...,
+        state_reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gpu_uuids", b"gpu_uuids", "host_id", b"host_id", "host_name", b"host_name", "rank", b"rank", "state", b"state", "state_reason", b"state_reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplicaMember: _TypeAlias = ReplicaMember  # noqa: Y015
 
 @_typing.final
 class MeasuredMemory(_message.Message):

@@ -5,9 +5,11 @@ Where requests go, and who may send them."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -63,6 +65,12 @@ class Route(_message.Message):
     UNAVAILABLE_REASON_FIELD_NUMBER: _builtins.int
     STRATEGY_FIELD_NUMBER: _builtins.int
     STARTING_FIELD_NUMBER: _builtins.int
+    WAKEABLE_FIELD_NUMBER: _builtins.int
+    WAKE_DEADLINE_FIELD_NUMBER: _builtins.int
+    WAKE_QUEUE_FIELD_NUMBER: _builtins.int
+    FALLBACKS_FIELD_NUMBER: _builtins.int
+    VIA_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The public model name."""
     unavailable_reason: _builtins.str
@@ -71,12 +79,25 @@ class Route(_message.Message):
     """How the gateway picks; empty: least outstanding work."""
     starting: _builtins.bool
     """Without endpoints: a replica is on its way."""
+    wakeable: _builtins.bool
+    """Without endpoints: asleep, or stopped for idleness. A request is held, and its model asked for."""
+    wake_queue: _builtins.int
+    via: _builtins.str
+    """`litellm`: through LiteLLM's router instead of directly."""
+    tenant: _builtins.str
+    """Whose it is; empty: everybody's."""
     @_builtins.property
     def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def endpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___Endpoint]: ...
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def wake_deadline(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def fallbacks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names that answer instead, in this order."""
+
     def __init__(
         self,
         *,
@@ -87,10 +108,16 @@ class Route(_message.Message):
         unavailable_reason: _builtins.str = ...,
         strategy: _builtins.str = ...,
         starting: _builtins.bool = ...,
+        wakeable: _builtins.bool = ...,
+        wake_deadline: _duration_pb2.Duration | None = ...,
+        wake_queue: _builtins.int = ...,
+        fallbacks: _abc.Iterable[_builtins.str] | None = ...,
+        via: _builtins.str = ...,
+        tenant: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "wake_deadline", b"wake_deadline"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "created_at", b"created_at", "endpoints", b"endpoints", "model", b"model", "starting", b"starting", "strategy", b"strategy", "unavailable_reason", b"unavailable_reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "created_at", b"created_at", "endpoints", b"endpoints", "fallbacks", b"fallbacks", "model", b"model", "starting", b"starting", "strategy", b"strategy", "tenant", b"tenant", "unavailable_reason", b"unavailable_reason", "via", b"via", "wake_deadline", b"wake_deadline", "wake_queue", b"wake_queue", "wakeable", b"wakeable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -138,12 +165,20 @@ class ProviderRoute(_message.Message):
     PROVIDER_MODEL_FIELD_NUMBER: _builtins.int
     API_BASE_FIELD_NUMBER: _builtins.int
     API_KEY_ENV_FIELD_NUMBER: _builtins.int
+    API_KEY_SECRET_FIELD_NUMBER: _builtins.int
+    FALLBACKS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     provider_model: _builtins.str
     """LiteLLM's name for it: openai/gpt-5-mini."""
     api_base: _builtins.str
     api_key_env: _builtins.str
     """The name of an environment variable of the gateway that holds the key: the key itself is never stored."""
+    api_key_secret: _builtins.str
+    """Or the name of a stored secret that the gateway fetches."""
+    @_builtins.property
+    def fallbacks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names that answer instead when the provider does not."""
+
     def __init__(
         self,
         *,
@@ -151,10 +186,12 @@ class ProviderRoute(_message.Message):
         provider_model: _builtins.str = ...,
         api_base: _builtins.str = ...,
         api_key_env: _builtins.str = ...,
+        api_key_secret: _builtins.str = ...,
+        fallbacks: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_base", b"api_base", "api_key_env", b"api_key_env", "model", b"model", "provider_model", b"provider_model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_base", b"api_base", "api_key_env", b"api_key_env", "api_key_secret", b"api_key_secret", "fallbacks", b"fallbacks", "model", b"model", "provider_model", b"provider_model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -169,25 +206,186 @@ class AccessTable(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     PEPPER_FIELD_NUMBER: _builtins.int
     KEYS_FIELD_NUMBER: _builtins.int
+    TENANTS_FIELD_NUMBER: _builtins.int
+    PRICES_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     pepper: _builtins.bytes
     """HMAC-SHA-256 key for `ApiKey.hash`."""
     @_builtins.property
     def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___ApiKey]: ...
+    @_builtins.property
+    def tenants(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tenant]: ...
+    @_builtins.property
+    def prices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Price]: ...
     def __init__(
         self,
         *,
         version: _builtins.int = ...,
         pepper: _builtins.bytes = ...,
         keys: _abc.Iterable[Global___ApiKey] | None = ...,
+        tenants: _abc.Iterable[Global___Tenant] | None = ...,
+        prices: _abc.Iterable[Global___Price] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "pepper", b"pepper", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "pepper", b"pepper", "prices", b"prices", "tenants", b"tenants", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AccessTable: _TypeAlias = AccessTable  # noqa: Y015
+
+@_typing.final
+class Tenant(_message.Message):
+    """Who keys, deployments and operators belong to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    description: _builtins.str
+    weight: _builtins.float
+    """Its part when tenants compete; unset: 1."""
+    version: _builtins.int
+    @_builtins.property
+    def limits(self) -> Global___Limits:
+        """Over all of its keys together."""
+
+    @_builtins.property
+    def created_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        description: _builtins.str = ...,
+        limits: Global___Limits | None = ...,
+        weight: _builtins.float | None = ...,
+        created_at: _timestamp_pb2.Timestamp | None = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "created_at", b"created_at", "limits", b"limits", "weight", b"weight"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "created_at", b"created_at", "description", b"description", "limits", b"limits", "name", b"name", "version", b"version", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__weight: _TypeAlias = _typing.Literal["weight"]  # noqa: Y015
+    _WhichOneofArgType__weight: _TypeAlias = _typing.Literal["_weight", b"_weight"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__weight) -> _WhichOneofReturnType__weight | None: ...
+
+Global___Tenant: _TypeAlias = Tenant  # noqa: Y015
+
+@_typing.final
+class Limits(_message.Message):
+    """Bounds that are reserved before a request and settled after it. An absent one does not bind."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Period:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _PeriodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Limits._Period.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        PERIOD_UNSPECIFIED: Limits._Period.ValueType  # 0
+        PERIOD_DAY: Limits._Period.ValueType  # 1
+        PERIOD_MONTH: Limits._Period.ValueType  # 2
+        PERIOD_TOTAL: Limits._Period.ValueType  # 3
+        """Never begins anew."""
+
+    class Period(_Period, metaclass=_PeriodEnumTypeWrapper): ...
+    PERIOD_UNSPECIFIED: Limits.Period.ValueType  # 0
+    PERIOD_DAY: Limits.Period.ValueType  # 1
+    PERIOD_MONTH: Limits.Period.ValueType  # 2
+    PERIOD_TOTAL: Limits.Period.ValueType  # 3
+    """Never begins anew."""
+
+    REQUESTS_PER_MINUTE_FIELD_NUMBER: _builtins.int
+    TOKENS_PER_MINUTE_FIELD_NUMBER: _builtins.int
+    CONCURRENCY_FIELD_NUMBER: _builtins.int
+    TOKEN_BUDGET_FIELD_NUMBER: _builtins.int
+    MONEY_BUDGET_MICROS_FIELD_NUMBER: _builtins.int
+    BUDGET_PERIOD_FIELD_NUMBER: _builtins.int
+    requests_per_minute: _builtins.int
+    tokens_per_minute: _builtins.int
+    """Prompt and completion together."""
+    concurrency: _builtins.int
+    token_budget: _builtins.int
+    """Of one `budget_period` (UTC)."""
+    money_budget_micros: _builtins.int
+    """Millionths of the currency that prices are in."""
+    budget_period: Global___Limits.Period.ValueType
+    def __init__(
+        self,
+        *,
+        requests_per_minute: _builtins.int | None = ...,
+        tokens_per_minute: _builtins.int | None = ...,
+        concurrency: _builtins.int | None = ...,
+        token_budget: _builtins.int | None = ...,
+        money_budget_micros: _builtins.int | None = ...,
+        budget_period: Global___Limits.Period.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency", "_money_budget_micros", b"_money_budget_micros", "_requests_per_minute", b"_requests_per_minute", "_token_budget", b"_token_budget", "_tokens_per_minute", b"_tokens_per_minute", "concurrency", b"concurrency", "money_budget_micros", b"money_budget_micros", "requests_per_minute", b"requests_per_minute", "token_budget", b"token_budget", "tokens_per_minute", b"tokens_per_minute"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency", "_money_budget_micros", b"_money_budget_micros", "_requests_per_minute", b"_requests_per_minute", "_token_budget", b"_token_budget", "_tokens_per_minute", b"_tokens_per_minute", "budget_period", b"budget_period", "concurrency", b"concurrency", "money_budget_micros", b"money_budget_micros", "requests_per_minute", b"requests_per_minute", "token_budget", b"token_budget", "tokens_per_minute", b"tokens_per_minute"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__concurrency: _TypeAlias = _typing.Literal["concurrency"]  # noqa: Y015
+    _WhichOneofArgType__concurrency: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency"]  # noqa: Y015
+    _WhichOneofReturnType__money_budget_micros: _TypeAlias = _typing.Literal["money_budget_micros"]  # noqa: Y015
+    _WhichOneofArgType__money_budget_micros: _TypeAlias = _typing.Literal["_money_budget_micros", b"_money_budget_micros"]  # noqa: Y015
+    _WhichOneofReturnType__requests_per_minute: _TypeAlias = _typing.Literal["requests_per_minute"]  # noqa: Y015
+    _WhichOneofArgType__requests_per_minute: _TypeAlias = _typing.Literal["_requests_per_minute", b"_requests_per_minute"]  # noqa: Y015
+    _WhichOneofReturnType__token_budget: _TypeAlias = _typing.Literal["token_budget"]  # noqa: Y015
+    _WhichOneofArgType__token_budget: _TypeAlias = _typing.Literal["_token_budget", b"_token_budget"]  # noqa: Y015
+    _WhichOneofReturnType__tokens_per_minute: _TypeAlias = _typing.Literal["tokens_per_minute"]  # noqa: Y015
+    _WhichOneofArgType__tokens_per_minute: _TypeAlias = _typing.Literal["_tokens_per_minute", b"_tokens_per_minute"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__concurrency) -> _WhichOneofReturnType__concurrency | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__money_budget_micros) -> _WhichOneofReturnType__money_budget_micros | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__requests_per_minute) -> _WhichOneofReturnType__requests_per_minute | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__token_budget) -> _WhichOneofReturnType__token_budget | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tokens_per_minute) -> _WhichOneofReturnType__tokens_per_minute | None: ...
+
+Global___Limits: _TypeAlias = Limits  # noqa: Y015
+
+@_typing.final
+class Price(_message.Message):
+    """Of a million tokens, in millionths of the operator's currency."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    PROMPT_MICROS_FIELD_NUMBER: _builtins.int
+    COMPLETION_MICROS_FIELD_NUMBER: _builtins.int
+    CACHED_MICROS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    prompt_micros: _builtins.int
+    completion_micros: _builtins.int
+    cached_micros: _builtins.int
+    """Unset: as prompt tokens."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        prompt_micros: _builtins.int = ...,
+        completion_micros: _builtins.int = ...,
+        cached_micros: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cached_micros", b"_cached_micros", "cached_micros", b"cached_micros"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cached_micros", b"_cached_micros", "cached_micros", b"cached_micros", "completion_micros", b"completion_micros", "model", b"model", "prompt_micros", b"prompt_micros"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cached_micros: _TypeAlias = _typing.Literal["cached_micros"]  # noqa: Y015
+    _WhichOneofArgType__cached_micros: _TypeAlias = _typing.Literal["_cached_micros", b"_cached_micros"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cached_micros) -> _WhichOneofReturnType__cached_micros | None: ...
+
+Global___Price: _TypeAlias = Price  # noqa: Y015
 
 @_typing.final
 class ApiKey(_message.Message):
@@ -201,12 +399,16 @@ class ApiKey(_message.Message):
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
     REVOKED_AT_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    LAST_USED_AT_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The visible part, which finds the row."""
     hash: _builtins.bytes
     """HMAC-SHA-256(pepper, whole key)."""
     name: _builtins.str
     tenant: _builtins.str
+    version: _builtins.int
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Public model names it may call; empty: all."""
@@ -217,6 +419,10 @@ class ApiKey(_message.Message):
     def expires_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def revoked_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def limits(self) -> Global___Limits: ...
+    @_builtins.property
+    def last_used_at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
@@ -228,10 +434,13 @@ class ApiKey(_message.Message):
         expires_at: _timestamp_pb2.Timestamp | None = ...,
         revoked_at: _timestamp_pb2.Timestamp | None = ...,
         tenant: _builtins.str = ...,
+        limits: Global___Limits | None = ...,
+        last_used_at: _timestamp_pb2.Timestamp | None = ...,
+        version: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "expires_at", b"expires_at", "revoked_at", b"revoked_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "expires_at", b"expires_at", "last_used_at", b"last_used_at", "limits", b"limits", "revoked_at", b"revoked_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "expires_at", b"expires_at", "hash", b"hash", "id", b"id", "models", b"models", "name", b"name", "revoked_at", b"revoked_at", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "expires_at", b"expires_at", "hash", b"hash", "id", b"id", "last_used_at", b"last_used_at", "limits", b"limits", "models", b"models", "name", b"name", "revoked_at", b"revoked_at", "tenant", b"tenant", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -260,6 +469,9 @@ class UsageRecord(_message.Message):
     RECIPE_REVISION_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
     PROVIDER_FIELD_NUMBER: _builtins.int
+    QUEUE_SECONDS_FIELD_NUMBER: _builtins.int
+    INTER_TOKEN_SECONDS_FIELD_NUMBER: _builtins.int
+    COST_MICROS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Made by the gateway; a record that arrives twice counts once."""
     key_id: _builtins.str
@@ -279,6 +491,11 @@ class UsageRecord(_message.Message):
     recipe_revision: _builtins.int
     tenant: _builtins.str
     provider: _builtins.str
+    queue_seconds: _builtins.float
+    """Held until a model woke, or waited for its turn."""
+    inter_token_seconds: _builtins.float
+    """Mean distance between two tokens of a stream."""
+    cost_micros: _builtins.int
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -301,13 +518,21 @@ class UsageRecord(_message.Message):
         recipe_revision: _builtins.int = ...,
         tenant: _builtins.str = ...,
         provider: _builtins.str = ...,
+        queue_seconds: _builtins.float = ...,
+        inter_token_seconds: _builtins.float | None = ...,
+        cost_micros: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_time_to_first_token_seconds", b"_time_to_first_token_seconds", "at", b"at", "time_to_first_token_seconds", b"time_to_first_token_seconds"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_inter_token_seconds", b"_inter_token_seconds", "_time_to_first_token_seconds", b"_time_to_first_token_seconds", "at", b"at", "inter_token_seconds", b"inter_token_seconds", "time_to_first_token_seconds", b"time_to_first_token_seconds"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_time_to_first_token_seconds", b"_time_to_first_token_seconds", "at", b"at", "cached_tokens", b"cached_tokens", "completion_tokens", b"completion_tokens", "duration_seconds", b"duration_seconds", "finish", b"finish", "key_id", b"key_id", "model", b"model", "path", b"path", "prompt_tokens", b"prompt_tokens", "provider", b"provider", "recipe_revision", b"recipe_revision", "replica_id", b"replica_id", "request_id", b"request_id", "status", b"status", "stream", b"stream", "tenant", b"tenant", "time_to_first_token_seconds", b"time_to_first_token_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_inter_token_seconds", b"_inter_token_seconds", "_time_to_first_token_seconds", b"_time_to_first_token_seconds", "at", b"at", "cached_tokens", b"cached_tokens", "completion_tokens", b"completion_tokens", "cost_micros", b"cost_micros", "duration_seconds", b"duration_seconds", "finish", b"finish", "inter_token_seconds", b"inter_token_seconds", "key_id", b"key_id", "model", b"model", "path", b"path", "prompt_tokens", b"prompt_tokens", "provider", b"provider", "queue_seconds", b"queue_seconds", "recipe_revision", b"recipe_revision", "replica_id", b"replica_id", "request_id", b"request_id", "status", b"status", "stream", b"stream", "tenant", b"tenant", "time_to_first_token_seconds", b"time_to_first_token_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__inter_token_seconds: _TypeAlias = _typing.Literal["inter_token_seconds"]  # noqa: Y015
+    _WhichOneofArgType__inter_token_seconds: _TypeAlias = _typing.Literal["_inter_token_seconds", b"_inter_token_seconds"]  # noqa: Y015
     _WhichOneofReturnType__time_to_first_token_seconds: _TypeAlias = _typing.Literal["time_to_first_token_seconds"]  # noqa: Y015
     _WhichOneofArgType__time_to_first_token_seconds: _TypeAlias = _typing.Literal["_time_to_first_token_seconds", b"_time_to_first_token_seconds"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__inter_token_seconds) -> _WhichOneofReturnType__inter_token_seconds | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__time_to_first_token_seconds) -> _WhichOneofReturnType__time_to_first_token_seconds | None: ...
 
 Global___UsageRecord: _TypeAlias = UsageRecord  # noqa: Y015

@@ -5,8 +5,12 @@ Gateway to coordinator."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from studio.v1 import replica_pb2 as _replica_pb2
 from studio.v1 import route_pb2 as _route_pb2
 import builtins as _builtins
 import sys
@@ -20,26 +24,296 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class GetProviderSecretsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["names", b"names"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetProviderSecretsRequest: _TypeAlias = GetProviderSecretsRequest  # noqa: Y015
+
+@_typing.final
+class GetProviderSecretsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ValuesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        values: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetProviderSecretsResponse: _TypeAlias = GetProviderSecretsResponse  # noqa: Y015
+
+@_typing.final
+class QuotaSubject(_message.Message):
+    """Which bound of whom."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Bound:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _BoundEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[QuotaSubject._Bound.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        BOUND_UNSPECIFIED: QuotaSubject._Bound.ValueType  # 0
+        BOUND_REQUESTS_PER_MINUTE: QuotaSubject._Bound.ValueType  # 1
+        BOUND_TOKENS_PER_MINUTE: QuotaSubject._Bound.ValueType  # 2
+        BOUND_CONCURRENCY: QuotaSubject._Bound.ValueType  # 3
+        BOUND_TOKEN_BUDGET: QuotaSubject._Bound.ValueType  # 4
+        BOUND_MONEY_BUDGET: QuotaSubject._Bound.ValueType  # 5
+
+    class Bound(_Bound, metaclass=_BoundEnumTypeWrapper): ...
+    BOUND_UNSPECIFIED: QuotaSubject.Bound.ValueType  # 0
+    BOUND_REQUESTS_PER_MINUTE: QuotaSubject.Bound.ValueType  # 1
+    BOUND_TOKENS_PER_MINUTE: QuotaSubject.Bound.ValueType  # 2
+    BOUND_CONCURRENCY: QuotaSubject.Bound.ValueType  # 3
+    BOUND_TOKEN_BUDGET: QuotaSubject.Bound.ValueType  # 4
+    BOUND_MONEY_BUDGET: QuotaSubject.Bound.ValueType  # 5
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    BOUND_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    tenant: _builtins.str
+    bound: Global___QuotaSubject.Bound.ValueType
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        tenant: _builtins.str = ...,
+        bound: Global___QuotaSubject.Bound.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "owner", b"owner", "tenant", b"tenant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bound", b"bound", "key_id", b"key_id", "owner", b"owner", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_owner: _TypeAlias = _typing.Literal["key_id", "tenant"]  # noqa: Y015
+    _WhichOneofArgType_owner: _TypeAlias = _typing.Literal["owner", b"owner"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_owner) -> _WhichOneofReturnType_owner | None: ...
+
+Global___QuotaSubject: _TypeAlias = QuotaSubject  # noqa: Y015
+
+@_typing.final
+class LeaseQuotaRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GATEWAY_ID_FIELD_NUMBER: _builtins.int
+    GATEWAY_INSTANCE_ID_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    NEEDS_FIELD_NUMBER: _builtins.int
+    SETTLEMENTS_FIELD_NUMBER: _builtins.int
+    gateway_id: _builtins.str
+    gateway_instance_id: _builtins.str
+    """New for every start of the gateway: leases of an earlier one are dead, what they held is settled as spent where it cannot be known."""
+    sequence: _builtins.int
+    """Rises by one; the same number again is answered again and not counted twice."""
+    @_builtins.property
+    def needs(self) -> _containers.RepeatedCompositeFieldContainer[Global___QuotaNeed]: ...
+    @_builtins.property
+    def settlements(self) -> _containers.RepeatedCompositeFieldContainer[Global___QuotaSettlement]: ...
+    def __init__(
+        self,
+        *,
+        gateway_id: _builtins.str = ...,
+        gateway_instance_id: _builtins.str = ...,
+        sequence: _builtins.int = ...,
+        needs: _abc.Iterable[Global___QuotaNeed] | None = ...,
+        settlements: _abc.Iterable[Global___QuotaSettlement] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gateway_id", b"gateway_id", "gateway_instance_id", b"gateway_instance_id", "needs", b"needs", "sequence", b"sequence", "settlements", b"settlements"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeaseQuotaRequest: _TypeAlias = LeaseQuotaRequest  # noqa: Y015
+
+@_typing.final
+class QuotaNeed(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    amount: _builtins.int
+    """Requests, tokens, slots or money micros on top of what is held."""
+    waiting: _builtins.int
+    """Requests that wait for it."""
+    @_builtins.property
+    def subject(self) -> Global___QuotaSubject: ...
+    def __init__(
+        self,
+        *,
+        subject: Global___QuotaSubject | None = ...,
+        amount: _builtins.int = ...,
+        waiting: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "subject", b"subject", "waiting", b"waiting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuotaNeed: _TypeAlias = QuotaNeed  # noqa: Y015
+
+@_typing.final
+class QuotaSettlement(_message.Message):
+    """What became of leased units of one window."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
+    SPENT_FIELD_NUMBER: _builtins.int
+    RETURNED_FIELD_NUMBER: _builtins.int
+    window: _builtins.int
+    spent: _builtins.int
+    returned: _builtins.int
+    @_builtins.property
+    def subject(self) -> Global___QuotaSubject: ...
+    def __init__(
+        self,
+        *,
+        subject: Global___QuotaSubject | None = ...,
+        window: _builtins.int = ...,
+        spent: _builtins.int = ...,
+        returned: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["returned", b"returned", "spent", b"spent", "subject", b"subject", "window", b"window"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuotaSettlement: _TypeAlias = QuotaSettlement  # noqa: Y015
+
+@_typing.final
+class LeaseQuotaResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRANTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def grants(self) -> _containers.RepeatedCompositeFieldContainer[Global___QuotaGrant]: ...
+    def __init__(
+        self,
+        *,
+        grants: _abc.Iterable[Global___QuotaGrant] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grants", b"grants"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeaseQuotaResponse: _TypeAlias = LeaseQuotaResponse  # noqa: Y015
+
+@_typing.final
+class QuotaGrant(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    RETRY_AFTER_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    OUTAGE_AMOUNT_FIELD_NUMBER: _builtins.int
+    window: _builtins.int
+    """Minute, day or month since the epoch; units of an earlier window are void."""
+    amount: _builtins.int
+    """May be less than was asked for, and 0."""
+    outage_amount: _builtins.int
+    """While no coordinator answers, this much of each new window belongs to this gateway."""
+    @_builtins.property
+    def subject(self) -> Global___QuotaSubject: ...
+    @_builtins.property
+    def retry_after(self) -> _duration_pb2.Duration:
+        """Where it is 0: when to ask again."""
+
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        subject: Global___QuotaSubject | None = ...,
+        window: _builtins.int = ...,
+        amount: _builtins.int = ...,
+        retry_after: _duration_pb2.Duration | None = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
+        outage_amount: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "retry_after", b"retry_after", "subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "expires_at", b"expires_at", "outage_amount", b"outage_amount", "retry_after", b"retry_after", "subject", b"subject", "window", b"window"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuotaGrant: _TypeAlias = QuotaGrant  # noqa: Y015
+
+@_typing.final
 class WatchRoutesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     HELLO_FIELD_NUMBER: _builtins.int
     ACK_FIELD_NUMBER: _builtins.int
+    TRAFFIC_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___GatewayHello: ...
     @_builtins.property
     def ack(self) -> Global___TableAck: ...
+    @_builtins.property
+    def traffic(self) -> Global___TrafficReport: ...
     def __init__(
         self,
         *,
         hello: Global___GatewayHello | None = ...,
         ack: Global___TableAck | None = ...,
+        traffic: Global___TrafficReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "hello", b"hello", "message", b"message"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "hello", b"hello", "message", b"message", "traffic", b"traffic"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "hello", b"hello", "message", b"message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "hello", b"hello", "message", b"message", "traffic", b"traffic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "ack"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "ack", "traffic"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -55,6 +329,7 @@ class GatewayHello(_message.Message):
     ACCESS_VERSION_FIELD_NUMBER: _builtins.int
     TERM_FIELD_NUMBER: _builtins.int
     PROTOCOL_FIELD_NUMBER: _builtins.int
+    GATEWAY_INSTANCE_ID_FIELD_NUMBER: _builtins.int
     gateway_id: _builtins.str
     version: _builtins.str
     route_version: _builtins.int
@@ -62,6 +337,7 @@ class GatewayHello(_message.Message):
     access_version: _builtins.int
     term: _builtins.int
     protocol: _builtins.int
+    gateway_instance_id: _builtins.str
     def __init__(
         self,
         *,
@@ -71,10 +347,11 @@ class GatewayHello(_message.Message):
         access_version: _builtins.int = ...,
         term: _builtins.int = ...,
         protocol: _builtins.int = ...,
+        gateway_instance_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_version", b"access_version", "gateway_id", b"gateway_id", "protocol", b"protocol", "route_version", b"route_version", "term", b"term", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_version", b"access_version", "gateway_id", b"gateway_id", "gateway_instance_id", b"gateway_instance_id", "protocol", b"protocol", "route_version", b"route_version", "term", b"term", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -110,6 +387,105 @@ class TableAck(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TableAck: _TypeAlias = TableAck  # noqa: Y015
+
+@_typing.final
+class TrafficReport(_message.Message):
+    """What this gateway saw. Counters are cumulative for a gateway instance, so a lost or repeated report does no harm."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GATEWAY_INSTANCE_ID_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    ENDPOINTS_FIELD_NUMBER: _builtins.int
+    gateway_instance_id: _builtins.str
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelTraffic]: ...
+    @_builtins.property
+    def endpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___EndpointTraffic]: ...
+    def __init__(
+        self,
+        *,
+        gateway_instance_id: _builtins.str = ...,
+        models: _abc.Iterable[Global___ModelTraffic] | None = ...,
+        endpoints: _abc.Iterable[Global___EndpointTraffic] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoints", b"endpoints", "gateway_instance_id", b"gateway_instance_id", "models", b"models"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrafficReport: _TypeAlias = TrafficReport  # noqa: Y015
+
+@_typing.final
+class ModelTraffic(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    LAST_REQUEST_AT_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
+    IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The public model name."""
+    requests: _builtins.int
+    held: _builtins.int
+    """Requests that are held until it comes up."""
+    in_flight: _builtins.int
+    @_builtins.property
+    def last_request_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        requests: _builtins.int = ...,
+        last_request_at: _timestamp_pb2.Timestamp | None = ...,
+        held: _builtins.int = ...,
+        in_flight: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_request_at", b"last_request_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held", b"held", "in_flight", b"in_flight", "last_request_at", b"last_request_at", "model", b"model", "requests", b"requests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelTraffic: _TypeAlias = ModelTraffic  # noqa: Y015
+
+@_typing.final
+class EndpointTraffic(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLICA_ID_FIELD_NUMBER: _builtins.int
+    RECIPE_REVISION_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    TIME_TO_FIRST_TOKEN_SECONDS_FIELD_NUMBER: _builtins.int
+    IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    replica_id: _builtins.str
+    recipe_revision: _builtins.int
+    requests: _builtins.int
+    failed: _builtins.int
+    """Ended by the engine's fault: no answer, a broken one, or a status of 500 and above."""
+    in_flight: _builtins.int
+    @_builtins.property
+    def time_to_first_token_seconds(self) -> _replica_pb2.Histogram: ...
+    def __init__(
+        self,
+        *,
+        replica_id: _builtins.str = ...,
+        recipe_revision: _builtins.int = ...,
+        requests: _builtins.int = ...,
+        failed: _builtins.int = ...,
+        time_to_first_token_seconds: _replica_pb2.Histogram | None = ...,
+        in_flight: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time_to_first_token_seconds", b"time_to_first_token_seconds"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed", b"failed", "in_flight", b"in_flight", "recipe_revision", b"recipe_revision", "replica_id", b"replica_id", "requests", b"requests", "time_to_first_token_seconds", b"time_to_first_token_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndpointTraffic: _TypeAlias = EndpointTraffic  # noqa: Y015
 
 @_typing.final
 class WatchRoutesResponse(_message.Message):

@@ -44,6 +44,16 @@ class RouteServiceStub:
                 request_serializer=studio_dot_v1_dot_route__service__pb2.ReportUsageRequest.SerializeToString,
                 response_deserializer=studio_dot_v1_dot_route__service__pb2.ReportUsageResponse.FromString,
                 _registered_method=True)
+        self.LeaseQuota = channel.unary_unary(
+                '/studio.v1.RouteService/LeaseQuota',
+                request_serializer=studio_dot_v1_dot_route__service__pb2.LeaseQuotaRequest.SerializeToString,
+                response_deserializer=studio_dot_v1_dot_route__service__pb2.LeaseQuotaResponse.FromString,
+                _registered_method=True)
+        self.GetProviderSecrets = channel.unary_unary(
+                '/studio.v1.RouteService/GetProviderSecrets',
+                request_serializer=studio_dot_v1_dot_route__service__pb2.GetProviderSecretsRequest.SerializeToString,
+                response_deserializer=studio_dot_v1_dot_route__service__pb2.GetProviderSecretsResponse.FromString,
+                _registered_method=True)
 
 
 class RouteServiceServicer:
@@ -63,6 +73,20 @@ class RouteServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def LeaseQuota(self, request, context):
+        """A part of what keys and tenants may still use, to be spent by this gateway alone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetProviderSecrets(self, request, context):
+        """Keys of providers, as stored secrets; other names are refused.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RouteServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -75,6 +99,16 @@ def add_RouteServiceServicer_to_server(servicer, server):
                     servicer.ReportUsage,
                     request_deserializer=studio_dot_v1_dot_route__service__pb2.ReportUsageRequest.FromString,
                     response_serializer=studio_dot_v1_dot_route__service__pb2.ReportUsageResponse.SerializeToString,
+            ),
+            'LeaseQuota': grpc.unary_unary_rpc_method_handler(
+                    servicer.LeaseQuota,
+                    request_deserializer=studio_dot_v1_dot_route__service__pb2.LeaseQuotaRequest.FromString,
+                    response_serializer=studio_dot_v1_dot_route__service__pb2.LeaseQuotaResponse.SerializeToString,
+            ),
+            'GetProviderSecrets': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetProviderSecrets,
+                    request_deserializer=studio_dot_v1_dot_route__service__pb2.GetProviderSecretsRequest.FromString,
+                    response_serializer=studio_dot_v1_dot_route__service__pb2.GetProviderSecretsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -131,6 +165,60 @@ class RouteService:
             '/studio.v1.RouteService/ReportUsage',
             studio_dot_v1_dot_route__service__pb2.ReportUsageRequest.SerializeToString,
             studio_dot_v1_dot_route__service__pb2.ReportUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LeaseQuota(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/studio.v1.RouteService/LeaseQuota',
+            studio_dot_v1_dot_route__service__pb2.LeaseQuotaRequest.SerializeToString,
+            studio_dot_v1_dot_route__service__pb2.LeaseQuotaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetProviderSecrets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/studio.v1.RouteService/GetProviderSecrets',
+            studio_dot_v1_dot_route__service__pb2.GetProviderSecretsRequest.SerializeToString,
+            studio_dot_v1_dot_route__service__pb2.GetProviderSecretsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,10 @@ class RouteServiceStub:
     """The coordinator sends whole tables; the gateway answers with what it put in force."""
     ReportUsage: _grpc.UnaryUnaryMultiCallable[_route_service_pb2.ReportUsageRequest, _route_service_pb2.ReportUsageResponse]
     """Batches; a repeated record counts once."""
+    LeaseQuota: _grpc.UnaryUnaryMultiCallable[_route_service_pb2.LeaseQuotaRequest, _route_service_pb2.LeaseQuotaResponse]
+    """A part of what keys and tenants may still use, to be spent by this gateway alone."""
+    GetProviderSecrets: _grpc.UnaryUnaryMultiCallable[_route_service_pb2.GetProviderSecretsRequest, _route_service_pb2.GetProviderSecretsResponse]
+    """Keys of providers, as stored secrets; other names are refused."""
 
 @_typing.type_check_only
 class RouteServiceAsyncStub(RouteServiceStub):
@@ -43,6 +47,10 @@ class RouteServiceAsyncStub(RouteServiceStub):
     """The coordinator sends whole tables; the gateway answers with what it put in force."""
     ReportUsage: _aio.UnaryUnaryMultiCallable[_route_service_pb2.ReportUsageRequest, _route_service_pb2.ReportUsageResponse]  # type: ignore[assignment]
     """Batches; a repeated record counts once."""
+    LeaseQuota: _aio.UnaryUnaryMultiCallable[_route_service_pb2.LeaseQuotaRequest, _route_service_pb2.LeaseQuotaResponse]  # type: ignore[assignment]
+    """A part of what keys and tenants may still use, to be spent by this gateway alone."""
+    GetProviderSecrets: _aio.UnaryUnaryMultiCallable[_route_service_pb2.GetProviderSecretsRequest, _route_service_pb2.GetProviderSecretsResponse]  # type: ignore[assignment]
+    """Keys of providers, as stored secrets; other names are refused."""
 
 class RouteServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -60,5 +68,21 @@ class RouteServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_route_service_pb2.ReportUsageResponse, _abc.Awaitable[_route_service_pb2.ReportUsageResponse]]:
         """Batches; a repeated record counts once."""
+
+    @_abc_1.abstractmethod
+    def LeaseQuota(
+        self,
+        request: _route_service_pb2.LeaseQuotaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_route_service_pb2.LeaseQuotaResponse, _abc.Awaitable[_route_service_pb2.LeaseQuotaResponse]]:
+        """A part of what keys and tenants may still use, to be spent by this gateway alone."""
+
+    @_abc_1.abstractmethod
+    def GetProviderSecrets(
+        self,
+        request: _route_service_pb2.GetProviderSecretsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_route_service_pb2.GetProviderSecretsResponse, _abc.Awaitable[_route_service_pb2.GetProviderSecretsResponse]]:
+        """Keys of providers, as stored secrets; other names are refused."""
 
 def add_RouteServiceServicer_to_server(servicer: RouteServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
