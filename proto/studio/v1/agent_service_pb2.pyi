@@ -12,6 +12,7 @@ from google.protobuf.internal import containers as _containers
 from studio.v1 import assignment_pb2 as _assignment_pb2
 from studio.v1 import event_pb2 as _event_pb2
 from studio.v1 import host_pb2 as _host_pb2
+from studio.v1 import identity_service_pb2 as _identity_service_pb2
 from studio.v1 import recipe_pb2 as _recipe_pb2
 from studio.v1 import replica_pb2 as _replica_pb2
 import builtins as _builtins
@@ -149,6 +150,7 @@ class ConnectResponse(_message.Message):
     LOG_REQUEST_FIELD_NUMBER: _builtins.int
     COMMAND_FIELD_NUMBER: _builtins.int
     HEARTBEAT_ACK_FIELD_NUMBER: _builtins.int
+    AUTHORITIES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -161,6 +163,8 @@ class ConnectResponse(_message.Message):
     def command(self) -> Global___Command: ...
     @_builtins.property
     def heartbeat_ack(self) -> Global___HeartbeatAck: ...
+    @_builtins.property
+    def authorities(self) -> _identity_service_pb2.AuthoritiesInForce: ...
     def __init__(
         self,
         *,
@@ -170,12 +174,13 @@ class ConnectResponse(_message.Message):
         log_request: Global___LogRequest | None = ...,
         command: Global___Command | None = ...,
         heartbeat_ack: Global___HeartbeatAck | None = ...,
+        authorities: _identity_service_pb2.AuthoritiesInForce | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "command", b"command", "event_ack", b"event_ack", "heartbeat_ack", b"heartbeat_ack", "log_request", b"log_request", "message", b"message", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "authorities", b"authorities", "command", b"command", "event_ack", b"event_ack", "heartbeat_ack", b"heartbeat_ack", "log_request", b"log_request", "message", b"message", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "command", b"command", "event_ack", b"event_ack", "heartbeat_ack", b"heartbeat_ack", "log_request", b"log_request", "message", b"message", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "authorities", b"authorities", "command", b"command", "event_ack", b"event_ack", "heartbeat_ack", b"heartbeat_ack", "log_request", b"log_request", "message", b"message", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "assignment", "event_ack", "log_request", "command", "heartbeat_ack"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "assignment", "event_ack", "log_request", "command", "heartbeat_ack", "authorities"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 

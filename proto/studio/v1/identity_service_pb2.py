@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n studio/v1/identity_service.proto\x12\tstudio.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"<\n\x0bJoinRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0b\n\x03\x63sr\x18\x02 \x01(\x0c\x12\x11\n\thost_name\x18\x03 \x01(\t\";\n\x0cJoinResponse\x12+\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0b\x32\x16.studio.v1.Certificate\"/\n\x0cRenewRequest\x12\x0b\n\x03\x63sr\x18\x01 \x01(\x0c\x12\x12\n\ngeneration\x18\x02 \x01(\x03\"<\n\rRenewResponse\x12+\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0b\x32\x16.studio.v1.Certificate\"X\n\x0b\x43\x65rtificate\x12\r\n\x05\x63hain\x18\x01 \x01(\x0c\x12\x13\n\x0b\x61uthorities\x18\x02 \x01(\x0c\x12%\n\x08identity\x18\x03 \x01(\x0b\x32\x13.studio.v1.Identity\"\xe8\x02\n\x08Identity\x12\n\n\x02id\x18\x01 \x01(\t\x12&\n\x04kind\x18\x02 \x01(\x0e\x32\x18.studio.v1.Identity.Kind\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x12\n\ngeneration\x18\x04 \x01(\x03\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nrevoked_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rlocked_reason\x18\x08 \x01(\t\x12\r\n\x05\x61\x63tor\x18\t \x01(\t\"P\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n\nKIND_AGENT\x10\x01\x12\x10\n\x0cKIND_GATEWAY\x10\x02\x12\x10\n\x0cKIND_CONSOLE\x10\x03\x32\x86\x01\n\x0fIdentityService\x12\x37\n\x04Join\x12\x16.studio.v1.JoinRequest\x1a\x17.studio.v1.JoinResponse\x12:\n\x05Renew\x12\x17.studio.v1.RenewRequest\x1a\x18.studio.v1.RenewResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n studio/v1/identity_service.proto\x12\tstudio.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"<\n\x0bJoinRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0b\n\x03\x63sr\x18\x02 \x01(\x0c\x12\x11\n\thost_name\x18\x03 \x01(\t\";\n\x0cJoinResponse\x12+\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0b\x32\x16.studio.v1.Certificate\"S\n\x0cRenewRequest\x12\x0b\n\x03\x63sr\x18\x01 \x01(\x0c\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x13\n\x0b\x63\x65rtificate\x18\x03 \x01(\x0c\x12\r\n\x05proof\x18\x04 \x01(\x0c\"<\n\rRenewResponse\x12+\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0b\x32\x16.studio.v1.Certificate\"X\n\x0b\x43\x65rtificate\x12\r\n\x05\x63hain\x18\x01 \x01(\x0c\x12\x13\n\x0b\x61uthorities\x18\x02 \x01(\x0c\x12%\n\x08identity\x18\x03 \x01(\x0b\x32\x13.studio.v1.Identity\"\xe8\x02\n\x08Identity\x12\n\n\x02id\x18\x01 \x01(\t\x12&\n\x04kind\x18\x02 \x01(\x0e\x32\x18.studio.v1.Identity.Kind\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x12\n\ngeneration\x18\x04 \x01(\x03\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nrevoked_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rlocked_reason\x18\x08 \x01(\t\x12\r\n\x05\x61\x63tor\x18\t \x01(\t\"P\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n\nKIND_AGENT\x10\x01\x12\x10\n\x0cKIND_GATEWAY\x10\x02\x12\x10\n\x0cKIND_CONSOLE\x10\x03\"6\n\x12\x41uthoritiesInForce\x12\x0f\n\x07trusted\x18\x01 \x03(\t\x12\x0f\n\x07signing\x18\x02 \x01(\t2\x86\x01\n\x0fIdentityService\x12\x37\n\x04Join\x12\x16.studio.v1.JoinRequest\x1a\x17.studio.v1.JoinResponse\x12:\n\x05Renew\x12\x17.studio.v1.RenewRequest\x1a\x18.studio.v1.RenewResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,15 +37,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOINRESPONSE']._serialized_start=142
   _globals['_JOINRESPONSE']._serialized_end=201
   _globals['_RENEWREQUEST']._serialized_start=203
-  _globals['_RENEWREQUEST']._serialized_end=250
-  _globals['_RENEWRESPONSE']._serialized_start=252
-  _globals['_RENEWRESPONSE']._serialized_end=312
-  _globals['_CERTIFICATE']._serialized_start=314
-  _globals['_CERTIFICATE']._serialized_end=402
-  _globals['_IDENTITY']._serialized_start=405
-  _globals['_IDENTITY']._serialized_end=765
-  _globals['_IDENTITY_KIND']._serialized_start=685
-  _globals['_IDENTITY_KIND']._serialized_end=765
-  _globals['_IDENTITYSERVICE']._serialized_start=768
-  _globals['_IDENTITYSERVICE']._serialized_end=902
+  _globals['_RENEWREQUEST']._serialized_end=286
+  _globals['_RENEWRESPONSE']._serialized_start=288
+  _globals['_RENEWRESPONSE']._serialized_end=348
+  _globals['_CERTIFICATE']._serialized_start=350
+  _globals['_CERTIFICATE']._serialized_end=438
+  _globals['_IDENTITY']._serialized_start=441
+  _globals['_IDENTITY']._serialized_end=801
+  _globals['_IDENTITY_KIND']._serialized_start=721
+  _globals['_IDENTITY_KIND']._serialized_end=801
+  _globals['_AUTHORITIESINFORCE']._serialized_start=803
+  _globals['_AUTHORITIESINFORCE']._serialized_end=857
+  _globals['_IDENTITYSERVICE']._serialized_start=860
+  _globals['_IDENTITYSERVICE']._serialized_end=994
 # @@protoc_insertion_point(module_scope)

@@ -3,9 +3,11 @@
 isort:skip_file
 How agents, gateways and consoles get the certificates that prove who they are."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -72,18 +74,27 @@ class RenewRequest(_message.Message):
 
     CSR_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
     csr: _builtins.bytes
+    """With the key of the next certificate."""
     generation: _builtins.int
     """Of the certificate in use. One that was renewed already says that two machines hold this identity: it is locked."""
+    certificate: _builtins.bytes
+    """The certificate in use, DER."""
+    proof: _builtins.bytes
+    """ECDSA with SHA-256, by the key of `certificate`, over "studio.v1 renewal", a zero byte, and `csr`."""
     def __init__(
         self,
         *,
         csr: _builtins.bytes = ...,
         generation: _builtins.int = ...,
+        certificate: _builtins.bytes = ...,
+        proof: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["csr", b"csr", "generation", b"generation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "csr", b"csr", "generation", b"generation", "proof", b"proof"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -202,3 +213,30 @@ class Identity(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Identity: _TypeAlias = Identity  # noqa: Y015
+
+@_typing.final
+class AuthoritiesInForce(_message.Message):
+    """Which authorities count now. Whoever trusts others, or has a certificate of another one than the signing, renews soon."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRUSTED_FIELD_NUMBER: _builtins.int
+    SIGNING_FIELD_NUMBER: _builtins.int
+    signing: _builtins.str
+    @_builtins.property
+    def trusted(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """SHA-256 of the public keys, in hexadecimal."""
+
+    def __init__(
+        self,
+        *,
+        trusted: _abc.Iterable[_builtins.str] | None = ...,
+        signing: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["signing", b"signing", "trusted", b"trusted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuthoritiesInForce: _TypeAlias = AuthoritiesInForce  # noqa: Y015

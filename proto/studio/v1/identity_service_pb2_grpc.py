@@ -57,7 +57,8 @@ class IdentityServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Renew(self, request, context):
-        """With the certificate that is to be renewed.
+        """With a certificate that is to be renewed, which may have run out, and a proof that the caller has its key: the connection
+        itself proves nothing here.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,7 +34,9 @@ class IdentityServiceStub:
     Join: _grpc.UnaryUnaryMultiCallable[_identity_service_pb2.JoinRequest, _identity_service_pb2.JoinResponse]
     """With a join token and without a certificate. The key was made on the host and never leaves it."""
     Renew: _grpc.UnaryUnaryMultiCallable[_identity_service_pb2.RenewRequest, _identity_service_pb2.RenewResponse]
-    """With the certificate that is to be renewed."""
+    """With a certificate that is to be renewed, which may have run out, and a proof that the caller has its key: the connection
+    itself proves nothing here.
+    """
 
 @_typing.type_check_only
 class IdentityServiceAsyncStub(IdentityServiceStub):
@@ -42,7 +44,9 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
     Join: _aio.UnaryUnaryMultiCallable[_identity_service_pb2.JoinRequest, _identity_service_pb2.JoinResponse]  # type: ignore[assignment]
     """With a join token and without a certificate. The key was made on the host and never leaves it."""
     Renew: _aio.UnaryUnaryMultiCallable[_identity_service_pb2.RenewRequest, _identity_service_pb2.RenewResponse]  # type: ignore[assignment]
-    """With the certificate that is to be renewed."""
+    """With a certificate that is to be renewed, which may have run out, and a proof that the caller has its key: the connection
+    itself proves nothing here.
+    """
 
 class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -59,6 +63,8 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _identity_service_pb2.RenewRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_identity_service_pb2.RenewResponse, _abc.Awaitable[_identity_service_pb2.RenewResponse]]:
-        """With the certificate that is to be renewed."""
+        """With a certificate that is to be renewed, which may have run out, and a proof that the caller has its key: the connection
+        itself proves nothing here.
+        """
 
 def add_IdentityServiceServicer_to_server(servicer: IdentityServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from studio.v1 import identity_service_pb2 as _identity_service_pb2
 from studio.v1 import replica_pb2 as _replica_pb2
 from studio.v1 import route_pb2 as _route_pb2
 import builtins as _builtins
@@ -493,21 +494,25 @@ class WatchRoutesResponse(_message.Message):
 
     ROUTES_FIELD_NUMBER: _builtins.int
     ACCESS_FIELD_NUMBER: _builtins.int
+    AUTHORITIES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def routes(self) -> _route_pb2.RouteTable: ...
     @_builtins.property
     def access(self) -> _route_pb2.AccessTable: ...
+    @_builtins.property
+    def authorities(self) -> _identity_service_pb2.AuthoritiesInForce: ...
     def __init__(
         self,
         *,
         routes: _route_pb2.RouteTable | None = ...,
         access: _route_pb2.AccessTable | None = ...,
+        authorities: _identity_service_pb2.AuthoritiesInForce | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "message", b"message", "routes", b"routes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "authorities", b"authorities", "message", b"message", "routes", b"routes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "message", b"message", "routes", b"routes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "authorities", b"authorities", "message", b"message", "routes", b"routes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["routes", "access"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["routes", "access", "authorities"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
