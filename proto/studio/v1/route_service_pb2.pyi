@@ -199,17 +199,19 @@ Global___QuotaNeed: _TypeAlias = QuotaNeed  # noqa: Y015
 
 @_typing.final
 class QuotaSettlement(_message.Message):
-    """What became of leased units of one window."""
+    """What became of units of one window."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SUBJECT_FIELD_NUMBER: _builtins.int
     WINDOW_FIELD_NUMBER: _builtins.int
-    SPENT_FIELD_NUMBER: _builtins.int
+    OVERDRAWN_FIELD_NUMBER: _builtins.int
     RETURNED_FIELD_NUMBER: _builtins.int
     window: _builtins.int
-    spent: _builtins.int
+    overdrawn: _builtins.int
+    """Spent without having been leased: of the outage amount, or beyond what was reserved."""
     returned: _builtins.int
+    """Leased and not needed."""
     @_builtins.property
     def subject(self) -> Global___QuotaSubject: ...
     def __init__(
@@ -217,12 +219,12 @@ class QuotaSettlement(_message.Message):
         *,
         subject: Global___QuotaSubject | None = ...,
         window: _builtins.int = ...,
-        spent: _builtins.int = ...,
+        overdrawn: _builtins.int = ...,
         returned: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["returned", b"returned", "spent", b"spent", "subject", b"subject", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["overdrawn", b"overdrawn", "returned", b"returned", "subject", b"subject", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
