@@ -413,6 +413,8 @@ class Rollout(_message.Message):
     ACTOR_FIELD_NUMBER: _builtins.int
     OLD_FIGURES_FIELD_NUMBER: _builtins.int
     NEW_FIGURES_FIELD_NUMBER: _builtins.int
+    FROM_RECIPE_FIELD_NUMBER: _builtins.int
+    TO_RECIPE_FIELD_NUMBER: _builtins.int
     from_revision: _builtins.int
     to_revision: _builtins.int
     phase: Global___Rollout.Phase.ValueType
@@ -421,6 +423,9 @@ class Rollout(_message.Message):
     paused_in: Global___Rollout.Phase.ValueType
     """Where it was when it was paused."""
     actor: _builtins.str
+    from_recipe: _builtins.str
+    """Whose revisions they are: a deployment may change its recipe."""
+    to_recipe: _builtins.str
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -441,10 +446,12 @@ class Rollout(_message.Message):
         actor: _builtins.str = ...,
         old_figures: Global___TrafficFigures | None = ...,
         new_figures: Global___TrafficFigures | None = ...,
+        from_recipe: _builtins.str = ...,
+        to_recipe: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["new_figures", b"new_figures", "old_figures", b"old_figures", "since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "from_revision", b"from_revision", "new_figures", b"new_figures", "old_figures", b"old_figures", "paused_in", b"paused_in", "phase", b"phase", "reason", b"reason", "since", b"since", "to_revision", b"to_revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "from_recipe", b"from_recipe", "from_revision", b"from_revision", "new_figures", b"new_figures", "old_figures", b"old_figures", "paused_in", b"paused_in", "phase", b"phase", "reason", b"reason", "since", b"since", "to_recipe", b"to_recipe", "to_revision", b"to_revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
