@@ -11,10 +11,15 @@ model_names     who owns a public model name: one deployment or one provider mod
 deployments     what is to be served; optimistic versions, history, marks for deletion
 desired_state   all recipes and deployments at one moment, for an export
 replicas        running engines; the leader is their one writer
+last_requests   when deployments were last asked for
 assignments     what each host should run, by generation
 routes          the one versioned route table
 access          API keys
 key_pepper      which secret they are hashed with
+master_key      which key the sealed rows are sealed with
+operators       people and programs that may administer, by the hashes of their tokens
+secrets         sealed values that recipes and providers name
+audit           what was changed by whom, chained
 providers       models of other providers
 events          what happened, in commit order
 usage           finished requests

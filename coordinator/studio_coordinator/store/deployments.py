@@ -5,6 +5,7 @@ A deleted deployment keeps its row, its names and its recipe until the last of i
 
 from datetime import datetime
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Integer, String, Table, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import RowMapping
@@ -14,7 +15,7 @@ from studio.v1.deployment_pb2 import Deployment, DeploymentSpec
 from studio_runtime.errors import ConflictError, InvalidError, NotFoundError
 
 from studio_coordinator.manifest import MAX_REPLICAS, changed_paths, close_names_hint
-from studio_coordinator.store.columns import Document, Instant, from_row
+from studio_coordinator.store.columns import Document, EnumName, Instant, from_row
 from studio_coordinator.store.metadata import METADATA
 from studio_coordinator.store.model_names import DEPLOYMENT, claim_names, release_names
 from studio_coordinator.store.recipes import RECIPES, get_recipe
@@ -36,6 +37,10 @@ DEPLOYMENTS = Table(
     Column("traceparent", String, nullable=False),
     # Raised by every start: replicas that gave up are tried anew.
     Column("tries", BigInteger, nullable=False),
+    # How far down the idle ladder it is; not a part of what an operator wrote, so it makes no new version.
+    Column("rest", EnumName(Deployment.Rest.DESCRIPTOR, "REST_"), nullable=False, server_default="UNSPECIFIED"),
+    Column("rest_reason", String, nullable=False, server_default=""),
+    Column("rest_since", Instant),
 )
 
 # Every version there was: who made it, and what it said.
@@ -134,6 +139,21 @@ async def set_stopped(
         tries = old["tries"] + (0 if stopped else 1)
         await _write(conn, name, stopped=stopped, tries=tries, actor=actor, updated_at=now)
     return await get_deployment(conn, name)
+
+
+async def set_rest(
+    conn: AsyncConnection,
+    name: str,
+    rest: Deployment.Rest.ValueType,
+    reason: str,
+    since: datetime | Timestamp,
+    was_since: Timestamp | None,
+) -> bool:
+    """Send the deployment to ``rest``; False, and nothing is written, where it has changed since ``was_since`` (None: never did)."""
+    row = DEPLOYMENTS.c
+    same = (row.name == name) & row.rest_since.is_not_distinct_from(was_since)
+    written = update(DEPLOYMENTS).where(same).values(rest=rest, rest_reason=reason, rest_since=since)
+    return (await conn.execute(written)).rowcount == 1
 
 
 async def scale(

@@ -46,6 +46,7 @@ REPLICAS = Table(
     Column("retiring_reason", String, nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("engine", String, nullable=False),
+    Column("sleep_level", Integer, nullable=False, server_default="0"),
     ForeignKeyConstraint(
         ["recipe_name", "recipe_revision"], ["recipe_revisions.recipe_name", "recipe_revisions.revision"]
     ),

@@ -1,8 +1,13 @@
 """How deep deployments rest, how far rollouts are, and replicas that span several hosts.
 
+New columns have defaults, so that older code can still write its rows.
+
 Revision ID: 0006
 Revises: 0005
 """
+
+import sqlalchemy as sa
+from alembic import op
 
 revision = "0006"
 down_revision = "0005"
@@ -11,8 +16,33 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Create the tables."""
+    """Add the columns and tables."""
+    _add_ladder()
 
 
 def downgrade() -> None:
-    """Drop the tables."""
+    """Drop them; who rests is awake again, and the clocks of the idle ladder begin anew."""
+    _drop_ladder()
+
+
+def _add_ladder() -> None:
+    op.add_column("deployments", sa.Column("rest", sa.String(), nullable=False, server_default="UNSPECIFIED"))
+    op.add_column("deployments", sa.Column("rest_reason", sa.String(), nullable=False, server_default=""))
+    op.add_column("deployments", sa.Column("rest_since", sa.TIMESTAMP(timezone=True)))
+    op.add_column("replicas", sa.Column("sleep_level", sa.Integer(), nullable=False, server_default="0"))
+    op.create_table(
+        "last_requests",
+        sa.Column("deployment", sa.String(), nullable=False),
+        sa.Column("at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("deployment", name="last_requests_pkey"),
+        sa.ForeignKeyConstraint(
+            ["deployment"], ["deployments.name"], name="last_requests_deployment_fkey", ondelete="CASCADE"
+        ),
+    )
+
+
+def _drop_ladder() -> None:
+    op.drop_table("last_requests")
+    op.drop_column("replicas", "sleep_level")
+    for name in ("rest_since", "rest_reason", "rest"):
+        op.drop_column("deployments", name)
