@@ -138,12 +138,27 @@ def running(data_dir: Path, settings: Mapping[str, str] | None = None) -> Iterat
                 child.wait()
 
 
+def wait_until_ready(data_dir: Path) -> None:
+    """Wait until a server of this folder, which somebody else starts, takes connections. Raises UnavailableError."""
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        lines = _lines(data_dir / "postmaster.pid")
+        if _says_ready(lines) and Path(f"/proc/{lines[0]}").exists():
+            return
+        time.sleep(POLL_SECONDS)
+    raise UnavailableError(f"no PostgreSQL server became ready in {data_dir} within {READY_SECONDS:.0f} s")
+
+
+def _says_ready(lines: list[str]) -> bool:
+    return lines[7:8] == ["ready"]
+
+
 def _becomes_ready(embedded: Embedded, child: subprocess.Popen[bytes]) -> bool:
     """Wait until the server says in its pid file that it takes connections; False when it ended or took too long."""
     deadline = time.monotonic() + READY_SECONDS
     while child.poll() is None and time.monotonic() < deadline:
         lines = _lines(embedded.data_dir / "postmaster.pid")
-        if lines[:1] == [str(child.pid)] and lines[7:8] == ["ready"]:
+        if lines[:1] == [str(child.pid)] and _says_ready(lines):
             return True
         time.sleep(POLL_SECONDS)
     return False

@@ -19,6 +19,7 @@ from studio_runtime.metrics import serve_metrics
 from studio_runtime.process import announce_ready, die_with_parent, lock_folder, run_until_stopped, write_atomically
 from studio_runtime.settings import Address
 from studio_runtime.tracing import configure_tracing, flush_tracing
+from studio_runtime.watchdog import Watchdog
 
 from studio_gateway.account import Metrics
 from studio_gateway.app import Gateway
@@ -119,6 +120,7 @@ async def _run(settings: Settings, sock: socket.socket) -> None:
                 tasks.create_task(part.run())
             server = Server(gateway, deadlines, LIMITS)
             _retire_on_hangup(server)
+            tasks.create_task(Watchdog().keep_beating())
             # From here on nothing that was made at the start goes away: it need not be looked at for garbage.
             gc.freeze()
             await server.serve(sock, announce)

@@ -31,6 +31,7 @@ import structlog
 from studio_runtime.logging import configure_logging
 from studio_runtime.process import announce_ready, lock_folder, run_until_stopped
 from studio_runtime.settings import Address
+from studio_runtime.watchdog import Watchdog
 
 from studio_gateway.server import BACKLOG, listen
 
@@ -92,6 +93,7 @@ class Workers:
             try:
                 await asyncio.gather(*(self._start(tasks) for _ in range(self._arguments.workers)))
                 await self._announce()
+                tasks.create_task(Watchdog().keep_beating())
                 while True:
                     await replace.wait()
                     replace.clear()
@@ -126,7 +128,9 @@ class Workers:
         folder = self._folder(slot)
         ready_file = folder / "ready.json"
         argv = self._argv(slot, folder, ready_file)
-        process = await asyncio.create_subprocess_exec(*argv, pass_fds=(self._sock.fileno(),))
+        process = await asyncio.create_subprocess_exec(
+            *argv, pass_fds=(self._sock.fileno(),), env=_without_service_manager()
+        )
         worker = Worker(slot, process, ready_file)
         self._workers.add(worker)
         tasks.create_task(self._watch(worker, tasks))
@@ -183,6 +187,11 @@ class Workers:
             port = given.metrics.port + slot if given.metrics.port else 0
             argv += ["--metrics", str(Address(given.metrics.host, port))]
         return argv
+
+
+def _without_service_manager() -> dict[str, str]:
+    """What workers find in their environment: the service manager hears of readiness and life from their parent alone."""
+    return {name: value for name, value in os.environ.items() if name not in ("NOTIFY_SOCKET", "WATCHDOG_USEC")}
 
 
 async def _is_ready(worker: Worker) -> bool:

@@ -7,6 +7,9 @@ logging  structlog: JSON lines, or console style on a terminal; secrets redacted
 tracing  OpenTelemetry, off the network unless an endpoint is named
 metrics  a Prometheus endpoint
 channel  gRPC channels and servers with the options that were measured to work
+tls      whom a client trusts and how it proves who it is
+identity how an agent, a gateway or a console gets its certificate, keeps it and renews it
 process  process identity, one TaskGroup per process, readiness, directory locks
+watchdog the service manager is told that the loop goes round
 ======== ===========================================================================
 """

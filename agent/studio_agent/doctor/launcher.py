@@ -14,7 +14,7 @@ from studio_agent.launch.systemctl import call
 from studio_agent.launch.systemd import ENGINE_GROUP, unit_of
 from studio_agent.settings import AgentSettings
 
-TMPFILES = "Install systemd/vllm-studio.tmpfiles.conf, then `systemd-tmpfiles --create`."
+TMPFILES = "Install systemd/vllm-studio-agent.tmpfiles.conf, then `systemd-tmpfiles --create`."
 # The name of no engine: its unit is never started.
 PROBE = unit_of("doctor")
 

@@ -33,7 +33,7 @@ class EngineGroup:
         except KeyError:
             raise LaunchError(
                 f"this host has no group {name}",
-                "Install the users of the systemd launcher: systemd-sysusers with systemd/vllm-studio.sysusers.conf.",
+                "Install the users of the systemd launcher: systemd-sysusers with systemd/vllm-studio-agent.sysusers.conf.",
             ) from None
 
     def may_work_in(self, folder: Path) -> None:

@@ -29,7 +29,9 @@ PREFIX, SUFFIX = "studio-engine@", ".service"
 SLICE = Path("studio.slice/studio-engines.slice")
 ENGINE_GROUP = "studio-engine"
 SPEC_MODE = 0o640
-NOT_SET_UP = "Run the agent as studio-agent.service, and `systemd-tmpfiles --create vllm-studio.conf` once before it."
+NOT_SET_UP = (
+    "Run the agent as studio-agent.service, and `systemd-tmpfiles --create vllm-studio-agent.conf` once before it."
+)
 # Since version 252 it is spelt --kill-whom; this is understood before and after.
 MAIN = "--kill-who=main"
 # systemd hears of an end a little after the kernel has told us.

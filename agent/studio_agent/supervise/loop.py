@@ -14,6 +14,7 @@ import structlog
 from studio.v1.agent_service_pb2 import ReplicaObservation
 from studio.v1.assignment_pb2 import Assignment
 from studio.v1.event_pb2 import Event
+from studio_runtime.watchdog import Watchdog
 
 from studio_agent import metrics
 from studio_agent.latest import Latest
@@ -38,7 +39,6 @@ from studio_agent.supervise.intent import WRITE_AGAIN_SECONDS
 from studio_agent.supervise.observation import observe
 from studio_agent.supervise.replica import ReplicaSupervision
 from studio_agent.supervise.sleep import unmet_wishes
-from studio_agent.supervise.watchdog import Watchdog
 
 TICK_SECONDS = 1.0
 

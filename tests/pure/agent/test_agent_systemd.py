@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from studio_agent.launch.engine_spec import EngineSpec, spec_path
 from studio_agent.launch.systemctl import UnitStatus, parse_show
-from studio_agent.supervise.watchdog import Watchdog
+from studio_runtime.watchdog import Watchdog
 
 FOLDER = Path("/run/specs")
 RULES = Path(__file__).parents[3] / "systemd/50-vllm-studio.rules"

@@ -1,6 +1,8 @@
-"""Telling the service manager that the supervising loop goes round. Only the loop itself may say so."""
+"""Telling the service manager that a process's loop goes round. Only the loop itself may say so."""
 
+import asyncio
 import os
+import time
 from collections.abc import Callable, Mapping
 
 from studio_runtime.process import notify_systemd
@@ -27,3 +29,9 @@ class Watchdog:
         if self._pause is not None and now >= self._due:
             self._due = now + self._pause
             self._send("WATCHDOG=1")
+
+    async def keep_beating(self) -> None:
+        """Beat for as long as the event loop that this runs on goes round: for a process without a pass of its own."""
+        while self._pause is not None:
+            self.beat(time.monotonic())
+            await asyncio.sleep(self._pause)
