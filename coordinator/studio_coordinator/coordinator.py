@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from studio_runtime.settings import Address
+from studio_runtime.watchdog import Watchdog
 
 from studio_coordinator.bookkeeping import Bookkeeping
 from studio_coordinator.gateways import GatewayRegistry
@@ -74,6 +75,7 @@ async def running_coordinator(
                     books.prune(),
                     library.run(),
                     measurements.run(),
+                    Watchdog().keep_beating(),
                 )
             ]
             # Whoever is told that it serves may write at once.
