@@ -12,13 +12,14 @@ from studio_runtime.process import announce_ready, lock_folder, run_until_stoppe
 from studio_runtime.tracing import configure_tracing, flush_tracing
 
 from studio_coordinator.coordinator import running_coordinator
-from studio_coordinator.embedded_postgres import exec_postgres, prepare
+from studio_coordinator.embedded_postgres import exec_postgres, prepare, wait_until_ready
 from studio_coordinator.identity import Identity, PepperError
 from studio_coordinator.knowledge.library import ReadHub
 from studio_coordinator.plan.memory.facts import ModelFacts
 from studio_coordinator.plan.snapshot import Timers
+from studio_coordinator.sealing import SealingError
 from studio_coordinator.settings import ServeSettings, parser, serve_settings
-from studio_coordinator.store import key_pepper
+from studio_coordinator.store import key_pepper, master_key
 from studio_coordinator.store.database import Database
 from studio_coordinator.version import VERSION
 
@@ -27,7 +28,7 @@ log = structlog.get_logger()
 
 async def serve(settings: ServeSettings) -> None:
     """Migrate the database, then serve, lead when the lease is free, and plan, until cancelled."""
-    identity = Identity.load(settings.state_dir, settings.key_pepper_file)
+    identity = Identity.load(settings.state_dir, settings.key_pepper_file, settings.master_key_file)
     url = settings.database_url or prepare(settings.embedded_data_dir).url
     database, lease_database = Database(url), Database(url, pool_size=1)
     try:
@@ -38,10 +39,17 @@ async def serve(settings: ServeSettings) -> None:
                     "this coordinator's key pepper is not the one that the keys in this database are hashed with",
                     "Copy key-pepper from the state folder of the coordinator that made them; name it with --key-pepper-file.",
                 )
+            sealer = identity.sealer
+            if not await master_key.agree(conn, sealer.check_value, sealer.known_check_values):
+                raise SealingError(
+                    "this coordinator's master key is not the one that the secrets in this database are sealed with",
+                    "Copy master-key from the state folder of the coordinator that stored them; name it with --master-key-file.",
+                )
         timers = Timers(
             heartbeat_interval=settings.heartbeat_seconds,
             lease=3 * settings.heartbeat_seconds + 10,
             lost_after=settings.lost_after_seconds,
+            leader_grace=settings.leader_grace_seconds,
         )
         async with running_coordinator(
             database,
@@ -113,7 +121,7 @@ def main() -> None:
         run_serve(serve_settings(arguments))
     elif arguments.command == "postgres":
         try:
-            exec_postgres(arguments.data_dir)
+            (wait_until_ready if arguments.until_ready else exec_postgres)(arguments.data_dir)
         except StudioError as error:
             sys.exit(f"{error.message}\n{error.hint}")
     else:

@@ -1,4 +1,4 @@
-"""What a coordinator keeps on disk beside the database: who it is, and the secret that keys are hashed with."""
+"""What a coordinator keeps on disk beside the database: who it is, the secret that keys are hashed with, and the master key."""
 
 import hmac
 import secrets
@@ -8,6 +8,8 @@ from uuid import uuid4
 
 from studio_runtime.errors import StudioError
 from studio_runtime.process import write_atomically
+
+from studio_coordinator.sealing import Sealer
 
 PEPPER_BYTES = 32
 FEWEST_PEPPER_BYTES = 16
@@ -28,19 +30,22 @@ class Identity:
     coordinator_id: str
     # Without this the hashes of API keys in a stolen database cannot even be tried.
     pepper: bytes
+    # Without this the secrets in a stolen database cannot be read.
+    sealer: Sealer
 
     @classmethod
-    def load(cls, state_dir: Path, pepper_file: Path | None = None) -> "Identity":
+    def load(cls, state_dir: Path, pepper_file: Path | None = None, master_key_file: Path | None = None) -> "Identity":
         """Read the identity in ``state_dir``; make it (mode 0600) at the first start.
 
-        ``pepper_file`` holds the pepper instead, and must be there: coordinators on one database share its bytes.
+        ``pepper_file`` and ``master_key_file`` hold these instead, and must be there: coordinators on one database share
+        their bytes.
         """
         name, pepper = state_dir / "coordinator-id", pepper_file or state_dir / "key-pepper"
         if not name.exists():
             write_atomically(name, uuid4().hex.encode())
         if pepper_file is None and not pepper.exists():
             write_atomically(pepper, secrets.token_bytes(PEPPER_BYTES))
-        return cls(name.read_text(encoding="ascii"), _read_pepper(pepper))
+        return cls(name.read_text(encoding="ascii"), _read_pepper(pepper), Sealer.load(state_dir, master_key_file))
 
     @property
     def pepper_check(self) -> bytes:

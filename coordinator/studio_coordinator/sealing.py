@@ -110,6 +110,16 @@ class Sealer:
                 "Store it again, or restore the database.",
             ) from error
 
+    @property
+    def check_value(self) -> bytes:
+        """Of the key that seals."""
+        return self.keys[0].check_value
+
+    @property
+    def known_check_values(self) -> frozenset[bytes]:
+        """Of every key that opens."""
+        return frozenset(key.check_value for key in self.keys)
+
     def is_current(self, sealed: bytes) -> bool:
         """Whether the first key sealed it; what is not is to be opened and sealed again."""
         return sealed.startswith(VERSION + self.keys[0].id)

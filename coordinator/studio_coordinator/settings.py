@@ -11,7 +11,8 @@ EXAMPLES = """\
 examples:
   studio-coordinator serve                                   embedded PostgreSQL under $STUDIO_HOME/pg, which must be running
   STUDIO_DATABASE_URL=postgresql://studio@db/studio studio-coordinator serve --listen 10.0.0.5:7070
-  studio-coordinator serve --state-dir /var/lib/studio/second --key-pepper-file /etc/studio/key-pepper --advertise control2:7070
+  studio-coordinator serve --state-dir /var/lib/studio/second --key-pepper-file /etc/studio/key-pepper \\
+      --master-key-file /etc/studio/master-key --advertise control2:7070
                                                               a second one on the same database, which takes over
   studio-coordinator postgres --data-dir /var/lib/studio/pg   run the embedded PostgreSQL in the foreground
   studio-coordinator migrations-check                         every migration up, down and up again, on a throw-away database
@@ -33,10 +34,13 @@ class ServeSettings:
     lease_ttl_seconds: float
     heartbeat_seconds: float
     lost_after_seconds: float
+    leader_grace_seconds: float
     # Where others reach this coordinator; None: where it listens.
     advertise: Address | None
     # None: in `state_dir`.
     key_pepper_file: Path | None
+    # None: in `state_dir`.
+    master_key_file: Path | None
     # Headers of models are not read from the hub, only from hosts.
     hub_offline: bool
 
@@ -68,6 +72,13 @@ def parser() -> argparse.ArgumentParser:
         help="secret that API keys are hashed with; the same for all coordinators on one database "
         "(default: key-pepper in the state folder)",
     )
+    serve.add_argument(
+        "--master-key-file",
+        type=Path,
+        metavar="FILE",
+        help="key that stored secrets are sealed with; the same for all coordinators on one database "
+        "(default: master-key in the state folder)",
+    )
     serve.add_argument("--embedded-data-dir", type=Path, default=home.postgres, help="used without STUDIO_DATABASE_URL")
     serve.add_argument("--state-dir", type=Path, default=home.coordinator)
     serve.add_argument("--metrics", type=Address.parse, default=Address("127.0.0.1", DEFAULT_COORDINATOR_PORT + 1))
@@ -78,8 +89,17 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--lost-after-seconds", type=float, default=600.0, help="silence after which replicas are replaced"
     )
+    serve.add_argument(
+        "--leader-grace-seconds",
+        type=float,
+        default=300.0,
+        help="how long after a change of leader the silence of hosts does not count",
+    )
     postgres = commands.add_parser("postgres", help="run the embedded PostgreSQL in the foreground")
     postgres.add_argument("--data-dir", type=Path, default=home.postgres)
+    postgres.add_argument(
+        "--until-ready", action="store_true", help="run nothing: wait until the one that runs there takes connections"
+    )
     commands.add_parser("migrations-check", help="prove every migration on a throw-away database")
     commands.add_parser("estimate", help="what a model needs of a GPU; has a --help of its own")
     return top
@@ -98,7 +118,9 @@ def serve_settings(arguments: argparse.Namespace) -> ServeSettings:
         lease_ttl_seconds=arguments.lease_ttl_seconds,
         heartbeat_seconds=arguments.heartbeat_seconds,
         lost_after_seconds=arguments.lost_after_seconds,
+        leader_grace_seconds=arguments.leader_grace_seconds,
         advertise=arguments.advertise,
         key_pepper_file=arguments.key_pepper_file,
+        master_key_file=arguments.master_key_file,
         hub_offline=os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"),
     )

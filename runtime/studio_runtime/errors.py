@@ -60,6 +60,20 @@ class InvalidManifestError(InvalidError):
         self.problems = problems
 
 
+class UnauthenticatedError(StudioError):
+    """Who calls is not known: no token, or one that is not good."""
+
+    reason = "unauthenticated"
+    code = grpc.StatusCode.UNAUTHENTICATED
+
+
+class DeniedError(StudioError):
+    """The caller is known, and may not do this."""
+
+    reason = "denied"
+    code = grpc.StatusCode.PERMISSION_DENIED
+
+
 class SafetyError(StudioError):
     """A safety rule refused it."""
 
@@ -100,6 +114,8 @@ BY_CODE: dict[grpc.StatusCode, type[StudioError]] = {
         NotFoundError,
         ConflictError,
         InvalidError,
+        UnauthenticatedError,
+        DeniedError,
         SafetyError,
         UnavailableError,
         OverloadedError,

@@ -102,15 +102,17 @@ class PostgresProcess:
 class CoordinatorDaemon:
     """``studio-coordinator serve``, started again when it ends, as its unit is."""
 
-    def __init__(self, folder: Path, name: str, url: str, pepper_file: Path) -> None:
+    def __init__(self, folder: Path, name: str, url: str) -> None:
         self.name = name
         self.address = Address("127.0.0.1", free_port())
-        self._folder, self._url, self._pepper_file = folder, url, pepper_file
+        self._folder, self._url = folder, url
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
         arguments = ["--listen", str(self.address), "--metrics", "127.0.0.1:0"]
-        arguments += ["--state-dir", str(self._folder / self.name), "--key-pepper-file", str(self._pepper_file)]
+        arguments += ["--state-dir", str(self._folder / self.name)]
+        arguments += ["--key-pepper-file", str(self._folder / "shared-pepper")]
+        arguments += ["--master-key-file", str(self._folder / "shared-master-key")]
         arguments += ["--lease-ttl-seconds", str(LEASE_SECONDS), "--heartbeat-seconds", "1"]
         with log_of(self._folder, self.name) as log:
             self._process = await asyncio.create_subprocess_exec(
@@ -277,10 +279,10 @@ class ControlPlane:
 @asynccontextmanager
 async def running_control_plane(folder: Path) -> AsyncIterator[ControlPlane]:
     postgres = PostgresProcess(folder)
-    pepper_file = folder / "shared-pepper"
-    pepper_file.write_bytes(os.urandom(32))
+    (folder / "shared-pepper").write_bytes(os.urandom(32))
+    (folder / "shared-master-key").write_text(os.urandom(32).hex(), encoding="ascii")
     await postgres.start()
-    coordinators = [CoordinatorDaemon(folder, name, postgres.embedded.url, pepper_file) for name in ("first", "second")]
+    coordinators = [CoordinatorDaemon(folder, name, postgres.embedded.url) for name in ("first", "second")]
     addresses = [coordinator.address for coordinator in coordinators]
     named = ",".join(map(str, addresses))
     operator = Operator(addresses)

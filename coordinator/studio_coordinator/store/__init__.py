@@ -15,6 +15,9 @@ last_requests   when deployments were last asked for
 assignments     what each host should run, by generation
 routes          the one versioned route table
 access          API keys
+tenants         who keys and deployments belong to
+quota           what gateways were leased of keys' and tenants' bounds
+prices          what tokens cost
 key_pepper      which secret they are hashed with
 master_key      which key the sealed rows are sealed with
 operators       people and programs that may administer, by the hashes of their tokens

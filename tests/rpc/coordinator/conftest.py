@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 from fakes.postgres import database, database_url, postgres
+from fakes.sealed import SEALER
 from studio.v1.admin_service_pb2_grpc import AdminServiceStub
 from studio_coordinator.coordinator import running_coordinator
 from studio_coordinator.identity import Identity
@@ -26,7 +27,7 @@ def timers() -> Timers:
 
 @pytest.fixture
 async def address(database: Database, timers: Timers) -> AsyncIterator[Address]:
-    identity = Identity("coordinator-1", b"pepper")
+    identity = Identity("coordinator-1", b"pepper", SEALER)
     async with running_coordinator(database, database, identity, Address("127.0.0.1", 0), timers, 5.0) as server:
         yield server.address
 

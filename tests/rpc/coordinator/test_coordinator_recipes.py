@@ -8,6 +8,7 @@ import pytest
 from fakes.agent import until
 from fakes.gateway import watching
 from fakes.postgres import administer, url_of
+from fakes.sealed import SEALER
 from studio.v1 import admin_service_pb2 as admin_pb2
 from studio.v1.admin_service_pb2_grpc import AdminServiceStub
 from studio_coordinator.coordinator import running_coordinator
@@ -107,7 +108,7 @@ async def test_the_whole_state_into_an_empty_system_is_the_same_state(
     other = Database(url_of(postgres, "elsewhere"))
     try:
         await other.upgrade()
-        identity = Identity("coordinator-2", b"pepper")
+        identity = Identity("coordinator-2", b"pepper", SEALER)
         async with running_coordinator(other, other, identity, Address("127.0.0.1", 0), Timers(), 5.0) as server:
             channel = open_channel(server.address)
             elsewhere = AdminServiceStub(channel)

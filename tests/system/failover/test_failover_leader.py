@@ -84,3 +84,17 @@ async def test_a_coordinator_with_another_key_pepper_does_not_start(plane: Contr
     assert process.returncode == 1
     assert b"key pepper is not the one" in said
     assert b"--key-pepper-file" in said
+
+
+async def test_a_coordinator_with_another_master_key_does_not_start(plane: ControlPlane, tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "studio_coordinator", "serve", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0"),
+        *("--state-dir", str(tmp_path / "third"), "--key-pepper-file", str(plane.folder / "shared-pepper")),
+        env=os.environ | {"STUDIO_DATABASE_URL": plane.postgres.embedded.url},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 1
+    assert b"master key is not the one" in said
+    assert b"--master-key-file" in said
