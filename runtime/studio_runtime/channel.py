@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import grpc
 
 from studio_runtime.settings import Address
+from studio_runtime.tls import ClientTls
 
 Options = Sequence[tuple[str, int]]
 
@@ -42,9 +43,11 @@ SERVER_OPTIONS: Options = (
 )
 
 
-def open_channel(address: Address) -> grpc.aio.Channel:
-    """A channel to ``address``; it connects when it is first used."""
-    return grpc.aio.insecure_channel(str(address), options=CLIENT_OPTIONS)
+def open_channel(address: Address, tls: ClientTls | None = None) -> grpc.aio.Channel:
+    """A channel to ``address``; it connects when it is first used. Without ``tls`` it is in clear text, as on loopback."""
+    if tls is None:
+        return grpc.aio.insecure_channel(str(address), options=CLIENT_OPTIONS)
+    return grpc.aio.secure_channel(str(address), tls.credentials(), options=CLIENT_OPTIONS)
 
 
 def make_server() -> grpc.aio.Server:
