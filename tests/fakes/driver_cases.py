@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 from google.protobuf.json_format import ParseDict
+from studio.v1.assignment_pb2 import Group
 from studio.v1.recipe_pb2 import Recipe
 from studio_agent.engines import driver_for
 from studio_agent.engines.base import LaunchContext, LaunchSpec
@@ -79,5 +80,6 @@ def kept_case(engine: str, file: Path) -> tuple[LaunchSpec, dict[str, Any]]:
         gpu_total_bytes=case.get("gpu_total_gib", 0) * GIB,
         gpu_free_bytes=case.get("gpu_free_gib", 0) * GIB,
         model=facts,
+        group=ParseDict(case["group"], Group()) if "group" in case else None,
     )
     return spec, case

@@ -72,6 +72,7 @@ class Inquiries:
             gpu_free_bytes=room.free_bytes,
             gpu_vendor=self._equipment.gpus.vendor,
             model=await asyncio.to_thread(facts_at, model_path),
+            group=assigned.group if assigned.HasField("group") else None,
         )
         spec = preview(recipe, context)
         return LaunchPreview(argv=spec.argv, env=spec.env)

@@ -1,4 +1,4 @@
-"""The demo engine's life: bind, load, listen, serve, drain."""
+"""The demo engine's life: bind, load, join the other ranks where there are any, listen, serve, drain."""
 
 import asyncio
 import logging
@@ -10,6 +10,7 @@ from aiohttp import web
 
 from studio_agent.demo_engine import adapters, api, control, misbehaviour
 from studio_agent.demo_engine.engine import DemoEngine
+from studio_agent.demo_engine.group import Group
 from studio_agent.demo_engine.loading import load
 from studio_agent.demo_engine.misbehaviour import ConnectionDropped
 from studio_agent.demo_engine.openai_objects import ApiError
@@ -25,7 +26,7 @@ async def serve(settings: Settings) -> None:
     started = asyncio.get_running_loop().time()
     if settings.ignore_sigterm:
         misbehaviour.ignore_sigterm()
-    memory = misbehaviour.MemoryClaim(settings.gpu_memory_bytes)
+    memory, group = misbehaviour.MemoryClaim(settings.gpu_memory_bytes), Group(settings)
     # Bound at once, so that a taken port shows; it listens only when the engine is loaded, as vLLM's does.
     port = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
     port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -33,10 +34,15 @@ async def serve(settings: Settings) -> None:
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(misbehaviour.exit_later(settings, started))
+            tasks.create_task(group.hold_together())
             memory.take()
             if settings.leave_child:
                 misbehaviour.start_child(settings)
             await load(settings)
+            await group.joined()
+            if settings.node_rank:
+                # Rank 0 answers for all.
+                await asyncio.Event().wait()
             await _listen(port, DemoEngine(settings, memory))
     finally:
         memory.release()

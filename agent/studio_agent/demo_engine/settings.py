@@ -11,6 +11,10 @@ class Settings:
     model: tuple[str, ...]
     host: str
     port: int
+    nnodes: int
+    node_rank: int
+    master_addr: str
+    master_port: int
     max_model_len: int
     max_num_seqs: int
     enable_lora: bool
@@ -49,6 +53,11 @@ def parse(argv: list[str] | None = None) -> Settings:
     serve.add_argument("--load-seconds", type=float, default=0.0, help="from start to ready (%(default)s)")
     serve.add_argument("--tokens-per-second", type=float, default=0.0, help="of each answer; 0: as fast as it can")
     serve.add_argument("--prefill-seconds", type=float, default=0.0, help="before the first token (%(default)s)")
+    group = parser.add_argument_group("several hosts")
+    group.add_argument("--nnodes", type=int, default=1, help="processes that make up one engine (%(default)s)")
+    group.add_argument("--node-rank", type=int, default=0, help="which of them this is; 0 answers (%(default)s)")
+    group.add_argument("--master-addr", default="127.0.0.1", help="where rank 0 waits for the others (%(default)s)")
+    group.add_argument("--master-port", type=int, default=29501, help="and on which port (%(default)s)")
     faults = parser.add_argument_group("misbehaviour")
     faults.add_argument("--hang-after-tokens", type=int, help="stop emitting, without an error, in every answer")
     faults.add_argument("--die-after-tokens", type=int, help="close the connection in the middle of every answer")

@@ -3,7 +3,8 @@
 A driver knows one engine and touches nothing: it turns a recipe into a command, a log line into progress, a log's end into a
 named failure, and a page of metrics into figures. Everything that acts (processes, sockets, files) lives elsewhere.
 
-What only some engines can do is a protocol of its own (`CanMeasure`, `CanSleep`, `CanLoadLora`): ask with `isinstance`.
+What only some engines can do is a protocol of its own (`CanMeasure`, `CanSleep`, `CanLoadLora`, `CanSpan`): ask with
+`isinstance`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path, PurePath
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from studio.v1.assignment_pb2 import Group
 from studio.v1.recipe_pb2 import LoraAdapter, Recipe
 from studio.v1.replica_pb2 import Failure, MeasuredMemory, ReplicaFigures, StartProgress
 
@@ -48,6 +50,8 @@ class LaunchContext:
     known_flags: FlagList | None = None
     # What the model's own files say; None: they are not on this host yet.
     model: ModelFacts | None = None
+    # Which part of a replica that spans several hosts it is; None: it is the whole of it.
+    group: Group | None = None
 
     @property
     def files_dir(self) -> PurePath:
@@ -151,3 +155,22 @@ class CanLoadLora(Protocol):
 
     def unload_lora(self, name: str) -> HttpRequest:
         """Drop the adapter of that name."""
+
+
+@dataclass(frozen=True)
+class JoinSign:
+    """How a member of a group, which answers no requests, shows that it has found the others. One of the two is set."""
+
+    # A regular expression that a line of its log then matches.
+    line: str = ""
+    # An HTTP path that it then answers with 200.
+    path: str = ""
+
+
+@runtime_checkable
+class CanSpan(Protocol):
+    """An engine that runs as several processes on several hosts, of which rank 0 answers requests."""
+
+    @property
+    def joined(self) -> JoinSign:
+        """How the other ranks show that they have joined."""

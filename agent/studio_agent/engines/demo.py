@@ -7,7 +7,7 @@ from studio.v1.recipe_pb2 import DemoArgs, LoraAdapter, Recipe
 from studio.v1.replica_pb2 import Failure, ReplicaFigures, StartProgress
 
 from studio_agent.engines import canary, environ, failures, figures, flags, phases
-from studio_agent.engines.base import DrainFacts, HttpRequest, LaunchContext, LaunchSpec
+from studio_agent.engines.base import DrainFacts, HttpRequest, JoinSign, LaunchContext, LaunchSpec
 from studio_agent.engines.flags import ExtraFlags
 from studio_agent.engines.lora import takes_adapters
 from studio_agent.engines.model_facts import Task
@@ -16,7 +16,7 @@ from studio_agent.engines.vllm_metrics import VLLM_METRICS
 from studio_agent.engines.vllm_phases import VLLM_PHASES
 
 MEMORY_DIR = "STUDIO_DEMO_GPU_MEMORY_DIR"
-OWNED_FLAGS = ("model", "host", "port")
+OWNED_FLAGS = ("model", "host", "port", "nnodes", "node-rank", "master-addr", "master-port")
 LORA_FLAGS = ("enable-lora", "lora-modules")
 
 
@@ -30,12 +30,16 @@ class DemoDriver:
     default_version = ""
     ready_path = "/health"
     drain = DrainFacts(finishes_requests=True, limit_seconds=5.0, tells_running=True)
+    joined = JoinSign(line=r"\brank \d+ in world size \d+ is assigned as ")
 
     def launch_spec(self, recipe: Recipe, context: LaunchContext) -> LaunchSpec:
         """One flag for each field of `DemoArgs` that is set."""
         args = recipe.args
         argv = [*context.program, *flags.words("model", context.model_names, "model_names")]
         argv += ["--host", context.host, "--port", str(context.port)]
+        if (group := context.group) is not None:
+            argv += ["--nnodes", str(group.size), "--node-rank", str(group.rank)]
+            argv += ["--master-addr", group.leader_address, "--master-port", str(group.leader_port)]
         typed: dict[str, int] = {}
         if args.max_model_len.WhichOneof("kind") == "value":
             typed["max-model-len"] = args.max_model_len.value

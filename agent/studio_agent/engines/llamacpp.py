@@ -13,7 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from studio.v1.recipe_pb2 import EngineArgs, Recipe
 from studio.v1.replica_pb2 import Failure, ReplicaFigures, StartProgress
 
-from studio_agent.engines import canary, environ, failures, figures, flags, memory, phases
+from studio_agent.engines import canary, environ, failures, figures, flags, memory, parallel, phases
 from studio_agent.engines.base import DrainFacts, HttpRequest, LaunchContext, LaunchSpec
 from studio_agent.engines.errors import RecipeError
 from studio_agent.engines.flags import ExtraFlags
@@ -90,6 +90,7 @@ class LlamacppDriver:
 
     def launch_spec(self, recipe: Recipe, context: LaunchContext) -> LaunchSpec:
         """`llama-server --model FILE …`, listening on the given address alone, without its web page."""
+        parallel.refuse_group(context.group, "llama.cpp")
         refuse_others(recipe.args, "llama.cpp", TAKEN, ALWAYS)
         argv = [*context.program, *_model(context.model_path)]
         argv += flags.plain_words("alias", _joined(context.model_names, "model_names"), "model_names", takes_value=True)

@@ -13,7 +13,7 @@ from studio.v1.recipe_pb2 import EngineArgs, LoraAdapter, Recipe
 from studio.v1.replica_pb2 import Failure, MeasuredMemory, ReplicaFigures, StartProgress
 
 from studio_agent.engines import canary, environ, failures, figures, flags, measurements, memory, parallel, phases
-from studio_agent.engines.base import DrainFacts, HttpRequest, LaunchContext, LaunchSpec
+from studio_agent.engines.base import DrainFacts, HttpRequest, JoinSign, LaunchContext, LaunchSpec
 from studio_agent.engines.errors import RecipeError
 from studio_agent.engines.flags import ExtraFlags
 from studio_agent.engines.lora import takes_adapters
@@ -100,6 +100,8 @@ class SglangDriver:
     # `/health` of SGLang generates a token, and takes a second at least; `/ready` only looks.
     ready_path = "/ready"
     drain = DrainFacts(finishes_requests=True, limit_seconds=None, tells_running=True)
+    # Ranks other than 0 have a server that answers this alone, and it begins when their schedulers are ready.
+    joined = JoinSign(path="/health")
 
     def launch_spec(self, recipe: Recipe, context: LaunchContext) -> LaunchSpec:
         """`sglang serve --model-path MODEL …`, listening on the given address alone."""
@@ -110,6 +112,10 @@ class SglangDriver:
         argv += flags.words("served-model-name", context.model_names[0], "model_names")
         argv += ["--host", context.host, "--port", str(context.port), "--enable-metrics"]
         argv += ["--uvicorn-access-log-exclude-prefixes", "/health", "/ready", "/metrics"]
+        if (group := context.group) is not None:
+            leader = f"[{group.leader_address}]" if ":" in group.leader_address else group.leader_address
+            argv += ["--nnodes", str(group.size), "--node-rank", str(group.rank)]
+            argv += ["--dist-init-addr", f"{leader}:{group.leader_port}"]
         if not context.gpu_uuids:
             argv += ["--device", "cpu"]
         typed = dict(_typed_flags(recipe, context))
@@ -173,7 +179,12 @@ def _typed_flags(recipe: Recipe, context: LaunchContext) -> Typed:
         yield "revision", ("model.revision", recipe.model.revision)
     if args.max_model_len.WhichOneof("kind") == "value":
         yield "context-length", ("args.max_model_len", args.max_model_len.value)
-    layers = parallel.tensor_parallel(args, len(context.gpu_uuids))
+    if context.group is not None:
+        parts = parallel.spread(args, len(context.gpu_uuids), context.group.size)
+        layers: int | None = parts.tensor
+        yield "pp-size", ("args.pipeline_parallel", parts.pipeline)
+    else:
+        layers = parallel.tensor_parallel(args, len(context.gpu_uuids))
     if layers is not None:
         yield "tp-size", ("args.tensor_parallel", layers)
     if args.expert_parallel:

@@ -19,7 +19,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from studio.v1.recipe_pb2 import EngineArgs, Recipe
 from studio.v1.replica_pb2 import Failure, ReplicaFigures, StartProgress
 
-from studio_agent.engines import canary, environ, failures, flags, memory, phases
+from studio_agent.engines import canary, environ, failures, flags, memory, parallel, phases
 from studio_agent.engines.base import DrainFacts, HttpRequest, LaunchContext, LaunchSpec
 from studio_agent.engines.errors import RecipeError
 from studio_agent.engines.flag_list import Flag, FlagList, Takes
@@ -83,6 +83,7 @@ class TabbyapiDriver:
 
     def launch_spec(self, recipe: Recipe, context: LaunchContext) -> LaunchSpec:
         """`python main.py --config FILE`, and the file."""
+        parallel.refuse_group(context.group, "TabbyAPI")
         if not environ.is_local(context.model_path):
             raise RecipeError(
                 "model.source", "TabbyAPI reads a model from a directory of this host", "Pull it first, or use path://."

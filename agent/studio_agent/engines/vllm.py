@@ -9,11 +9,12 @@ from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
+from studio.v1.assignment_pb2 import Group
 from studio.v1.recipe_pb2 import EngineArgs, LoraAdapter, Recipe
 from studio.v1.replica_pb2 import Failure, MeasuredMemory, ReplicaFigures, StartProgress
 
 from studio_agent.engines import canary, environ, failures, figures, flags, measurements, memory, parallel, phases
-from studio_agent.engines.base import DrainFacts, HttpRequest, LaunchContext, LaunchSpec
+from studio_agent.engines.base import DrainFacts, HttpRequest, JoinSign, LaunchContext, LaunchSpec
 from studio_agent.engines.errors import RecipeError
 from studio_agent.engines.flags import ExtraFlags
 from studio_agent.engines.lora import takes_adapters
@@ -38,6 +39,10 @@ OWNED_FLAGS = (
     "root-path",
     "config",
     "headless",
+    "nnodes",
+    "node-rank",
+    "master-addr",
+    "master-port",
     "grpc",
     "grpc-port",
     "ssl-keyfile",
@@ -79,9 +84,11 @@ class VllmDriver:
     ready_path = "/health"
     # Without --shutdown-timeout it aborts what runs, at once.
     drain = DrainFacts(finishes_requests=False, limit_seconds=0.0, tells_running=True)
+    # Said by the worker processes when all of them have found each other.
+    joined = JoinSign(line=r"\brank \d+ in world size \d+ is assigned as ")
 
     def launch_spec(self, recipe: Recipe, context: LaunchContext) -> LaunchSpec:
-        """`vllm serve MODEL …`, listening on the given address alone."""
+        """`vllm serve MODEL …`, listening on the given address alone; the other ranks of a group listen nowhere."""
         if not context.model_path or context.model_path.startswith("-"):
             raise RecipeError("model.source", f"vLLM needs a model, not {context.model_path!r}")
         if recipe.args.HasField("demo"):
@@ -90,8 +97,10 @@ class VllmDriver:
             raise RecipeError("args.sleep_mode", "vLLM can sleep on a GPU only")
         argv = [*context.program, "serve", flags.checked(context.model_path, "model.source")]
         argv += flags.words("served-model-name", context.model_names, "model_names")
-        argv += ["--host", context.host, "--port", str(context.port)]
-        argv += ["--disable-access-log-for-endpoints", "/health,/metrics"]
+        if context.group is None or not context.group.rank:
+            argv += ["--host", context.host, "--port", str(context.port)]
+            argv += ["--disable-access-log-for-endpoints", "/health,/metrics"]
+        argv += _group_words(context.group)
         typed = dict(_typed_flags(recipe, context))
         for flag, (path, value) in typed.items():
             argv += flags.words(flag, value, path)
@@ -155,8 +164,11 @@ def _typed_flags(recipe: Recipe, context: LaunchContext) -> Iterator[tuple[str, 
     if args.HasField("max_model_len"):
         length = args.max_model_len.value if args.max_model_len.WhichOneof("kind") == "value" else "auto"
         yield "max-model-len", ("args.max_model_len", length)
-    tensor_parallel = parallel.tensor_parallel(args, len(context.gpu_uuids))
-    if tensor_parallel is not None:
+    if context.group is not None:
+        parts = parallel.spread(args, len(context.gpu_uuids), context.group.size)
+        yield "tensor-parallel-size", ("args.tensor_parallel", parts.tensor)
+        yield "pipeline-parallel-size", ("args.pipeline_parallel", parts.pipeline)
+    elif (tensor_parallel := parallel.tensor_parallel(args, len(context.gpu_uuids))) is not None:
         yield "tensor-parallel-size", ("args.tensor_parallel", tensor_parallel)
     yield from _memory_flags(args, context)
     for field, value in args.ListFields():
@@ -180,6 +192,15 @@ def _feature_flags(recipe: Recipe, facts: ModelFacts | None) -> Iterator[tuple[s
         yield "lora-modules", ("lora", [_lora_module(adapter) for adapter in recipe.lora])
 
 
+def _group_words(group: Group | None) -> list[str]:
+    """This host's part of a replica that spans several."""
+    if group is None:
+        return []
+    words = ["--nnodes", str(group.size), "--node-rank", str(group.rank)]
+    words += ["--master-addr", group.leader_address, "--master-port", str(group.leader_port)]
+    return [*words, "--headless"] if group.rank else words
+
+
 def _memory_flags(args: EngineArgs, context: LaunchContext) -> Iterator[tuple[str, tuple[str, Any]]]:
     """On a GPU: the size of the KV pool, and the share of the device that the assigned bytes are."""
     if not context.gpu_uuids:
@@ -199,6 +220,9 @@ def _environment(recipe: Recipe, context: LaunchContext) -> dict[str, str]:
         "VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS": WORKER_SHUTDOWN_SECONDS,
         "VLLM_PROCESS_NAME_PREFIX": context.process_label,
     }
+    if context.group is not None:
+        # Where the other ranks reach this one; without it vLLM takes the address of the route to the internet.
+        env["VLLM_HOST_IP"] = context.host
     if not context.gpu_uuids:
         # On a CPU the KV pool is whole GiB of the host's memory; without a word from the recipe a small one, so that a
         # trial does not take the machine.

@@ -73,6 +73,11 @@ class ReplicaRecord:
         return self.assigned.replica_id
 
     @property
+    def follows(self) -> bool:
+        """Whether its engine is a part of a replica over several hosts that answers no requests itself."""
+        return self.assigned.group.rank > 0
+
+    @property
     def generation(self) -> int:
         """Which start of the replica this is, as the coordinator counts."""
         return self.assigned.generation

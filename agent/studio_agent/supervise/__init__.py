@@ -5,6 +5,7 @@ replica      ``ReplicaSupervision``: the one writer of a replica's record; carri
 keeper       the record of one replica: how it changes, and what is said about that
 bring_up     from an assigned replica to a started engine: program, model, port, command, note, process
 readiness    from a started engine to one that answered a completion
+joining      the same for a part of a replica over several hosts
 health_watch looking at a running engine until it is found hung
 readings     the latest figures of each engine
 stack_dump   where a hung engine's processes stand, before it is killed

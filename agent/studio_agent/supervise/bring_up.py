@@ -66,7 +66,8 @@ async def prepare(equipment: Equipment, assigned: AssignedReplica, report: Calla
 def describe(equipment: Equipment, record: ReplicaRecord, prepared: Prepared) -> Order:
     """Choose a port and build the command. Raises StudioError or OSError."""
     settings, assigned = equipment.settings, record.assigned
-    others = {r.engine.port for r in equipment.ledger.records.values() if r.engine is not None}
+    records = equipment.ledger.records.values()
+    others = {r.engine.port for r in records if r.engine is not None} | {r.assigned.group.leader_port for r in records}
     port = choose_port(settings.engine_address, settings.engine_ports, others | set(record.taken_ports))
     room = equipment.gpu_room(assigned.gpu_uuids)
     spec = prepared.driver.launch_spec(
@@ -86,6 +87,7 @@ def describe(equipment: Equipment, record: ReplicaRecord, prepared: Prepared) ->
             gpu_vendor=equipment.gpus.vendor,
             known_flags=prepared.known_flags,
             model=prepared.model,
+            group=assigned.group if assigned.HasField("group") else None,
         ),
     )
     token = f"{record.replica_id}.{record.generation}.{secrets.token_hex(6)}"

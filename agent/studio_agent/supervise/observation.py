@@ -27,9 +27,11 @@ def observe(record: ReplicaRecord, engine_address: str) -> ReplicaObservation:
         recipe_revision=record.assigned.recipe_revision,
         gave_up=record.gave_up,
         measured=record.measured,
+        rank=record.assigned.group.rank,
     )
     if record.engine is not None and record.engine.pid:
-        seen.base_url = base_url(engine_address, record.engine.port)
+        if not record.follows:
+            seen.base_url = base_url(engine_address, record.engine.port)
         seen.pid = record.engine.pid
         seen.started_at.CopyFrom(timestamp(record.engine.started_at))
     if record.retry_at is not None:

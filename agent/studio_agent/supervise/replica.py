@@ -33,6 +33,7 @@ from studio_agent.supervise import bring_up, sleep, wind_down
 from studio_agent.supervise.equipment import Equipment
 from studio_agent.supervise.health_watch import HealthWatch
 from studio_agent.supervise.intent import write_intent
+from studio_agent.supervise.joining import until_joined
 from studio_agent.supervise.keeper import RecordKeeper
 from studio_agent.supervise.memory_release import until_free
 from studio_agent.supervise.race import first_of
@@ -160,8 +161,10 @@ class ReplicaSupervision:
     async def _fall_asleep(self) -> None:
         driver, engine = self._driver(), self._keeper.engine()
         if not self._keeper.record.asleep:
-            how = await wind_down.drain(self._equipment, self._keeper.record, engine)
-            await self._while_alive(driver, sleep.put_to_sleep(self._equipment, engine, driver))
+            how = "rank 0 has all of them sleep"
+            if not self._keeper.record.follows:
+                how = await wind_down.drain(self._equipment, self._keeper.record, engine)
+                await self._while_alive(driver, sleep.put_to_sleep(self._equipment, engine, driver))
             self._keeper.put(
                 replace(
                     self._keeper.record, asleep=True, reason=f"{how}; it sleeps, its weights wait in the host's memory"
@@ -172,6 +175,9 @@ class ReplicaSupervision:
 
     async def _wake_up(self) -> None:
         driver, engine, began = self._driver(), self._keeper.engine(), self._equipment.now()
+        if self._keeper.record.follows:
+            self._keeper.move(State.STATE_READY, "rank 0 wakes all of them")
+            await self._serve(driver)
         await self._while_alive(driver, sleep.wake(self._equipment, engine, driver))
         # Its log still tells of its start: that is no progress of its waking.
         await self._while_alive(
@@ -198,14 +204,18 @@ class ReplicaSupervision:
 
     async def _become_ready(self, driver: Driver) -> None:
         engine = self._keeper.engine()
+        record, report = self._keeper.record, self._keeper.report_progress
         await self._while_alive(
-            driver, until_ready(self._equipment, self._keeper.record, driver, self._keeper.report_progress)
+            driver,
+            until_joined(self._equipment, record, engine, driver, report)
+            if record.follows
+            else until_ready(self._equipment, record, driver, report),
         )
         seconds = max(0.0, self._equipment.now() - engine.started_at)
         metrics.STARTS.observe(seconds)
         self._keeper.move(
             State.STATE_READY,
-            f"it answered a completion {seconds:.1f} s after its start",
+            f"it {'joined rank 0' if record.follows else 'answered a completion'} {seconds:.1f} s after its start",
             port_conflicts=0,
             failure=None,
         )
@@ -215,6 +225,9 @@ class ReplicaSupervision:
     async def _serve(self, driver: Driver) -> None:
         """Watch a serving engine until it fails. Raises EngineFailedError."""
         await self._measure(driver)
+        if self._keeper.record.follows:
+            # Rank 0 is asked for all of them.
+            await self._while_alive(driver, self._bound_log())
         tasks = await asyncio.to_thread(tasks_of, self._keeper.record.assigned.recipe)
         watch = HealthWatch(self._equipment, self._keeper.record, self._keeper.engine(), driver, tasks)
         await self._while_alive(driver, first_of(watch.run(self._keeper.suspect), self._bound_log()))

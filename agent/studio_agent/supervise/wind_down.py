@@ -9,6 +9,7 @@ from studio_agent.engines.errors import UnknownEngineError
 from studio_agent.plan.record import Engine, ReplicaRecord
 from studio_agent.supervise import ports
 from studio_agent.supervise.equipment import Equipment
+from studio_agent.supervise.joining import until_leader_is_gone
 from studio_agent.supervise.observation import base_url
 from studio_agent.supervise.race import first_of
 
@@ -27,15 +28,22 @@ async def drain(equipment: Equipment, record: ReplicaRecord, engine: Engine) -> 
         driver = driver_for(record.assigned.recipe.engine.name)
     except UnknownEngineError:
         return "its engine has no driver to drain it with"
-    if driver.drain.finishes_requests and not driver.drain.tells_running:
+    if driver.drain.finishes_requests and not driver.drain.tells_running and not record.follows:
         # Nobody can see when it is idle, but told to stop it ends when it is.
         await equipment.launcher.terminate(engine)
     try:
         async with asyncio.timeout(deadline):
-            first, _ = await first_of(equipment.launcher.exited(engine), _until_idle(equipment, engine, driver))
+            idle = (
+                until_leader_is_gone(record.assigned.group)
+                if record.follows
+                else _until_idle(equipment, engine, driver)
+            )
+            first, _ = await first_of(equipment.launcher.exited(engine), idle)
     except TimeoutError:
         return f"the drain deadline of {deadline:.0f} s ended with requests running"
-    return ("the engine ended while it was drained", "no request is running")[first]
+    return ("the engine ended while it was drained", "rank 0 has ended" if record.follows else "no request is running")[
+        first
+    ]
 
 
 async def stop(equipment: Equipment, record: ReplicaRecord, engine: Engine) -> None:

@@ -6,7 +6,7 @@ import pytest
 from fakes.driver_cases import PROGRAMS, a_context, a_recipe, launch
 from studio.v1.recipe_pb2 import LoraAdapter
 from studio_agent.engines import driver_for
-from studio_agent.engines.base import CanLoadLora, CanSleep, HttpRequest
+from studio_agent.engines.base import CanLoadLora, CanSleep, CanSpan, HttpRequest
 from studio_agent.engines.errors import RecipeError, UnknownEngineError
 from studio_agent.engines.model_facts import Task
 from studio_agent.engines.preview import MASK, preview
@@ -15,18 +15,19 @@ ADAPTER = LoraAdapter(name="sql", source="path:///loras/sql")
 
 
 @pytest.mark.parametrize(
-    ("engine", "sleeps", "loads"),
+    ("engine", "sleeps", "loads", "spans"),
     [
-        ("vllm", True, True),
-        ("sglang", True, True),
-        ("tabbyapi", False, False),
-        ("llamacpp", False, False),
-        ("demo", True, True),
+        ("vllm", True, True, True),
+        ("sglang", True, True, True),
+        ("tabbyapi", False, False, False),
+        ("llamacpp", False, False, False),
+        ("demo", True, True, True),
     ],
 )
-def test_who_can_do_what(engine: str, sleeps: bool, loads: bool):
+def test_who_can_do_what(engine: str, sleeps: bool, loads: bool, spans: bool):
     driver = driver_for(engine)
-    assert (isinstance(driver, CanSleep), isinstance(driver, CanLoadLora)) == (sleeps, loads)
+    powers = (isinstance(driver, CanSleep), isinstance(driver, CanLoadLora), isinstance(driver, CanSpan))
+    assert powers == (sleeps, loads, spans)
 
 
 def test_vllm_wakes_without_weights_in_the_only_order_that_works():

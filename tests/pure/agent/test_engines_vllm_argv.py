@@ -9,6 +9,7 @@ import yaml
 from google.protobuf.json_format import ParseDict
 from hypothesis import given
 from hypothesis import strategies as st
+from studio.v1.assignment_pb2 import Group
 from studio.v1.recipe_pb2 import Recipe
 from studio_agent.engines import driver_for
 from studio_agent.engines.base import LaunchContext, LaunchSpec
@@ -54,8 +55,10 @@ def test_the_command_of_a_recipe(file: Path):
         gpu_uuids=tuple(f"GPU-{index}" for index in range(case["gpus"])),
         gpu_memory_bytes=case.get("gpu_memory_gib", 0) * GIB,
         gpu_total_bytes=case.get("gpu_total_gib", 0) * GIB,
+        group=ParseDict(case["group"], Group()) if "group" in case else None,
     )
-    head = ["/engines/vllm-0.33.0/bin/vllm", "serve", case["model"], "--served-model-name", *case["names"], *ALWAYS]
+    head = ["/engines/vllm-0.33.0/bin/vllm", "serve", case["model"], "--served-model-name", *case["names"]]
+    head += ALWAYS if case.get("serves", True) else []
     assert list(spec.argv) == [*head, *case["argv"]]
     for name, value in case.get("env", {}).items():
         assert spec.env[name] == value
