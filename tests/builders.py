@@ -106,6 +106,7 @@ def a_route_table(version: int = 1, **fields: Any) -> RouteTable:
 def a_key(id: str = "k1", **fields: Any) -> ApiKey:  # noqa: A002 - the contract's word
     fields.setdefault("hash", b"\x00\xff" * 16)
     fields.setdefault("name", "laptop")
+    fields.setdefault("version", 1)
     return ApiKey(id=id, created_at=a_moment(), **fields)
 
 

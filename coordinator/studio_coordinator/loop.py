@@ -28,8 +28,10 @@ from studio_coordinator.store import (
     events,
     hosts,
     lease,
+    prices,
     replicas,
     routes,
+    tenants,
 )
 from studio_coordinator.store.database import Connection, Database
 from studio_coordinator.wakeup import Wakeup
@@ -128,7 +130,11 @@ class LeaderLoop:
 
     async def _load_access(self, conn: Connection) -> AccessTable:
         return AccessTable(
-            version=await access.access_version(conn), pepper=self.pepper, keys=await access.list_keys(conn)
+            version=await access.access_version(conn),
+            pepper=self.pepper,
+            keys=await access.list_keys(conn),
+            tenants=await tenants.list_tenants(conn),
+            prices=await prices.list_prices(conn),
         )
 
     def _publish(self, snapshot: Snapshot, decided: Plan, access_table: AccessTable) -> None:

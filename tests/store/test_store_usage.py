@@ -2,10 +2,10 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from builders import NOW, a_usage_record
+from builders import NOW, a_key, a_moment, a_usage_record
 from studio.v1.admin_service_pb2 import UsageTotal
-from studio.v1.route_pb2 import UsageRecord
-from studio_coordinator.store import usage
+from studio.v1.route_pb2 import Price, UsageRecord
+from studio_coordinator.store import access, prices, usage
 from studio_coordinator.store.database import Database
 from studio_runtime.errors import InvalidError
 
@@ -54,6 +54,10 @@ async def test_totals_by_model(database: Database):
         completion_tokens=5151,
         time_to_first_token_p50_seconds=51,
         time_to_first_token_p95_seconds=96,
+        time_to_first_token_p99_seconds=100,
+        duration_p50_seconds=0,
+        duration_p95_seconds=0,
+        duration_p99_seconds=0,
     )
     assert embed == UsageTotal(model="embed", requests=1, failed=1)
 
@@ -77,4 +81,35 @@ async def test_totals_by_key_and_day_from_a_time_on(database: Database):
 async def test_an_unknown_group_is_refused(database: Database):
     with pytest.raises(InvalidError, match="moon") as caught:
         await totals(database, "model", "moon")
-    assert caught.value.hint == "Choose from model, key, day."
+    assert caught.value.hint == "Choose from tenant, model, key, day."
+
+
+async def test_a_request_costs_what_its_model_cost_when_it_was_stored(database: Database):
+    async with database.transaction() as conn:
+        await prices.put_price(conn, Price(model="chat", prompt_micros=2_000_000, completion_micros=6_000_000))
+    await record(database, a_usage_record("a", prompt_tokens=10, completion_tokens=5, cached_tokens=4))
+    async with database.transaction() as conn:
+        cheaper = Price(model="chat", prompt_micros=1_000_000, completion_micros=0, cached_micros=500_000)
+        await prices.put_price(conn, cheaper)
+    await record(database, a_usage_record("b", prompt_tokens=10, completion_tokens=5, cached_tokens=4))
+    (chat,) = await totals(database)
+    assert chat.cost_micros == (10 * 2 + 5 * 6) + (6 * 1 + 2)
+
+
+async def test_a_key_remembers_when_it_was_last_used(database: Database):
+    async with database.transaction() as conn:
+        await access.create_key(conn, a_key("k1"))
+        version = await access.access_version(conn)
+    await record(database, a_usage_record("late", 30), a_usage_record("early", 10))
+    await record(database, a_usage_record("earlier", 5))
+    async with database.transaction() as conn:
+        assert await access.last_used(conn) == {"k1": a_moment(30)}
+        # Gateways do not follow it.
+        assert await access.access_version(conn) == version
+
+
+async def test_old_requests_are_pruned(database: Database):
+    await record(database, a_usage_record("old", -100), a_usage_record("new", 100))
+    async with database.transaction() as conn:
+        assert await usage.prune(conn, NOW) == 1
+        assert await usage.prune(conn, NOW) == 0

@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import grpc
 import structlog
 from studio.v1.route_service_pb2 import (
+    LeaseQuotaRequest,
+    LeaseQuotaResponse,
     ReportUsageRequest,
     ReportUsageResponse,
     WatchRoutesRequest,
@@ -17,8 +20,9 @@ from studio_runtime.errors import InvalidError, StudioError
 
 from studio_coordinator.gateways import GatewayRegistry, GatewaySession
 from studio_coordinator.leadership import Leadership
+from studio_coordinator.rpc import quota
 from studio_coordinator.rpc.guard import guarded, refuse
-from studio_coordinator.store import usage
+from studio_coordinator.store import lease, usage
 from studio_coordinator.store.database import Database
 
 log = structlog.get_logger()
@@ -63,6 +67,17 @@ class RouteService(RouteServiceServicer):
             if request.ack.refusal:
                 log.warning("table_refused", gateway=session.gateway_id, reason=request.ack.refusal)
             self._gateways.acknowledged(session, request.ack)
+
+    @guarded
+    async def LeaseQuota(  # noqa: N802 - the contract's name
+        self, request: LeaseQuotaRequest, _context: grpc.aio.ServicerContext[Any, Any]
+    ) -> LeaseQuotaResponse:
+        """Lease parts of keys' and tenants' bounds to a gateway, which alone may spend them."""
+        self._leadership.require()
+        quota.check(request)
+        async with self._database.transaction() as conn:
+            await lease.check(conn, self._leadership.term)
+            return await quota.lease(conn, request, datetime.now(UTC))
 
     @guarded
     async def ReportUsage(  # noqa: N802 - the contract's name

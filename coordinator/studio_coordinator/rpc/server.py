@@ -20,15 +20,17 @@ from studio_coordinator.rpc.agents import AgentService
 from studio_coordinator.rpc.commands import Commands
 from studio_coordinator.rpc.desired import DesiredState
 from studio_coordinator.rpc.hosts import Hosts
+from studio_coordinator.rpc.keys import Keys
 from studio_coordinator.rpc.planning import Planning
 from studio_coordinator.rpc.recipes import Recipes
 from studio_coordinator.rpc.routes import RouteService
 from studio_coordinator.rpc.state import AdminState
+from studio_coordinator.rpc.tenants import Tenants
 from studio_coordinator.rpc.views import Views
 
 
 class AdminService(
-    Planning, DesiredState, Recipes, Commands, Views, Accounts, Hosts, AcceptState, AdminServiceServicer
+    Planning, DesiredState, Recipes, Commands, Views, Accounts, Keys, Tenants, Hosts, AcceptState, AdminServiceServicer
 ):
     """The operators' side of the coordinator, each part in a file of its own."""
 

@@ -1,9 +1,9 @@
-"""Models of other providers, reached through LiteLLM; their keys are never stored."""
+"""Models of other providers, reached through LiteLLM; their keys are never stored here, but named."""
 
 from datetime import datetime
 
 from sqlalchemy import Column, String, Table, delete, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from studio.v1.route_pb2 import ProviderRoute
 from studio_runtime.errors import NotFoundError
@@ -20,6 +20,8 @@ PROVIDER_MODELS = Table(
     Column("provider_model", String, nullable=False),
     Column("api_base", String, nullable=False),
     Column("api_key_env", String, nullable=False),
+    Column("api_key_secret", String, nullable=False, server_default=""),
+    Column("fallbacks", ARRAY(String), nullable=False, server_default="{}"),
     Column("updated_at", Instant, nullable=False),
     Column("actor", String, nullable=False),
 )
