@@ -12,7 +12,7 @@ the same answer sooner (a property test compares the two).
 from bisect import bisect_left, insort
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from studio.v1.replica_pb2 import Replica
 
 from studio_coordinator.plan.feasible import host_refusal
 from studio_coordinator.plan.gpus import Device
+from studio_coordinator.plan.members import parts_held
 from studio_coordinator.plan.occupancy import Held, HostView
 from studio_coordinator.plan.pick import Pick, pick
 from studio_coordinator.plan.rank import Key, rank
@@ -74,7 +75,8 @@ class Fleet:
     def __post_init__(self) -> None:
         self._by_host_id = {view.host.id: view for view in self.views}
         self._by_host_name = {view.host.name: view for view in self.views}
-        self._by_replica: dict[str, HostView] = {}
+        # A replica over several hosts is on each of them.
+        self._by_replica: dict[str, list[HostView]] = {}
         self._by_deployment: dict[str, set[int]] = defaultdict(set)
         self._leaving: set[int] = set()
         shapes: dict[tuple[Device, ...], int] = {}
@@ -114,15 +116,16 @@ class Fleet:
         fleet = cls(views, _rivals(known.values()), weights)
         at = now.timestamp() if now is not None else 0.0
         for replica in rows:
-            if replica.host_id not in fleet._by_host_id:
-                continue
             revision = replica.recipe_name, replica.recipe_revision
             recipe, sizing = (recipes or {}).get(revision), (sizes or {}).get(revision, UNKNOWN)
             owner = known.get(replica.deployment)
             need = gpu_need(recipe, sizing) if recipe is not None else None
             memory = host_memory(recipe, sizing) if recipe is not None else 0
             held = Held.of(replica, need, owner.spec.priority if owner is not None else 0, at, memory)
-            fleet.add(held, replica.host_id)
+            for host_id, gpu_uuids in parts_held(replica):
+                if host_id in fleet._by_host_id:
+                    alone = held.span == 1 or not held.gpu_uuids
+                    fleet.add(held if alone else replace(held, gpu_uuids=gpu_uuids), host_id)
             if replica.retiring:
                 fleet.leave(replica.id)
         return fleet
@@ -133,13 +136,16 @@ class Fleet:
         before = self._kind(view)
         view.add(held)
         self._move(view, before)
-        self._by_replica[held.id] = view
+        self._by_replica.setdefault(held.id, []).append(view)
         self._by_deployment[held.deployment].add(view.ordinal)
         self.priorities[held.priority] += 1
 
     def remove(self, replica_id: str) -> None:
-        """Count a replica out."""
-        view = self._by_replica.pop(replica_id)
+        """Count a replica out, on every host that it is on."""
+        for view in self._by_replica.pop(replica_id):
+            self._remove_from(view, replica_id)
+
+    def _remove_from(self, view: HostView, replica_id: str) -> None:
         held = view.replicas[replica_id]
         before = self._kind(view)
         view.remove(replica_id)
@@ -153,15 +159,18 @@ class Fleet:
 
     def leave(self, replica_id: str) -> None:
         """Mark a replica as one that retires; one that has no host holds nothing."""
-        view = self._by_replica.get(replica_id)
-        if view is not None:
+        for view in self._by_replica.get(replica_id, ()):
             view.leaving.add(replica_id)
             self._leaving.add(view.ordinal)
             self.version += 1
 
     def host_of(self, replica_id: str) -> HostView | None:
-        """The host on which a replica is."""
-        return self._by_replica.get(replica_id)
+        """The host on which a replica is; of one over several hosts, that of rank 0."""
+        return next(iter(self.hosts_of(replica_id)), None)
+
+    def hosts_of(self, replica_id: str) -> Sequence[HostView]:
+        """The hosts on which a replica is, in the order of ranks."""
+        return self._by_replica.get(replica_id, ())
 
     @property
     def with_leaving(self) -> list[HostView]:

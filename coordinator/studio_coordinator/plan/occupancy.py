@@ -14,7 +14,7 @@ from studio_coordinator.plan.wish import GpuNeed, Wish
 
 @dataclass(frozen=True)
 class Held:
-    """A replica of ours on a host, with what it keeps from others."""
+    """A replica of ours on a host, with what it keeps from others there; one over several hosts is held on each of them."""
 
     id: str
     deployment: str
@@ -26,16 +26,19 @@ class Held:
     serving: bool = False
     # Seconds that it has served; 0 while it does not.
     served_seconds: float = 0.0
+    # Hosts that it spans: who sends it away here sends it away everywhere.
+    span: int = 1
 
     @property
     def demand(self) -> float:
-        """GPUs that it takes, as a number."""
-        return len(self.gpu_uuids) * (1.0 if self.need is None else self.need.share or 1.0)
+        """GPUs that it takes on all of its hosts, as a number."""
+        return self.span * len(self.gpu_uuids) * (1.0 if self.need is None else self.need.share or 1.0)
 
     @classmethod
     def at(cls, replica_id: str, wish: Wish, gpu_uuids: Sequence[str]) -> "Held":
         """What a replica that does not run yet keeps from others."""
-        return cls(replica_id, wish.deployment, wish.priority, wish.gpus, gpu_uuids, wish.host_memory_bytes)
+        span = max(1, wish.span)
+        return cls(replica_id, wish.deployment, wish.priority, wish.gpus, gpu_uuids, wish.host_memory_bytes, span=span)
 
     @classmethod
     def of(cls, replica: Replica, need: GpuNeed | None, priority: int, now_seconds: float, host_memory: int) -> "Held":
@@ -53,6 +56,7 @@ class Held:
             host_memory_bytes=host_memory,
             serving=serving,
             served_seconds=now_seconds - since.seconds - since.nanos / 1e9 if serving else 0.0,
+            span=1 + len(replica.members),
         )
 
 

@@ -15,7 +15,7 @@ def order_key(wish: Wish) -> OrderKey:
     """Higher priority first, then what is hard to place: many GPUs, large ones, few hosts allowed."""
     need = wish.gpus
     choosy = bool(need.models) + bool(wish.labels) + 2 * bool(wish.hosts) + 3 * (need.pinned is not None)
-    return (-wish.priority, -need.demand, -need.memory_bytes, -choosy)
+    return (-wish.priority, -wish.demand, -need.memory_bytes, -choosy)
 
 
 def in_order(

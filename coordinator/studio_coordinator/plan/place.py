@@ -3,20 +3,21 @@
 ::
 
     room on one host now ─▶ Placed
-    too large for any one host, room on several ─▶ Placed with `more_hosts`
     room once replicas that retire are gone ─▶ Awaiting, without victims
     room once less important replicas are gone ─▶ Awaiting, with victims
     else ─▶ Unplaced, with the reason of every host
+
+A replica over several hosts (`across`) has the same answers, with `more_hosts`: the parts beside rank 0. It has all or none.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from studio.v1.host_pb2 import Host
 
-from studio_coordinator.plan.across import across
+from studio_coordinator.plan.across import Offer, parts_of, room_by_force, room_now, room_soon
 from studio_coordinator.plan.fleet import Fit, Fleet
-from studio_coordinator.plan.names import listed
+from studio_coordinator.plan.names import counted, listed
 from studio_coordinator.plan.occupancy import Held
 from studio_coordinator.plan.preempt import MINIMUM_RESIDENCY_SECONDS, Preemption, propose
 from studio_coordinator.plan.why_not import WhyNot, wants, why_not
@@ -31,8 +32,13 @@ class Placed:
     host: Host
     gpu_uuids: tuple[str, ...]
     reason: str
-    # The other hosts of a replica over several, each with as many GPUs.
+    # The other hosts of a replica over several, in the order of ranks, each with as many GPUs.
     more_hosts: tuple[tuple[Host, tuple[str, ...]], ...] = ()
+
+    @property
+    def where(self) -> tuple[tuple[Host, tuple[str, ...]], ...]:
+        """Every host and its GPUs, in the order of ranks."""
+        return (self.host, self.gpu_uuids), *self.more_hosts
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,12 @@ class Awaiting:
     leaving: tuple[str, ...]
     # Those that have to be told to leave.
     preemption: Preemption | None = None
+    more_hosts: tuple[tuple[Host, tuple[str, ...]], ...] = ()
+
+    @property
+    def where(self) -> tuple[tuple[Host, tuple[str, ...]], ...]:
+        """Every host and its GPUs, in the order of ranks."""
+        return (self.host, self.gpu_uuids), *self.more_hosts
 
     @property
     def victims(self) -> tuple[Held, ...]:
@@ -53,7 +65,8 @@ class Awaiting:
     @property
     def reason(self) -> str:
         """What it waits for."""
-        return f"{listed(self.leaving)} {'has' if len(self.leaving) == 1 else 'have'} to leave {self.host.name} first"
+        hosts = listed([host.name for host, _ in self.where])
+        return f"{listed(self.leaving)} {'has' if len(self.leaving) == 1 else 'have'} to leave {hosts} first"
 
 
 @dataclass(frozen=True)
@@ -72,14 +85,11 @@ def place(
     fleet: Fleet, wish: Wish, residency_seconds: float = MINIMUM_RESIDENCY_SECONDS
 ) -> Placed | Awaiting | Unplaced:
     """Find room for one replica."""
-    best = fleet.best(wish)
+    best = fleet.best(wish) if wish.span <= 1 else None
     if best is not None:
         return placed_at(fleet, wish, best)
-    parts = across(fleet, wish)
-    if parts:
-        (first, *others) = parts
-        reason = f"{wish.gpus.count} GPUs are on no single host: {len(parts)} hosts with {len(first.gpu_uuids)} each"
-        return Placed(first.view.host, first.gpu_uuids, reason, tuple((p.view.host, p.gpu_uuids) for p in others))
+    if parts := parts_of(fleet, wish):
+        return _place_across(fleet, wish, parts, residency_seconds)
     free_soon = _first(fleet.fit(view.without(set(view.leaving)), wish) for view in fleet.with_leaving)
     if free_soon is not None:
         host = free_soon.view.host
@@ -90,7 +100,37 @@ def place(
         fit = preemption.fit
         victims = tuple(sorted(held.id for held in preemption.victims))
         return Awaiting(fit.view.host, fit.gpu_uuids, victims, preemption)
-    return Unplaced(WhyNot(wants(wish.gpus), tuple(why_not(fleet, wish)), would_fit(fleet, wish)))
+    return Unplaced(WhyNot(wants(wish), tuple(why_not(fleet, wish)), would_fit(fleet, wish)))
+
+
+def _place_across(
+    fleet: Fleet, wish: Wish, parts: Sequence[Wish], residency_seconds: float
+) -> Placed | Awaiting | Unplaced:
+    """Find room for one replica on several hosts; ``parts``: what each is asked for, in the order of preference."""
+    for part in parts:
+        if fits := room_now(fleet, part):
+            host, *more = [(fit.view.host, fit.gpu_uuids) for fit in fits]
+            return Placed(*host, _praise_across(fits, part), tuple(more))
+    for part in parts:
+        if offers := room_soon(fleet, part):
+            return _awaiting(offers, None)
+    for part in parts:
+        if (forced := room_by_force(fleet, part, residency_seconds)) is not None:
+            return _awaiting(*forced)
+    part = parts[0]
+    return Unplaced(WhyNot(wants(part), tuple(why_not(fleet, part)), would_fit(fleet, wish)))
+
+
+def _awaiting(offers: Sequence[Offer], preemption: Preemption | None) -> Awaiting:
+    host, *more = [(offer.fit.view.host, offer.fit.gpu_uuids) for offer in offers]
+    leaving = {name for offer in offers for name in (*offer.leaving, *(held.id for held in offer.victims))}
+    return Awaiting(*host, tuple(sorted(leaving)), preemption, tuple(more))
+
+
+def _praise_across(fits: Sequence[Fit], part: Wish) -> str:
+    each = f" with {counted(part.gpus.count, 'GPU')} each" if part.gpus.count else ""
+    rest = listed([fit.view.host.name for fit in fits[1:]], shown=4)
+    return f"{counted(part.span, 'host')}{each}, rank 0 here, the others on {rest}"
 
 
 def placed_at(fleet: Fleet, wish: Wish, fit: Fit) -> Placed:

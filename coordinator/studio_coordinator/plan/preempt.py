@@ -39,6 +39,13 @@ class Preemption:
 
 def propose(fleet: Fleet, wish: Wish, residency_seconds: float = MINIMUM_RESIDENCY_SECONDS) -> Preemption | None:
     """The cheapest victims in the fleet; None when no one may go or it would not help."""
+    terms = terms_for(fleet, wish, residency_seconds)
+    way = cheapest(fleet, wish, terms) if terms is not None else None
+    return None if way is None else Preemption(way.fit, way.victims)
+
+
+def terms_for(fleet: Fleet, wish: Wish, residency_seconds: float) -> Terms | None:
+    """Who may go for ``wish``, and at what price; None when nobody is less important."""
     if wish.gpus.count == 0 or not fleet.priorities or min(fleet.priorities) >= wish.priority:
         return None
     floor = min(fleet.priorities)
@@ -48,13 +55,16 @@ def propose(fleet: Fleet, wish: Wish, residency_seconds: float = MINIMUM_RESIDEN
         costs = ((held.priority - floor + 1) * held.demand * (2 if held.serving else 1) for held in victims)
         return sum(costs), len(victims)
 
-    terms = Terms(
+    return Terms(
         may_go=lambda view, held: not spared(view, held, wish, residency_seconds),
         price=price,
-        acceptable=lambda victims: _served(victims) <= wish.priority * wish.gpus.demand,
+        acceptable=lambda victims: accepts(wish, victims),
     )
-    way = cheapest(fleet, wish, terms)
-    return None if way is None else Preemption(way.fit, way.victims)
+
+
+def accepts(wish: Wish, victims: Sequence[Held]) -> bool:
+    """Whether what is served does not get less."""
+    return _served(victims) <= wish.priority * wish.demand
 
 
 def spared(view: HostView, held: Held, wish: Wish, residency_seconds: float = MINIMUM_RESIDENCY_SECONDS) -> str:
@@ -67,10 +77,10 @@ def spared(view: HostView, held: Held, wish: Wish, residency_seconds: float = MI
         return f"priority {held.priority} < {wish.priority}, but it has served for less than {residency_seconds / 60:.0f} min"
     if not held.gpu_uuids:
         return "holds no GPU"
-    if _served((held,)) > wish.priority * wish.gpus.demand:
+    if not accepts(wish, (held,)):
         return (
-            f"priority {held.priority} < {wish.priority}, but its {len(held.gpu_uuids)} GPUs at that priority outweigh "
-            f"{wish.gpus.demand:g} at {wish.priority}"
+            f"priority {held.priority} < {wish.priority}, but its {held.span * len(held.gpu_uuids)} GPUs at that priority "
+            f"outweigh {wish.demand:g} at {wish.priority}"
         )
     return ""
 

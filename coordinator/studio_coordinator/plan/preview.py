@@ -11,6 +11,7 @@ from studio.v1.deployment_pb2 import Deployment
 from studio.v1.recipe_pb2 import Recipe
 from studio.v1.replica_pb2 import Replica
 
+from studio_coordinator.plan.members import parts
 from studio_coordinator.plan.reconcile import Decision, decide
 from studio_coordinator.plan.sizing import UNKNOWN, GpuKind, OnKind, Sizing
 from studio_coordinator.plan.snapshot import Snapshot
@@ -88,14 +89,14 @@ def _none(snapshot: Snapshot, deployment: Deployment) -> Planned:
     revision = deployment.spec.recipe, deployment.target_revision
     sizing = snapshot.sizes.get(revision, UNKNOWN)
     wish = wish_of(deployment, snapshot.recipes.get(revision, Recipe()), sizing)
-    reason = f"it wants no replica now; one would take {wants(wish.gpus)}{_unknown(sizing)}"
+    reason = f"it wants no replica now; one would take {wants(wish)}{_unknown(sizing)}"
     return Planned(deployment.name, "", reason, on=_on(snapshot, sizing, Replica()))
 
 
 def _refusals(decision: Decision, wish: Wish, row: Replica) -> list[str]:
     told = [
         str(group if group.reason else replace(group, reason="has room, and ranks behind"))
-        for group in why_not(decision.fleet, wish, except_host=row.host_id)
+        for group in why_not(decision.fleet, wish, except_hosts=[part.host_id for part in parts(row)])
     ]
     if not row.host_id:
         told += [f"would fit: {way}" for way in would_fit(decision.fleet, wish)]

@@ -23,6 +23,7 @@ from studio_coordinator.plan.memory.fitting import Wanted, share_gpu
 from studio_coordinator.plan.memory.parallel import why_not
 from studio_coordinator.plan.memory.parts import Source, total_bytes, total_error_bytes
 from studio_coordinator.plan.memory.settings import Gpu, Settings
+from studio_coordinator.plan.parallelism import hosts_named, parallelism
 
 # A context that the engine may choose by itself is at least this long, or the replica is not worth starting.
 SHORTEST_CONTEXT = 2048
@@ -133,12 +134,13 @@ def settings_of(recipe: Recipe, facts: ModelFacts, tensor_parallel: int = 0) -> 
     context = args.max_model_len.value or None
     if args.max_model_len.WhichOneof("kind") == "auto":
         context = min(SHORTEST_CONTEXT, facts.max_positions)
+    sizes = parallelism(recipe, tensor_parallel)
     return Settings(
         engine=recipe.engine.name,
         version=recipe.engine.version or TESTED_VERSION[recipe.engine.name],
-        tensor_parallel=args.tensor_parallel.value or tensor_parallel or _ranks_of(recipe),
-        pipeline_parallel=args.pipeline_parallel or 1,
-        data_parallel=args.data_parallel or 1,
+        tensor_parallel=sizes.tensor,
+        pipeline_parallel=sizes.pipeline,
+        data_parallel=sizes.data,
         expert_parallel=args.expert_parallel,
         element_type="" if args.dtype == "auto" else args.dtype,
         quantization=args.quantization,
@@ -161,23 +163,10 @@ def _gpus_of(settings: Settings) -> int:
     return settings.tensor_parallel * settings.pipeline_parallel * settings.data_parallel
 
 
-def _ranks_of(recipe: Recipe) -> int:
-    """What engines make of a number of GPUs where nothing else is said: all that pipelines and copies leave are ranks."""
-    return max(1, recipe.resources.gpu.count.value // gpus_each(recipe, 1))
-
-
 def own_fraction(recipe: Recipe) -> float | None:
     """The part of the GPU that the recipe gives the engine by a flag of its own; None: it does not."""
     given = [recipe.extra_args[flag].number_value for flag in FRACTION_FLAGS if flag in recipe.extra_args]
     return given[0] if given and given[0] > 0 else None
-
-
-def gpus_each(recipe: Recipe, tensor_parallel: int = 0) -> int:
-    """GPUs of one replica: one for each part of tensor, pipeline and data parallelism."""
-    args = recipe.args
-    return (
-        (args.tensor_parallel.value or tensor_parallel or 1) * (args.pipeline_parallel or 1) * (args.data_parallel or 1)
-    )
 
 
 def _smallest_split(
@@ -187,13 +176,17 @@ def _smallest_split(
     count = recipe.resources.gpu.count.WhichOneof("kind")
     if recipe.args.tensor_parallel.WhichOneof("kind") != "auto" or count == "value":
         return 0
-    others, most = gpus_each(recipe, 1), max(kinds.values(), default=0)
+    hosts, (_, pipeline, data) = max(1, hosts_named(recipe)), parallelism(recipe, 1)
+    most = hosts * max(kinds.values(), default=0) // (pipeline * data)
     possible = [
-        ranks for ranks in range(1, most // others + 1) if not why_not(facts, ranks, recipe.args.pipeline_parallel or 1)
+        ranks
+        for ranks in range(1, most + 1)
+        if not ranks * pipeline * data % hosts and not why_not(facts, ranks, pipeline)
     ]
     for ranks in possible:
         for kind, available in kinds.items():
-            if available >= ranks * others and _fits(kind, _on(recipe, facts, kind, ranks, calibrations)):
+            enough = available * hosts >= ranks * pipeline * data
+            if enough and _fits(kind, _on(recipe, facts, kind, ranks, calibrations)):
                 return ranks
     # It fits nowhere: the refusals say what is missing on the most GPUs there are.
     return max(possible, default=1)

@@ -34,23 +34,35 @@ class Way:
     victims: Victims
     price: Price
 
+    @property
+    def order(self) -> tuple[Price, object]:
+        """Smallest is best."""
+        return self.price, self.fit.order
+
 
 def cheapest(fleet: Fleet, wish: Wish, terms: Terms) -> Way | None:
     """The cheapest victims on any one host; the host that ranks best among equals. None when no set helps."""
     best: Way | None = None
     for view in fleet.views:
-        candidates = [
-            held for held in view.replicas.values() if held.id not in view.leaving and terms.may_go(view, held)
-        ]
-        if view.closed or not candidates:
+        way = cheapest_on(fleet, view, wish, terms)
+        if way is not None and (best is None or way.order < best.order):
+            best = way
+    return best
+
+
+def cheapest_on(fleet: Fleet, view: HostView, wish: Wish, terms: Terms) -> Way | None:
+    """The cheapest victims on this host; None when no set of them makes room."""
+    candidates = [held for held in view.replicas.values() if held.id not in view.leaving and terms.may_go(view, held)]
+    if view.closed or not candidates:
+        return None
+    best: Way | None = None
+    for victims in _sets(fleet, view, wish, candidates, terms):
+        price = terms.price(victims)
+        if best is not None and price > best.price:
             continue
-        for victims in _sets(fleet, view, wish, candidates, terms):
-            price = terms.price(victims)
-            if best is not None and price > best.price:
-                continue
-            fit = _without(fleet, view, wish, victims)
-            if fit is not None and (best is None or (price, fit.order) < (best.price, best.fit.order)):
-                best = Way(fit, victims, price)
+        fit = _without(fleet, view, wish, victims)
+        if fit is not None and (best is None or (price, fit.order) < best.order):
+            best = Way(fit, victims, price)
     return best
 
 

@@ -1,7 +1,7 @@
 """Why a replica runs nowhere: the reason of every host, alike ones together, and what would make it fit."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from studio_coordinator.plan.feasible import host_refusal
@@ -63,18 +63,21 @@ class WhyNot:
         return [f"wants {self.wants}", *rows, *(f"  would fit: {way}" for way in self.would_fit)]
 
 
-def why_not(fleet: Fleet, wish: Wish, except_host: str = "") -> list[Group]:
+def why_not(fleet: Fleet, wish: Wish, except_hosts: Collection[str] = ()) -> list[Group]:
     """The reason for every host, the largest group first; a host that has room has an empty one.
 
-    ``except_host``: the id of one that is not asked about.
+    ``except_hosts``: ids of those that are not asked about. A host that has room for its part of a replica over several hosts
+    has a reason all the same while there are too few like it.
     """
     rivals = fleet.rivals_of(wish)
     alike: dict[tuple[str, str, str], list[tuple[str, Refusal]]] = defaultdict(list)
     for view in fleet.views:
-        if view.host.id == except_host:
+        if view.host.id in except_hosts:
             continue
         refused = host_refusal(view, wish, rivals)
         refusal = Refusal(refused) if refused else _gpu_refusal(view, wish)
+        if wish.span > 1 and not except_hosts and refusal == Refusal(""):
+            refusal = Refusal(f"room for one part, but {wish.span} alike hosts with room are wanted")
         alike[refusal.cause, refusal.hardware, refusal.note].append((view.host.name, refusal))
     groups = [
         Group(tuple(name for name, _ in members), _told([refusal for _, refusal in members]))
@@ -83,14 +86,20 @@ def why_not(fleet: Fleet, wish: Wish, except_host: str = "") -> list[Group]:
     return sorted(groups, key=lambda group: (-len(group.hosts), group.hosts))
 
 
-def wants(need: GpuNeed) -> str:
+def wants(wish: Wish) -> str:
     """The need in words."""
+    if wish.span > 1:
+        return f"{wish.span} alike hosts, each with {_wants_of_one(wish.gpus)}"
+    return _wants_of_one(wish.gpus) + (" on one host" if wish.gpus.count > 1 else "")
+
+
+def _wants_of_one(need: GpuNeed) -> str:
     if need.count == 0:
         return "no GPU"
     model = f" {' or '.join(need.models)}" if need.models else ""
     memory = f" of ≥ {gib(need.memory_bytes)}" if need.memory_bytes else ""
     part = "" if need.share is None else f"{need.share:g} of " if need.share else "a part of "
-    return f"{part}{counted(need.count, f'{model} GPU'.strip())}{memory}" + (" on one host" if need.count > 1 else "")
+    return f"{part}{counted(need.count, f'{model} GPU'.strip())}{memory}"
 
 
 def _gpu_refusal(view: HostView, wish: Wish) -> Refusal:

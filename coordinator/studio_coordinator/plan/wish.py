@@ -7,12 +7,13 @@ from studio.v1.deployment_pb2 import Deployment
 from studio.v1.recipe_pb2 import Recipe
 
 from studio_coordinator.plan.engine_minimums import MINIMUM_OF_NONE, Minimum, minimum_for
-from studio_coordinator.plan.sizing import UNKNOWN, Sizing, gpus_each
+from studio_coordinator.plan.parallelism import hosts_named, parallelism
+from studio_coordinator.plan.sizing import UNKNOWN, Sizing
 
 # Engines that run without a GPU where the recipe does not ask for one.
 ENGINES_WITHOUT_GPU = frozenset({"demo"})
 # Engines that can run one replica over several hosts (`--nnodes`).
-ENGINES_ACROSS_HOSTS = frozenset({"vllm", "sglang"})
+ENGINES_ACROSS_HOSTS = frozenset({"vllm", "sglang", "demo"})
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,13 @@ class Wish:
     disk_bytes: int = 0
     # Names the weights; empty: the engine needs none.
     weights: str = field(default="")
+    # Hosts that one replica spans, with ``gpus`` on each; 0: one, or as few as hold it where no single host ever could.
+    span: int = 0
+
+    @property
+    def demand(self) -> float:
+        """GPUs taken on all of its hosts together."""
+        return self.gpus.demand * max(1, self.span)
 
 
 def wish_of(deployment: Deployment, recipe: Recipe, sizing: Sizing = UNKNOWN) -> Wish:
@@ -85,16 +93,19 @@ def wish_of(deployment: Deployment, recipe: Recipe, sizing: Sizing = UNKNOWN) ->
         host_memory_bytes=host_memory(recipe, sizing),
         disk_bytes=sizing.disk_bytes,
         weights=weights_key(recipe),
+        span=hosts_named(recipe),
     )
 
 
 def gpu_need(recipe: Recipe, sizing: Sizing = UNKNOWN, *, pinned: Iterable[str] = ()) -> GpuNeed:
-    """What the recipe asks for; ``auto`` is one GPU for each part of the parallelism, and the estimate's memory."""
+    """What the recipe asks of one host; ``auto`` is one GPU for each part of the parallelism, and the estimate's memory."""
     request = recipe.resources.gpu
     if request.count.WhichOneof("kind") == "value":
         count = request.count.value
+    elif recipe.engine.name in ENGINES_WITHOUT_GPU:
+        count = 0
     else:
-        count = 0 if recipe.engine.name in ENGINES_WITHOUT_GPU else gpus_each(recipe, sizing.tensor_parallel)
+        count = -(-parallelism(recipe, sizing.tensor_parallel).gpus // max(1, hosts_named(recipe)))
     return GpuNeed(
         count,
         request.share if request.HasField("share") else None,

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from studio_coordinator.plan.across import has_room
 from studio_coordinator.plan.feasible import host_refusal
 from studio_coordinator.plan.fleet import Fleet
 from studio_coordinator.plan.gpus import gib, occupied, unfit
@@ -23,9 +24,8 @@ def would_fit(fleet: Fleet, wish: Wish) -> tuple[str, ...]:
 
 def _first_that_fits(fleet: Fleet, changes: Sequence[Change]) -> str:
     for told, changed in changes:
-        found = fleet.best(changed)
-        if found is not None:
-            return f"{told} on {found.view.host.name}"
+        if hosts := has_room(fleet, changed):
+            return f"{told} on {hosts}"
     return ""
 
 
@@ -56,7 +56,7 @@ def _with_fewer_gpus(wish: Wish) -> Sequence[Change]:
 
 def _with_less_memory(fleet: Fleet, wish: Wish) -> str:
     """The most memory that the wished number of GPUs of one host have free."""
-    if not wish.gpus.memory_bytes:
+    if not wish.gpus.memory_bytes or wish.span > 1:
         return ""
     # One byte: whatever strangers hold is counted, and nothing is too small.
     need = replace(wish.gpus, memory_bytes=1)
