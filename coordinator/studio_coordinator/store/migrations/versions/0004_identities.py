@@ -6,6 +6,7 @@ Revises: 0003
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import postgresql
 
 revision = "0004"
 down_revision = "0003"
@@ -15,16 +16,64 @@ depends_on = None
 
 def upgrade() -> None:
     """Create the tables."""
+    create_identities()
     create_access()
     create_audit()
 
 
 def downgrade() -> None:
     """Drop the tables."""
-    for name in ("audit_head", "audit", "secrets", "operators", "master_key"):
+    for name in ("audit_head", "audit", "secrets", "operators", "master_key", "join_tokens", "identities", "authorities"):
         op.drop_table(name)
     op.execute("DROP FUNCTION refuse_audit_change()")
     op.drop_column("provider_models", "api_key_secret")
+
+
+def create_identities() -> None:
+    """Who signs certificates, who has one, and what lets a node ask for its first."""
+    instant = sa.TIMESTAMP(timezone=True)
+    op.create_table(
+        "authorities",
+        sa.Column("fingerprint", sa.String(), nullable=False),
+        sa.Column("phase", sa.String(), nullable=False),
+        sa.Column("certificate", sa.LargeBinary(), nullable=False),
+        sa.Column("sealed_key", sa.LargeBinary(), nullable=False),
+        sa.Column("given", sa.Boolean(), nullable=False),
+        sa.Column("created_at", instant, nullable=False),
+        sa.Column("expires_at", instant, nullable=False),
+        sa.PrimaryKeyConstraint("fingerprint", name="authorities_pkey"),
+    )
+    op.create_table(
+        "identities",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("generation", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", instant, nullable=False),
+        sa.Column("expires_at", instant, nullable=False),
+        sa.Column("key_fingerprint", sa.String(), nullable=False),
+        sa.Column("authority", sa.String(), nullable=False),
+        sa.Column("trusted", postgresql.ARRAY(sa.String()), nullable=False),
+        sa.Column("revoked_at", instant),
+        sa.Column("locked_reason", sa.String(), nullable=False),
+        sa.Column("actor", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="identities_pkey"),
+        sa.UniqueConstraint("kind", "name", name="identities_kind_name_key"),
+    )
+    op.create_table(
+        "join_tokens",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.Column("created_at", instant, nullable=False),
+        sa.Column("expires_at", instant, nullable=False),
+        sa.Column("used_at", instant),
+        sa.Column("used_by", sa.String(), nullable=False),
+        sa.Column("actor", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="join_tokens_pkey"),
+    )
+    op.create_index("join_tokens_expires_at_idx", "join_tokens", ["expires_at"])
 
 
 def create_access() -> None:
