@@ -1,7 +1,7 @@
 import asyncio
 import random
 from collections import defaultdict
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from builders import NOW, a_key
@@ -34,11 +34,15 @@ class Asker:
         self.instance = instance or f"{name}-1"
         self.sequence = 0
 
-    async def ask(self, *needs: QuotaNeed, settle: list[QuotaSettlement] | None = None, at=NOW) -> LeaseQuotaResponse:
+    async def ask(
+        self, *needs: QuotaNeed, settle: list[QuotaSettlement] | None = None, at: datetime = NOW
+    ) -> LeaseQuotaResponse:
         self.sequence += 1
         return await self.again(*needs, settle=settle, at=at)
 
-    async def again(self, *needs: QuotaNeed, settle: list[QuotaSettlement] | None = None, at=NOW) -> LeaseQuotaResponse:
+    async def again(
+        self, *needs: QuotaNeed, settle: list[QuotaSettlement] | None = None, at: datetime = NOW
+    ) -> LeaseQuotaResponse:
         request = LeaseQuotaRequest(
             gateway_id=self.name,
             gateway_instance_id=self.instance,
@@ -50,7 +54,7 @@ class Asker:
         async with self.database.transaction() as conn:
             return await lease(conn, request, at)
 
-    async def amount(self, need: QuotaNeed, *, settle: list[QuotaSettlement] | None = None, at=NOW) -> int:
+    async def amount(self, need: QuotaNeed, *, settle: list[QuotaSettlement] | None = None, at: datetime = NOW) -> int:
         return (await self.ask(need, settle=settle, at=at)).grants[0].amount
 
 
@@ -58,7 +62,9 @@ def of_key(bound: QuotaSubject.Bound.ValueType, amount: int = 1) -> QuotaNeed:
     return QuotaNeed(subject=QuotaSubject(key_id="k", bound=bound), amount=amount)
 
 
-def given_back(bound: QuotaSubject.Bound.ValueType, returned: int, at=NOW, overdrawn: int = 0) -> QuotaSettlement:
+def given_back(
+    bound: QuotaSubject.Bound.ValueType, returned: int, at: datetime = NOW, overdrawn: int = 0
+) -> QuotaSettlement:
     window = window_of(bound, Limits.PERIOD_DAY, at.timestamp())
     subject = QuotaSubject(key_id="k", bound=bound)
     return QuotaSettlement(subject=subject, window=window, returned=returned, overdrawn=overdrawn)
@@ -184,7 +190,7 @@ async def test_whatever_happens_no_window_is_overspent(key: Database, seed: int)
         for name in cut_off:
             spent[window] += alone.get(name, 0)
 
-        async def turn(asker: Asker, window: int = window, at=at) -> None:
+        async def turn(asker: Asker, window: int = window, at: datetime = at) -> None:
             for _ in range(chance.randrange(1, 5)):
                 answer = (await asker.ask(of_key(REQUESTS, chance.randrange(1, 60)), at=at)).grants[0]
                 if chance.random() < 0.3:

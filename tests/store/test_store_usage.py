@@ -59,7 +59,9 @@ async def test_totals_by_model(database: Database):
         duration_p95_seconds=0,
         duration_p99_seconds=0,
     )
-    assert embed == UsageTotal(model="embed", requests=1, failed=1)
+    assert embed == UsageTotal(
+        model="embed", requests=1, failed=1, duration_p50_seconds=0, duration_p95_seconds=0, duration_p99_seconds=0
+    )
 
 
 async def test_totals_by_key_and_day_from_a_time_on(database: Database):

@@ -123,6 +123,7 @@ class _Desk:
         if bound == QuotaSubject.BOUND_CONCURRENCY:
             # Counted by gateway; the locked row only keeps others from counting at the same time.
             answer.amount = await self._slots(owner, limit, need.amount)
+            answer.outage_amount = outage_amount(limit, gateways, 0)
         elif bound in PER_MINUTE:
             others = await quota.kept_for_others(self.conn, owner, bound, self.instance_id)
             kept = sum(amount for amount, asked_window in others if asked_window < window)

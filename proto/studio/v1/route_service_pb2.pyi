@@ -265,7 +265,7 @@ class QuotaGrant(_message.Message):
     amount: _builtins.int
     """May be less than was asked for, and 0."""
     outage_amount: _builtins.int
-    """While no coordinator answers, this much of each new window belongs to this gateway."""
+    """While no coordinator answers, this much of each new minute belongs to this gateway. Of slots: how many it may keep though unused."""
     @_builtins.property
     def subject(self) -> Global___QuotaSubject: ...
     @_builtins.property
