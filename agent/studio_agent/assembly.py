@@ -85,7 +85,7 @@ async def _run_equipped(equipment: Equipment, running: RunSettings) -> None:
         operations = Operations(
             equipment.engines, equipment.models, sampler, equipment.events, lambda: supervisor.records
         )
-        adapters = Adapters(equipment, lambda: supervisor.records, operations)
+        adapters = Adapters(equipment, lambda: supervisor.records, supervisor.note_adapter, operations)
         inquiries = Inquiries(equipment, adapters)
         desk = CommandDesk(CommandJournal.load(settings.state.commands), inquiries, group)
         link: Latest[Link | None] = Latest(None)

@@ -111,6 +111,11 @@ class Operations:
             for wish in hub_models(record.assigned.recipe)
             if await self._models.directory_of(wish) == model.root
         }
+        users |= {
+            record.replica_id
+            for record in self._live()
+            if record.engine is not None and str(model.root) in record.engine.adapters.values()
+        }
         if users:
             raise ModelInUseError(f"{wanted.source} is used by {', '.join(sorted(users))}", "Stop what uses it first.")
         await self._models.remove(model)

@@ -34,6 +34,8 @@ class Engine:
     started_at: float = 0.0
     # By GPU: bytes in use before its start that no process held.
     gpu_unowned_bytes: dict[str, int] = field(default_factory=dict)
+    # The LoRA adapters that it has now, and the directory of each; its recipe's, and those it was given since.
+    adapters: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

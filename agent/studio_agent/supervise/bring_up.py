@@ -19,6 +19,7 @@ from studio_agent.engines.flag_list import FlagList
 from studio_agent.engines.inquiry.installed_flags import flags_of
 from studio_agent.engines.inquiry.model_directory import facts_at
 from studio_agent.engines.model_facts import ModelFacts
+from studio_agent.engines.typed_args import local_path
 from studio_agent.ledger_format import decode_record, encode_record
 from studio_agent.logfiles import prepare_log
 from studio_agent.models.start import resolve_models
@@ -102,6 +103,7 @@ def describe(equipment: Equipment, record: ReplicaRecord, prepared: Prepared) ->
         cgroup=equipment.launcher.cgroup_for(token),
         started_at=equipment.now(),
         gpu_unowned_bytes=memory_before(equipment, assigned.gpu_uuids),
+        adapters={adapter.name: local_path(adapter.source) for adapter in prepared.recipe.lora},
     )
     return Order(engine, spec.argv, spec.env, spec.files)
 

@@ -38,6 +38,16 @@ class RecordKeeper:
         stamped = with_phase_since(progress, self.record.progress, self._equipment.now())
         self.put(replace(self.record, progress=stamped))
 
+    def note_adapter(self, token: str, name: str, directory: str | None) -> None:
+        """The engine with ``token`` has the LoRA adapter ``name``, from ``directory``; None: it has it no longer."""
+        engine = self.record.engine
+        if engine is None or engine.token != token:
+            return
+        adapters = {each: where for each, where in engine.adapters.items() if each != name}
+        if directory is not None:
+            adapters[name] = directory
+        self.put(replace(self.record, engine=replace(engine, adapters=adapters)))
+
     def suspect(self, reason: str) -> None:
         """The engine may be hung, for ``reason``; "": nothing speaks for that any more."""
         self.put(replace(self.record, suspicion=f"suspect: {reason}" if reason else ""))

@@ -134,6 +134,11 @@ class Supervisor:
         self._changes.set(None)
         return verdict
 
+    def note_adapter(self, replica_id: str, token: str, name: str, directory: str | None) -> None:
+        """The engine with ``token`` was given a LoRA adapter, or (None) had it taken away."""
+        if (supervision := self._supervised.get(replica_id)) is not None:
+            supervision.note_adapter(token, name, directory)
+
     def hear(self, event: Event) -> None:
         """Take in an event of the GPU sampler: it may explain why a replica failed."""
         if self._equipment.blame.hear(event):

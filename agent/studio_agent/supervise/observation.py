@@ -33,6 +33,7 @@ def observe(record: ReplicaRecord, engine_address: str) -> ReplicaObservation:
         if not record.follows:
             seen.base_url = base_url(engine_address, record.engine.port)
         seen.pid = record.engine.pid
+        seen.loaded_adapters.extend(sorted(record.engine.adapters))
         seen.started_at.CopyFrom(timestamp(record.engine.started_at))
     if record.retry_at is not None:
         seen.retry_at.CopyFrom(timestamp(record.retry_at))

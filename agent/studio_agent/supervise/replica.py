@@ -122,6 +122,10 @@ class ReplicaSupervision:
         """Go on where an earlier agent left an engine that ended since."""
         self._run(self._attempt(self._fail_lost))
 
+    def note_adapter(self, token: str, name: str, directory: str | None) -> None:
+        """The engine with ``token`` was given an adapter, or (None) had it taken away."""
+        self._keeper.note_adapter(token, name, directory)
+
     def reconsider(self) -> None:
         """An XID was reported: it may explain why the replica failed a moment ago."""
         self._keeper.reconsider()
@@ -252,10 +256,10 @@ class ReplicaSupervision:
         """Keep the log of a running engine from growing for ever."""
         while True:
             await asyncio.sleep(LOG_LOOK_SECONDS)
-            engine = self._keeper.engine()
-            if await to_the_end(cut_if_large, Path(engine.log_path)):
-                self._keeper.put(replace(self._keeper.record, engine=replace(engine, log_offset=0)))
-                log.info("log_cut", replica=self._id, path=engine.log_path)
+            path = self._keeper.engine().log_path
+            if await to_the_end(cut_if_large, Path(path)):
+                self._keeper.put(replace(self._keeper.record, engine=replace(self._keeper.engine(), log_offset=0)))
+                log.info("log_cut", replica=self._id, path=path)
 
     async def _fail_lost(self) -> None:
         raise EngineFailedError(await self._diagnose(self._driver(), self._keeper.engine(), None))

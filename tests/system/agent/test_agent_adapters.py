@@ -9,7 +9,7 @@ import pytest
 from fakes.agent_process import AgentProcess, a_demo_replica
 from fakes.coordinator import FakeCoordinator, State
 from fakes.model_hub import Hub, Model, model_hub
-from studio.v1.agent_service_pb2 import Command, CommandResult, ConnectResponse, LoadLora, UnloadLora
+from studio.v1.agent_service_pb2 import Command, CommandResult, ConnectResponse, LoadLora, RemoveModel, UnloadLora
 from studio.v1.assignment_pb2 import AssignedReplica
 from studio.v1.recipe_pb2 import LoraAdapter
 
@@ -78,6 +78,15 @@ async def test_an_adapter_is_fetched_loaded_answers_and_is_dropped(agent: AgentP
     assert folder.is_relative_to(agent.folder / "models")
     assert (folder / "adapter_model.safetensors").read_bytes() == b"\0" * 64
     assert await status_of(ready.base_url, "sql") == 200
+    await coordinator.until_replica("demo-1", lambda one: list(one.loaded_adapters) == ["sql"])
+    removed = await run(coordinator, "remove", remove_model=RemoveModel(source=ON_THE_HUB))
+    assert (removed.ok, removed.reason) == (False, "in_use")
+    # What an engine has, it has whatever becomes of the agent.
+    await agent.kill()
+    coordinator.observed.clear()
+    await agent.start()
+    adopted = await coordinator.until_state("demo-1", State.STATE_READY)
+    assert (adopted.pid, list(adopted.loaded_adapters)) == (ready.pid, ["sql"])
     event = await coordinator.until_event("lora.loaded")
     assert (event.event.replica, event.event.attributes["adapter"]) == ("demo-1", "sql")
 
@@ -88,6 +97,7 @@ async def test_an_adapter_is_fetched_loaded_answers_and_is_dropped(agent: AgentP
     dropped = await run(coordinator, "drop", unload_lora=dropping("sql"))
     assert dropped.ok, dropped
     assert await status_of(ready.base_url, "sql") == 404
+    await coordinator.until_replica("demo-1", lambda one: not one.loaded_adapters)
     assert (await run(coordinator, "drop again", unload_lora=dropping("sql"))).reason == "adapter_refused"
     now = coordinator.observed["demo-1"]
     assert (now.state, now.pid) == (State.STATE_READY, ready.pid)
