@@ -3,6 +3,7 @@
 A deleted deployment keeps its row, its names and its recipe until the last of its replicas is gone; then the leader purges it.
 """
 
+from collections.abc import Callable
 from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -11,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 from studio.v1.admin_service_pb2 import Applied
-from studio.v1.deployment_pb2 import Deployment, DeploymentSpec
+from studio.v1.deployment_pb2 import Deployment, DeploymentSpec, Rollout
 from studio_runtime.errors import ConflictError, InvalidError, NotFoundError
 
 from studio_coordinator.manifest import MAX_REPLICAS, changed_paths, close_names_hint
@@ -37,6 +38,8 @@ DEPLOYMENTS = Table(
     Column("traceparent", String, nullable=False),
     # Raised by every start: replicas that gave up are tried anew.
     Column("tries", BigInteger, nullable=False),
+    # How far the change to another revision is; the leader moves it on. NULL: there never was one.
+    Column("rollout", Document(Rollout)),
     # How far down the idle ladder it is; not a part of what an operator wrote, so it makes no new version.
     Column("rest", EnumName(Deployment.Rest.DESCRIPTOR, "REST_"), nullable=False, server_default="UNSPECIFIED"),
     Column("rest_reason", String, nullable=False, server_default=""),
@@ -171,6 +174,37 @@ async def scale(
     if old["stopped"] or spec != old["spec"]:
         tries = old["tries"] + (1 if old["stopped"] else 0)
         await _write(conn, name, spec=spec, stopped=False, tries=tries, actor=actor, updated_at=now)
+    return await get_deployment(conn, name)
+
+
+async def put_rollout(conn: AsyncConnection, name: str, version: int, rollout: Rollout) -> bool:
+    """Store what the leader decided on the deployment's ``version``; False when an operator changed it since.
+
+    The version stays: what an operator saw of the deployment is still what it wants.
+    """
+    row = DEPLOYMENTS.c
+    written = update(DEPLOYMENTS).where(row.name == name, row.version == version).values(rollout=rollout)
+    return (await conn.execute(written)).rowcount == 1
+
+
+async def steer_rollout(
+    conn: AsyncConnection,
+    name: str,
+    steer: Callable[[Deployment], Rollout],
+    actor: str,
+    now: datetime,
+    expected_version: int = 0,
+    *,
+    tried_anew: bool = False,
+) -> Deployment:
+    """An operator's word on a rollout: ``steer`` gives the one that is to be stored, or raises what is to be answered.
+
+    ``tried_anew``: replicas that gave up are started again.
+    """
+    old = await _locked(conn, name, expected_version)
+    rollout = steer(await get_deployment(conn, name))
+    tries = old["tries"] + int(tried_anew)
+    await _write(conn, name, rollout=rollout, tries=tries, actor=actor, updated_at=now)
     return await get_deployment(conn, name)
 
 

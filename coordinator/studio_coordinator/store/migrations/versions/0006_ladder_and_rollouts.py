@@ -8,6 +8,7 @@ Revises: 0005
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import postgresql as pg
 
 revision = "0006"
 down_revision = "0005"
@@ -18,10 +19,12 @@ depends_on = None
 def upgrade() -> None:
     """Add the columns and tables."""
     _add_ladder()
+    op.add_column("deployments", sa.Column("rollout", pg.JSONB()))
 
 
 def downgrade() -> None:
     """Drop them; who rests is awake again, and the clocks of the idle ladder begin anew."""
+    op.drop_column("deployments", "rollout")
     _drop_ladder()
 
 
@@ -30,6 +33,10 @@ def _add_ladder() -> None:
     op.add_column("deployments", sa.Column("rest_reason", sa.String(), nullable=False, server_default=""))
     op.add_column("deployments", sa.Column("rest_since", sa.TIMESTAMP(timezone=True)))
     op.add_column("replicas", sa.Column("sleep_level", sa.Integer(), nullable=False, server_default="0"))
+    op.add_column(
+        "replicas",
+        sa.Column("loaded_adapters", sa.ARRAY(sa.String()), nullable=False, server_default="{}"),
+    )
     op.create_table(
         "last_requests",
         sa.Column("deployment", sa.String(), nullable=False),
@@ -43,6 +50,7 @@ def _add_ladder() -> None:
 
 def _drop_ladder() -> None:
     op.drop_table("last_requests")
+    op.drop_column("replicas", "loaded_adapters")
     op.drop_column("replicas", "sleep_level")
     for name in ("rest_since", "rest_reason", "rest"):
         op.drop_column("deployments", name)
