@@ -92,6 +92,7 @@ def _take_report(row: Replica, report: ReplicaObservation, *, routed: bool) -> N
     row.state, row.state_reason = report.state, report.state_reason
     row.engine_ready = report.state == Replica.STATE_READY
     row.base_url, row.pid, row.restarts = report.base_url, report.pid, report.restarts
+    row.loaded_adapters[:] = report.loaded_adapters
     for name in ("progress", "failure", "retry_at"):
         row.ClearField(name)
         if report.HasField(name):

@@ -96,7 +96,7 @@ def decide(snapshot: Snapshot) -> Decision:
             _withdrawn(snapshot, rows),
             allowances(snapshot, rows, fleet),
         ),
-        table=desired_table(snapshot.table, snapshot.term, snapshot.deployments, rows, snapshot.providers),
+        table=desired_table(snapshot.table, snapshot.term, snapshot.deployments, rows, snapshot.providers, snapshot.recipes),
         events=sheet.events,
         made_way=scaler.made_way,
     )

@@ -6,11 +6,15 @@ sentence for the caller, so that "unknown model" and "not up right now" stay two
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from studio.v1.deployment_pb2 import Deployment
+from studio.v1.recipe_pb2 import Recipe
 from studio.v1.replica_pb2 import Replica
 from studio.v1.route_pb2 import Endpoint, ProviderRoute, Route, RouteTable
+
+from studio_coordinator.plan.adapter_routes import adapter_routes
+from studio_coordinator.plan.course import traffic_weights
 
 
 def desired_table(
@@ -19,6 +23,7 @@ def desired_table(
     deployments: Sequence[Deployment],
     replicas: Sequence[Replica],
     providers: Sequence[ProviderRoute],
+    recipes: Mapping[tuple[str, int], Recipe],
 ) -> RouteTable | None:
     """The next table, or None when ``current`` says the same already."""
     serving = defaultdict(list)
@@ -26,8 +31,14 @@ def desired_table(
         if replica.engine_ready and not replica.retiring and replica.state != Replica.STATE_LOST:
             serving[replica.deployment].append(replica)
     table = RouteTable(version=current.version + 1, term=term)
-    for deployment in sorted(deployments, key=lambda item: item.name):
-        table.routes.append(_route(deployment, serving[deployment.name]))
+    in_order = sorted(deployments, key=lambda item: item.name)
+    table.routes.extend(_route(deployment, serving[deployment.name]) for deployment in in_order)
+    taken = {name for route in table.routes for name in (route.model, *route.aliases)}
+    taken |= {provider.model for provider in providers}
+    for deployment, base in zip(in_order, list(table.routes), strict=True):
+        recipe = recipes.get((deployment.spec.recipe, deployment.target_revision))
+        table.routes.extend(adapter_routes(base, serving[deployment.name], recipe, taken))
+        taken |= {route.model for route in table.routes}
     table.provider_routes.extend(sorted(providers, key=lambda item: item.model))
     if list(table.routes) == list(current.routes) and list(table.provider_routes) == list(current.provider_routes):
         return None
@@ -35,13 +46,23 @@ def desired_table(
 
 
 def _route(deployment: Deployment, replicas: Sequence[Replica]) -> Route:
-    route = Route(model=deployment.name, aliases=deployment.spec.aliases, created_at=deployment.created_at)
+    spec = deployment.spec
+    route = Route(
+        model=deployment.name,
+        aliases=spec.aliases,
+        created_at=deployment.created_at,
+        strategy=spec.strategy,
+        fallbacks=spec.fallbacks,
+        via=spec.via,
+        tenant=spec.tenant,
+    )
+    weights = traffic_weights(deployment, replicas)
     for replica in sorted(replicas, key=lambda item: item.id):
         route.endpoints.append(
             Endpoint(
                 replica_id=replica.id,
                 base_url=replica.base_url,
-                weight=1.0,
+                weight=weights[replica.id],
                 engine_model=deployment.name,
                 recipe_revision=replica.recipe_revision,
             )

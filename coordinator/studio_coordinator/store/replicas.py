@@ -47,6 +47,7 @@ REPLICAS = Table(
     Column("version", BigInteger, nullable=False),
     Column("engine", String, nullable=False),
     Column("sleep_level", Integer, nullable=False, server_default="0"),
+    Column("loaded_adapters", ARRAY(String), nullable=False, server_default="{}"),
     ForeignKeyConstraint(
         ["recipe_name", "recipe_revision"], ["recipe_revisions.recipe_name", "recipe_revisions.revision"]
     ),

@@ -144,7 +144,7 @@ class Replica(_message.Message):
 
     @_builtins.property
     def loaded_adapters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Adapters that were loaded into the running engine, besides those of its recipe."""
+        """LoRA adapters that the running engine has: those of its recipe, and those loaded since."""
 
     def __init__(
         self,
