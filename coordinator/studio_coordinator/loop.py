@@ -175,8 +175,16 @@ async def _commit(conn: Connection, snapshot: Snapshot, decided: Plan) -> None:
             raise ConflictError(f"replica {row.id} was changed meanwhile")
     for replica_id in decided.deleted:
         await replicas.delete_replica(conn, replica_id)
+    versions = {deployment.name: deployment.version for deployment in snapshot.deployments}
+    for name, rollout in decided.rollouts.items():
+        if not await deployments.put_rollout(conn, name, versions[name], rollout):
+            raise ConflictError(f"deployment {name} was changed meanwhile")
     for name in decided.purged_deployments:
         await deployments.purge_deployment(conn, name)
+    for rest in decided.rests:
+        at = snapshot.now
+        if not await deployments.set_rest(conn, rest.deployment, rest.rest, rest.reason, at, rest.was_since):
+            raise ConflictError(f"deployment {rest.deployment} was woken or sent to rest meanwhile")
     for host_id, document in decided.assignments.items():
         if not await assignments.put_assignment(conn, host_id, document, snapshot.term):
             raise ConflictError(f"the assignment of host {host_id} was changed meanwhile")

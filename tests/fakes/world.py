@@ -14,8 +14,11 @@ from studio.v1.host_pb2 import Gpu, Host
 from studio.v1.recipe_pb2 import Recipe
 from studio.v1.replica_pb2 import Replica
 from studio.v1.route_pb2 import RouteTable
+from studio_coordinator.plan.canary import Watched
+from studio_coordinator.plan.ladder import Demand
 from studio_coordinator.plan.on_demand import Activity
 from studio_coordinator.plan.reconcile import plan
+from studio_coordinator.plan.rollout import phase_name
 from studio_coordinator.plan.sizing import Sizing
 from studio_coordinator.plan.snapshot import HostObservation, Plan, Snapshot, Timers
 
@@ -67,6 +70,9 @@ class World:
         self.events: list[str] = []
         self.sizes: dict[tuple[str, int], Sizing] = {}
         self.activities: dict[str, Activity] = {}
+        self.demands: dict[str, Demand] = {}
+        # What gateways saw of canaries, by deployment.
+        self.watches: dict[str, Watched] = {}
 
     def _host(self, number: int, gpus: int) -> SimulatedHost:
         name = f"h{number}"
@@ -87,6 +93,8 @@ class World:
         deployment.spec.replicas.min = replicas
         for key, value in spec.items():
             setattr(deployment.spec, key, value)
+        if name in self.deployments and self.deployments[name].HasField("rollout"):
+            deployment.rollout.CopyFrom(self.deployments[name].rollout)
         self.deployments[name] = deployment
         return deployment
 
@@ -117,6 +125,8 @@ class World:
             timers=Timers(),
             sizes=self.sizes,
             activities=self.activities,
+            demands=self.demands,
+            watches=self.watches,
         )
 
     def store(self, decided: Plan) -> None:
@@ -129,8 +139,12 @@ class World:
             self.replicas[row.id] = row
         for name in decided.deleted:
             del self.replicas[name]
+        for name, rollout in decided.rollouts.items():
+            self.deployments[name].rollout.CopyFrom(rollout)
         for name in decided.purged_deployments:
             del self.deployments[name]
+        for rest in decided.rests:
+            self.deployments[rest.deployment] = rest.applied(self.deployments[rest.deployment], stamp(self.now))
         self.assignments |= decided.assignments
         if decided.table is not None:
             assert decided.table.version == self.table.version + 1
@@ -178,6 +192,14 @@ class World:
 
     def states(self) -> dict[str, str]:
         return {row.id: Replica.State.Name(row.state).removeprefix("STATE_") for row in self.replicas.values()}
+
+    def phase(self, name: str) -> str:
+        return phase_name(self.deployments[name].rollout.phase)
+
+    def weights(self, name: str) -> dict[str, float]:
+        return {
+            end.replica_id: end.weight for route in self.table.routes if route.model == name for end in route.endpoints
+        }
 
     def endpoints(self, name: str) -> list[str]:
         return [end.replica_id for route in self.table.routes if route.model == name for end in route.endpoints]

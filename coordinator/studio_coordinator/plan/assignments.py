@@ -9,19 +9,23 @@ from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 
 from google.protobuf.duration_pb2 import Duration
-from studio.v1.assignment_pb2 import AssignedReplica, Assignment
+from studio.v1.assignment_pb2 import AssignedReplica, Assignment, Group
 from studio.v1.deployment_pb2 import Deployment
+from studio.v1.host_pb2 import Host
 from studio.v1.recipe_pb2 import Recipe
 from studio.v1.replica_pb2 import Replica
 
+from studio_coordinator.plan.group import is_stopped
+from studio_coordinator.plan.members import Part, parts
 from studio_coordinator.plan.presets import effective
+from studio_coordinator.plan.rendezvous import rendezvous
 
 DEFAULT_DRAIN_SECONDS = 30
 DEFAULT_GRACE_SECONDS = 15
 
 
 def desired_assignments(
-    hosts: Collection[str],
+    hosts: Mapping[str, Host],
     current: Mapping[str, Assignment],
     term: int,
     replicas: Sequence[Replica],
@@ -33,30 +37,37 @@ def desired_assignments(
 ) -> dict[str, Assignment]:
     """The documents that differ from ``current``, by host id.
 
-    ``withdrawn``: ids of retiring replicas whose route is gone from every gateway. ``allowances``: bytes of each GPU for the
-    replicas that were placed just now; the others keep what their document says, so that what a running engine was told stays.
+    ``withdrawn``: ids of replicas that are to go or to sleep, and whose route is gone from every gateway. ``allowances``: bytes
+    of each GPU for the replicas that were placed just now; the others keep what their document says, so that what a running
+    engine was told stays.
     """
     allowances = {
         item.replica_id: item.gpu_memory_bytes for document in current.values() for item in document.replicas
     } | dict(allowances)
     wanted: dict[str, list[AssignedReplica]] = defaultdict(list)
     confirmed: set[str] = set()
+    meetings = rendezvous(replicas, hosts, current)
     for replica in sorted(replicas, key=lambda item: item.id):
         if not replica.host_id:
             continue
-        if replica.retiring and replica.id in withdrawn:
+        if (replica.retiring and replica.id in withdrawn) or is_stopped(replica):
             # Whoever retired it gave the reason; the agent's own brake need not ask again.
-            confirmed.add(replica.host_id)
+            confirmed.update(part.host_id for part in parts(replica))
             continue
         deployment = deployments.get(replica.deployment)
         recipe = recipes.get((replica.recipe_name, replica.recipe_revision))
         if recipe is None:
             continue
-        wanted[replica.host_id].append(
-            assigned(
-                replica, deployment, recipe, allowances.get(replica.id, 0), traceparents.get(replica.deployment, "")
-            )
+        told = assigned(
+            replica,
+            deployment,
+            recipe,
+            allowances.get(replica.id, 0),
+            traceparents.get(replica.deployment, ""),
+            replica.sleep_level if replica.id in withdrawn else 0,
         )
+        for part in parts(replica):
+            wanted[part.host_id].append(told_part(told, part, meetings.get(replica.id)))
     changed = {}
     for host_id in hosts:
         before = current.get(host_id)
@@ -71,6 +82,18 @@ def desired_assignments(
     return changed
 
 
+def told_part(told: AssignedReplica, part: Part, meeting: Group | None) -> AssignedReplica:
+    """What the host of one part is told; ``meeting``: where the parts of a replica over several hosts meet."""
+    if meeting is None:
+        return told
+    of_part = AssignedReplica()
+    of_part.CopyFrom(told)
+    of_part.gpu_uuids[:] = part.gpu_uuids
+    of_part.group.CopyFrom(meeting)
+    of_part.group.rank = part.rank
+    return of_part
+
+
 def _content(replicas: Sequence[AssignedReplica]) -> list[bytes]:
     """What makes two documents the same: all but the trace context, which only labels a change."""
     contents = []
@@ -83,7 +106,12 @@ def _content(replicas: Sequence[AssignedReplica]) -> list[bytes]:
 
 
 def assigned(
-    replica: Replica, deployment: Deployment | None, recipe: Recipe, gpu_memory_bytes: int = 0, traceparent: str = ""
+    replica: Replica,
+    deployment: Deployment | None,
+    recipe: Recipe,
+    gpu_memory_bytes: int = 0,
+    traceparent: str = "",
+    sleep_level: int = 0,
 ) -> AssignedReplica:
     """What its host is told of a replica."""
     told = AssignedReplica(
@@ -98,7 +126,8 @@ def assigned(
         model_names=[replica.deployment],
         gpu_uuids=replica.gpu_uuids,
         gpu_memory_bytes=gpu_memory_bytes,
-        wish=AssignedReplica.WISH_RUN,
+        wish=AssignedReplica.WISH_SLEEP if sleep_level else AssignedReplica.WISH_RUN,
+        sleep_level=sleep_level,
         drain_deadline=Duration(seconds=DEFAULT_DRAIN_SECONDS),
         stop_grace=Duration(seconds=DEFAULT_GRACE_SECONDS),
         traceparent=traceparent,

@@ -104,7 +104,9 @@ class Fleet:
         """
         known = {deployment.name: deployment for deployment in deployments}
         rows = sorted(replicas, key=lambda replica: replica.id)
-        asleep = {row.id for row in rows if row.state == Replica.STATE_SLEEPING}
+        # What is about to wake has room made for it as it is then.
+        rest = {item.name for item in known.values() if item.rest > Deployment.REST_AWAKE}
+        asleep = {row.id for row in rows if row.state == Replica.STATE_SLEEPING and row.deployment in rest}
         by_name = sorted(hosts, key=lambda host: host.name)
         views = [HostView(number, host, asleep) for number, host in enumerate(by_name)]
         ordinals: dict[str, set[int]] = defaultdict(set)
@@ -126,7 +128,7 @@ class Fleet:
                 if host_id in fleet._by_host_id:
                     alone = held.span == 1 or not held.gpu_uuids
                     fleet.add(held if alone else replace(held, gpu_uuids=gpu_uuids), host_id)
-            if replica.retiring:
+            if replica.retiring or (replica.sleep_level and replica.state == Replica.STATE_DRAINING):
                 fleet.leave(replica.id)
         return fleet
 

@@ -25,6 +25,8 @@ from studio_coordinator.plan.snapshot import HostObservation
 
 State: TypeAlias = Replica.State.ValueType
 
+ROUTE_ON_ITS_WAY = "the engine answers; its route is on the way to the gateways"
+
 _ENGINE = frozenset(
     {
         Replica.STATE_PREPARING,
@@ -100,12 +102,16 @@ def _take_report(row: Replica, report: ReplicaObservation, *, routed: bool) -> N
     if row.retiring and row.engine_ready:
         # The agent does not know yet: its route is taken away first.
         row.state, row.state_reason = Replica.STATE_DRAINING, f"its route is being withdrawn: {row.retiring_reason}"
+    elif row.sleep_level and row.engine_ready:
+        row.state, row.state_reason = Replica.STATE_DRAINING, to_sleep(row)
     elif row.engine_ready and not (was_ready or routed):
-        row.state, row.state_reason = (
-            Replica.STATE_STARTING,
-            "the engine answers; its route is on the way to the gateways",
-        )
+        row.state, row.state_reason = Replica.STATE_STARTING, ROUTE_ON_ITS_WAY
         row.progress.phase = StartProgress.PHASE_ROUTING
+
+
+def to_sleep(row: Replica) -> str:
+    """What is said of a replica that serves and is to sleep."""
+    return f"its route is being withdrawn: it is to sleep{' deeply' if row.sleep_level > 1 else ''}"
 
 
 def routed_replicas(table: RouteTable, acknowledged_version: int | None) -> frozenset[tuple[str, str]]:

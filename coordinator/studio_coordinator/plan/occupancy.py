@@ -44,8 +44,8 @@ class Held:
     def of(cls, replica: Replica, need: GpuNeed | None, priority: int, now_seconds: float, host_memory: int) -> "Held":
         """What ``replica`` holds on its host."""
         serving = replica.state == Replica.STATE_READY
-        # Who sleeps holds no GPU: what it keeps of one is measured (`devices_of`).
-        asleep = replica.state == Replica.STATE_SLEEPING
+        # Who sleeps holds no GPU: what it keeps of one is measured (`devices_of`). Who is told to wake holds them already.
+        asleep = replica.state == Replica.STATE_SLEEPING and replica.sleep_level > 0
         since = replica.state_since
         return cls(
             id=replica.id,

@@ -15,6 +15,7 @@ from studio.v1.route_pb2 import Endpoint, ProviderRoute, Route, RouteTable
 
 from studio_coordinator.plan.adapter_routes import adapter_routes
 from studio_coordinator.plan.course import traffic_weights
+from studio_coordinator.plan.wakeable import tell_absence
 
 
 def desired_table(
@@ -26,13 +27,15 @@ def desired_table(
     recipes: Mapping[tuple[str, int], Recipe],
 ) -> RouteTable | None:
     """The next table, or None when ``current`` says the same already."""
-    serving = defaultdict(list)
+    own, serving = defaultdict(list), defaultdict(list)
     for replica in replicas:
-        if replica.engine_ready and not replica.retiring and replica.state != Replica.STATE_LOST:
+        own[replica.deployment].append(replica)
+        leaves = replica.retiring or replica.sleep_level
+        if replica.engine_ready and not leaves and replica.state != Replica.STATE_LOST:
             serving[replica.deployment].append(replica)
     table = RouteTable(version=current.version + 1, term=term)
     in_order = sorted(deployments, key=lambda item: item.name)
-    table.routes.extend(_route(deployment, serving[deployment.name]) for deployment in in_order)
+    table.routes.extend(_route(item, serving[item.name], own[item.name]) for item in in_order)
     taken = {name for route in table.routes for name in (route.model, *route.aliases)}
     taken |= {provider.model for provider in providers}
     for deployment, base in zip(in_order, list(table.routes), strict=True):
@@ -45,7 +48,7 @@ def desired_table(
     return table
 
 
-def _route(deployment: Deployment, replicas: Sequence[Replica]) -> Route:
+def _route(deployment: Deployment, replicas: Sequence[Replica], own: Sequence[Replica]) -> Route:
     spec = deployment.spec
     route = Route(
         model=deployment.name,
@@ -68,10 +71,5 @@ def _route(deployment: Deployment, replicas: Sequence[Replica]) -> Route:
             )
         )
     if not route.endpoints:
-        route.starting = not deployment.stopped
-        route.unavailable_reason = (
-            f"{deployment.name} is stopped; start it with: studio start {deployment.name}"
-            if deployment.stopped
-            else f"no replica of {deployment.name} is ready yet"
-        )
+        tell_absence(route, deployment, own)
     return route

@@ -1,27 +1,34 @@
-"""One deployment's replicas: place what it lacks, retire what it has too many, and replace an older revision.
+"""One deployment's replicas: place what it lacks, retire what it has too many, and replace what is not on its course.
 
-A new revision comes up beside the old one (``rollout.surge``) and takes its place replica by replica as it serves. Where there is
-no room for both, the old one goes first only if ``rollout.drain_first_allowed`` says so. A new revision that fails leaves the
-old one serving. A lost replica is kept until another took its place: its host may bring it back, with its weights still warm.
+Which revision they are to be of is the rollout's decision (`course`). What replaces another comes up beside it
+(``rollout.surge``) and takes its place replica by replica as it serves. Where there is no room for both, the old one goes first
+only if ``rollout.drain_first_allowed`` says so and it makes that room. A lost replica is kept until another took its place: its
+host may bring it back, with its weights still warm.
 
 A replica that waits for others to leave keeps the room that they free: nothing less important slips in meanwhile.
 """
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from studio.v1.deployment_pb2 import Deployment
 from studio.v1.event_pb2 import Event
 from studio.v1.recipe_pb2 import Recipe
 from studio.v1.replica_pb2 import Replica
 
+from studio_coordinator.plan.course import course_of, on_revision
+from studio_coordinator.plan.drain_first import room_makers
 from studio_coordinator.plan.fleet import Fleet
+from studio_coordinator.plan.ladder import LEVELS, is_on_ladder
+from studio_coordinator.plan.group import begin_anew
 from studio_coordinator.plan.make_room import make_room
+from studio_coordinator.plan.members import is_group, parts
 from studio_coordinator.plan.occupancy import Held
-from studio_coordinator.plan.on_demand import Activity, MakeWay, make_way
 from studio_coordinator.plan.place import Awaiting, Placed, Unplaced, place, placed_at
 from studio_coordinator.plan.preempt import PRE_EMPTED
+from studio_coordinator.plan.resting import Resting
+from studio_coordinator.plan.rollout import revision_of
 from studio_coordinator.plan.sizing import UNKNOWN, Sizing
 from studio_coordinator.plan.wish import Wish, wish_of
 from studio_coordinator.plan.worksheet import Worksheet
@@ -32,10 +39,11 @@ NUMBER = re.compile(r"\d[\d.,]*")
 
 def wanted_replicas(deployment: Deployment) -> int:
     """How many replicas the deployment should have now; 1 where it does not say."""
-    if deployment.stopped:
+    if deployment.stopped or deployment.rest == Deployment.REST_STOPPED:
         return 0
     replicas = deployment.spec.replicas
-    return replicas.min if replicas.HasField("min") else 1
+    wanted = replicas.min if replicas.HasField("min") else 1
+    return max(1, wanted) if is_on_ladder(deployment) else wanted
 
 
 @dataclass(frozen=True)
@@ -45,30 +53,44 @@ class Scaler:
     sheet: Worksheet
     fleet: Fleet
     recipes: Mapping[tuple[str, int], Recipe]
+    resting: Resting
     # Ids of hosts whose replicas are to be moved away.
     draining: frozenset[str] = frozenset()
     sizes: Mapping[tuple[str, int], Sizing] = field(default_factory=dict)
-    activities: Mapping[str, Activity] = field(default_factory=dict)
     # Why a wish found no room, and at which version of the fleet: replicas of one deployment are alike.
     refused: dict[Wish, tuple[int, Unplaced]] = field(default_factory=dict)
-    # Wishes for which nobody makes way, and at which version of the fleet.
-    nobody_makes_way: dict[Wish, int] = field(default_factory=dict)
     # What this pass placed, by id: it may still be moved.
     fresh: dict[str, tuple[Replica, Wish]] = field(default_factory=dict)
     # Ids of replicas that have room as soon as others left.
     awaiting: set[str] = field(default_factory=set)
-    # Deployments of which a replica makes room for one that is wanted.
-    made_way: list[str] = field(default_factory=list)
 
     def scale(self, deployment: Deployment) -> None:
         """Bring one deployment's replicas to what it wants."""
-        kept = self.sheet.of(deployment.name)
+        # One that was scaled earlier in this pass may have sent it to rest.
+        deployment = self.resting.deployments[deployment.name]
         wanted = wanted_replicas(deployment)
         if wanted == 0:
-            reason = "its deployment was deleted" if deployment.state == Deployment.STATE_STOPPING else "it was stopped"
-            for row in kept:
-                self._retire(row, reason)
+            for row in self.sheet.of(deployment.name):
+                self._retire(row, _why_none(deployment))
             return
+        if deployment.rest in LEVELS:
+            self.resting.lie_down(deployment, self.sheet.of(deployment.name), lambda row: not self._is_to_leave(row))
+            return
+        self.resting.rouse(deployment, self.sheet.of(deployment.name))
+        kept = self.sheet.of(deployment.name)
+        course = course_of(deployment, kept, wanted)
+        tried = [row for row in kept if revision_of(row) == course.tried]
+        others = [row for row in kept if revision_of(row) != course.tried]
+        there = sum(revision_of(row) == course.target and row.state != Replica.STATE_LOST for row in others)
+        self._bring(on_revision(deployment, course.target), course.wanted_of_target(wanted, there, len(tried)), others)
+        if course.tried is not None:
+            trial = on_revision(deployment, course.tried)
+            self._bring(trial, course.tries, tried)
+            if course.drains_first:
+                self._drain_for(trial, tried, [row for row in others if not row.retiring])
+
+    def _bring(self, deployment: Deployment, wanted: int, kept: Sequence[Replica]) -> None:
+        """Have ``wanted`` replicas of the deployment's revision in place of ``kept``."""
         lost = [row for row in kept if row.state == Replica.STATE_LOST]
         present = [row for row in kept if row.state != Replica.STATE_LOST]
         new = [row for row in present if self._may_stay(row, deployment)]
@@ -88,7 +110,10 @@ class Scaler:
 
         A host that drains is left as an old revision is, and so does one go that is to move: it has a reason to retire already.
         """
-        return _is_target(row, deployment) and row.host_id not in self.draining and not row.retiring_reason
+        return _is_target(row, deployment) and not self._is_to_leave(row)
+
+    def _is_to_leave(self, row: Replica) -> bool:
+        return bool(row.retiring_reason) or any(part.host_id in self.draining for part in parts(row))
 
     def announce(self) -> None:
         """Tell where everything went; called once no one is moved any more."""
@@ -119,7 +144,8 @@ class Scaler:
             if not row.host_id:
                 self._settle(row, deployment)
             elif row.state == Replica.STATE_FAILED and row.generation <= deployment.tries:
-                row.generation = deployment.tries + 1
+                begin_anew(row, deployment.tries + 1)
+                row.restarts = 0
                 self.sheet.move(row, Replica.STATE_PENDING, "an operator had it tried anew")
                 self.sheet.tell(row, "replica.retried", f"{row.id} is tried anew")
 
@@ -133,10 +159,21 @@ class Scaler:
             row = self._new_replica(deployment)
             new.append(row)
             self._settle(row, deployment)
+        if deployment.spec.rollout.drain_first_allowed:
+            self._drain_for(deployment, new, old)
+
+    def _drain_for(self, deployment: Deployment, new: Sequence[Replica], old: Sequence[Replica]) -> None:
+        """Retire one old replica, or as many on one host as needed, where that makes room for a new one that has none."""
         stuck = [row for row in new if not row.host_id and row.id not in self.awaiting]
-        if old and stuck and deployment.spec.rollout.drain_first_allowed:
-            reason = f"there is no room for r{deployment.target_revision} beside it, and drain_first_allowed is set"
-            self._retire(least_useful(old)[0], reason)
+        recipe = self.recipes.get((deployment.spec.recipe, deployment.target_revision))
+        if not stuck or not old or recipe is None:
+            return
+        sizing = self.sizes.get((deployment.spec.recipe, deployment.target_revision), UNKNOWN)
+        leaving = room_makers(self.fleet, wish_of(deployment, recipe, sizing), [row.id for row in least_useful(old)])
+        reason = f"there is no room for r{deployment.target_revision} beside it, and drain_first_allowed is set"
+        for row in old:
+            if row.id in leaving:
+                self._retire(row, reason)
 
     def _new_replica(self, deployment: Deployment) -> Replica:
         taken = {*self.sheet.rows, *self.sheet.deleted}
@@ -166,13 +203,13 @@ class Scaler:
             row.state_reason = BEING_READ
             return
         wish = wish_of(deployment, recipe, sizing)
-        found = self._make_way(wish, row, self._place(wish, row.id))
-        if isinstance(found, Placed) and not found.more_hosts:
+        found = self._make_way(wish, deployment, row, self._place(wish, row.id))
+        if isinstance(found, Placed):
             self._settle_at(row, wish, found)
             return
         if isinstance(found, Awaiting):
             self._keep_room(row, wish, found)
-        reason = _why_it_waits(found)
+        reason = found.reason
         if isinstance(found, Unplaced) and (cause := self._pre_empted_by(deployment)):
             reason = f"{cause}; {reason}"
         anew = _without_numbers(row.state_reason) != _without_numbers(reason)
@@ -185,42 +222,39 @@ class Scaler:
         version, refusal = self.refused.get(wish, (-1, None))
         if refusal is not None and version == self.fleet.version:
             return refusal
-        best = self.fleet.best(wish)
+        best = self.fleet.best(wish) if wish.span <= 1 else None
         if best is not None:
             self.fleet.add(Held.at(replica_id, wish, best.gpu_uuids), best.view.host.id)
             return placed_at(self.fleet, wish, best)
-        room = make_room(self.fleet, replica_id, wish, {name: other for name, (_, other) in self.fresh.items()})
+        movable = {name: other for name, (row, other) in self.fresh.items() if not is_group(row)}
+        room = make_room(self.fleet, replica_id, wish, movable) if wish.span <= 1 else None
         if room is not None:
             for name, fit in room.moved.items():
                 row, other = self.fresh[name]
                 self._settle_at(row, other, placed_at(self.fleet, other, fit))
             return placed_at(self.fleet, wish, room.fit)
         found = place(self.fleet, wish)
+        if isinstance(found, Placed):
+            self._hold(replica_id, wish, found)
         if isinstance(found, Unplaced):
             self.refused[wish] = (self.fleet.version, found)
         return found
 
-    def _make_way(self, wish: Wish, row: Replica, found: Placed | Awaiting | Unplaced) -> Placed | Awaiting | Unplaced:
-        """Rather than to pre-empt or to wait: have replicas leave that come and go by demand, and are less important."""
-        if isinstance(found, Placed) or (isinstance(found, Awaiting) and found.preemption is None):
+    def _hold(self, replica_id: str, wish: Wish, found: Placed | Awaiting) -> None:
+        """Count a replica in on every host that it is to have."""
+        part = wish if len(found.where) == 1 else replace(wish, span=len(found.where))
+        for host, gpu_uuids in found.where:
+            self.fleet.add(Held.at(replica_id, part, gpu_uuids), host.id)
+
+    def _make_way(
+        self, wish: Wish, deployment: Deployment, row: Replica, found: Placed | Awaiting | Unplaced
+    ) -> Placed | Awaiting | Unplaced:
+        """Rather than to pre-empt or to wait: have replicas leave that come and go by demand."""
+        if isinstance(found, Placed) or (isinstance(found, Awaiting) and found.preemption is None) or wish.span > 1:
             return found
-        if self.nobody_makes_way.get(wish) == self.fleet.version:
+        way = self.resting.make_way(wish, self.resting.waited_seconds(deployment, row))
+        if way is None:
             return found
-        less = {
-            held.id: self.activities[held.id]
-            for view in self.fleet.views
-            for held in view.replicas.values()
-            if held.priority < wish.priority and held.id in self.activities
-        }
-        waited = self.sheet.now.ToMilliseconds() - row.state_since.ToMilliseconds()
-        way = make_way(self.fleet, wish, waited / 1000, less) if less else None
-        if not isinstance(way, MakeWay):
-            self.nobody_makes_way[wish] = self.fleet.version
-            return found
-        for step in way.steps:
-            victim = self.sheet.rows[step.replica_id]
-            self._retire(victim, step.reason)
-            self.made_way.append(victim.deployment)
         leaving = tuple(sorted(step.replica_id for step in way.steps))
         return Awaiting(way.fit.view.host, way.fit.gpu_uuids, leaving)
 
@@ -228,6 +262,11 @@ class Scaler:
         self.fresh[row.id] = (row, wish)
         row.host_id, row.host_name = found.host.id, found.host.name
         row.gpu_uuids[:] = found.gpu_uuids
+        del row.members[:]
+        for rank, (host, gpu_uuids) in enumerate(found.more_hosts, 1):
+            row.members.add(
+                rank=rank, host_id=host.id, host_name=host.name, gpu_uuids=gpu_uuids, state=Replica.STATE_PENDING
+            )
         self.sheet.move(row, Replica.STATE_PENDING, f"placed on {found.host.name}: {found.reason}")
 
     def _keep_room(self, row: Replica, wish: Wish, found: Awaiting) -> None:
@@ -236,7 +275,7 @@ class Scaler:
             for victim in found.victims:
                 self._retire(self.sheet.rows[victim.id], found.preemption.reason(wish, row.id, victim))
         self.awaiting.add(row.id)
-        self.fleet.add(Held.at(row.id, wish, found.gpu_uuids), found.host.id)
+        self._hold(row.id, wish, found)
 
     def _retire(self, row: Replica, reason: str) -> None:
         self.sheet.retire(row, reason)
@@ -258,12 +297,12 @@ def least_useful(rows: Sequence[Replica]) -> list[Replica]:
     return sorted(rows, key=lambda row: (row.state == Replica.STATE_READY, -int(row.id.rpartition("-")[2])))
 
 
+def _why_none(deployment: Deployment) -> str:
+    """Why the deployment wants no replica."""
+    if deployment.state == Deployment.STATE_STOPPING:
+        return "its deployment was deleted"
+    return "it was stopped" if deployment.stopped else deployment.rest_reason or "it wants no replica"
+
+
 def _is_target(row: Replica, deployment: Deployment) -> bool:
     return row.recipe_name == deployment.spec.recipe and row.recipe_revision == deployment.target_revision
-
-
-def _why_it_waits(found: Placed | Awaiting | Unplaced) -> str:
-    if isinstance(found, Placed):
-        hosts = ", ".join([found.host.name, *(host.name for host, _ in found.more_hosts)])
-        return f"{found.reason} ({hosts}) have room, but a replica over several hosts is not supported yet"
-    return found.reason

@@ -6,13 +6,15 @@ from datetime import datetime
 
 from studio.v1.agent_service_pb2 import ReplicaObservation
 from studio.v1.assignment_pb2 import Assignment
-from studio.v1.deployment_pb2 import Deployment
+from studio.v1.deployment_pb2 import Deployment, Rollout
 from studio.v1.event_pb2 import Event
 from studio.v1.host_pb2 import Host
 from studio.v1.recipe_pb2 import Recipe
 from studio.v1.replica_pb2 import Replica
 from studio.v1.route_pb2 import ProviderRoute, RouteTable
 
+from studio_coordinator.plan.canary import Watched
+from studio_coordinator.plan.ladder import Demand, RestChange
 from studio_coordinator.plan.on_demand import Activity
 from studio_coordinator.plan.sizing import Sizing
 
@@ -70,6 +72,10 @@ class Snapshot:
     sizes: Mapping[tuple[str, int], Sizing] = field(default_factory=dict)
     # What each replica has been doing, by id.
     activities: Mapping[str, Activity] = field(default_factory=dict)
+    # What the gateways see of each deployment, by name; what is missing is not known, and none of it goes to rest.
+    demands: Mapping[str, Demand] = field(default_factory=dict)
+    # What the gateways saw of canaries, by deployment.
+    watches: Mapping[str, Watched] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,10 @@ class Plan:
     events: Sequence[Event] = ()
     # Deployments of which a replica makes room for one that is wanted.
     made_way: Sequence[str] = ()
+    # How deep deployments rest from now on.
+    rests: Sequence[RestChange] = ()
+    # Rollouts that moved, by deployment.
+    rollouts: Mapping[str, Rollout] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
@@ -105,7 +115,9 @@ class Plan:
             or self.updated
             or self.deleted
             or self.purged_deployments
+            or self.rollouts
             or self.assignments
             or self.table is not None
             or self.events
+            or self.rests
         )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from studio.v1.deployment_pb2 import Deployment
 from studio.v1.replica_pb2 import Replica
 
+from studio_coordinator.plan.ladder import is_at_rest
 from studio_coordinator.plan.scale import wanted_replicas
 
 COMING = frozenset({Replica.STATE_PENDING, Replica.STATE_PREPARING, Replica.STATE_STARTING, Replica.STATE_WAKING})
@@ -22,6 +23,8 @@ def with_state(deployment: Deployment, replicas: Sequence[Replica]) -> Deploymen
 
 def _judge(told: Deployment, replicas: Sequence[Replica]) -> tuple[Deployment.State.ValueType, str]:
     wanted, ready = told.wanted_replicas, told.ready_replicas
+    if is_at_rest(told) and not told.stopped:
+        return Deployment.STATE_ASLEEP, told.rest_reason
     if wanted == 0:
         if replicas:
             return Deployment.STATE_STOPPING, f"{len(replicas)} still running"
@@ -35,5 +38,8 @@ def _judge(told: Deployment, replicas: Sequence[Replica]) -> tuple[Deployment.St
         )
     if failed and not any(row.state in COMING or row.HasField("retry_at") for row in replicas):
         return Deployment.STATE_FAILED, failed[0].state_reason
+    sleeper = next((row for row in replicas if row.state == Replica.STATE_SLEEPING and row.sleep_level), None)
+    if sleeper is not None:
+        return Deployment.STATE_PENDING, f"{sleeper.id} sleeps, and others have its GPUs on {sleeper.host_name}"
     waiting = next((row.state_reason for row in replicas if row.state_reason), "no replica yet")
     return Deployment.STATE_PENDING, waiting

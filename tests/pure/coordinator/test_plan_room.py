@@ -4,8 +4,10 @@ from builders import GIB
 from fakes.models import LLAMA_8B, LLAMA_70B, facts
 from fakes.world import World
 from google.protobuf.duration_pb2 import Duration
+from studio.v1.deployment_pb2 import Deployment
 from studio.v1.replica_pb2 import Replica
 from studio_coordinator.plan.moves import rebalanced
+from studio_coordinator.plan.ladder import Demand
 from studio_coordinator.plan.on_demand import Activity
 from studio_coordinator.plan.preview import preview
 from studio_coordinator.plan.sizing import Sizing, gpu_kinds, size
@@ -83,17 +85,20 @@ def test_an_engine_that_the_estimate_finds_too_large_for_what_is_left_waits() ->
     assert len(ready) == 80 * GIB // need, "the share alone would have let all of them in"
 
 
-def test_an_idle_model_makes_way_for_a_more_important_one_and_comes_back_when_it_is_gone() -> None:
+def test_an_idle_model_makes_way_for_a_more_important_one_and_comes_back_when_it_is_asked_for() -> None:
     world = World(hosts=1, gpus=1)
     deploy_idle(world, "small")
     world.wait(100)
     world.deploy("big", priority=10)
     world.settle()
-    assert world.states() == {"big-1": "READY", "small-2": "PENDING"}
+    assert world.states() == {"big-1": "READY"}
     assert "makes room for big: idle for 1000 s" in " ".join(world.events)
+    world.demands["small"] = Demand(held=1)
+    world.settle()
+    assert world.states() == {"big-1": "READY", "small-1": "PENDING"}
     world.deployments["big"].stopped = True
     world.settle()
-    assert world.states() == {"small-2": "READY"}
+    assert world.states() == {"small-1": "READY"}
 
 
 def test_a_model_of_equal_priority_or_without_an_idle_policy_stays() -> None:
@@ -115,7 +120,7 @@ def test_the_idle_model_goes_rather_than_a_busy_one_that_could_be_pre_empted() -
     world.wait(1000)
     world.deploy("big", priority=10)
     world.settle()
-    assert world.states() == {"busy-1": "READY", "big-1": "READY", "idle-2": "PENDING"}
+    assert world.states() == {"busy-1": "READY", "big-1": "READY"}
 
 
 def test_figures_that_move_in_a_reason_are_no_new_event() -> None:
@@ -138,6 +143,7 @@ def test_a_sleeping_model_leaves_its_gpu_but_for_what_it_keeps() -> None:
     world = World(hosts=1, gpus=1)
     world.deploy("embed")
     world.settle()
+    world.deployments["embed"].rest = Deployment.REST_SLEEP
     world.hosts[0].step("embed-1", Replica.STATE_SLEEPING)
     (gpu,) = world.hosts[0].host.gpus
     gpu.figures.processes.add(pid=9, replica_id="embed-1", memory_used_bytes=3 * GIB)
