@@ -4,8 +4,9 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
-from fakes.model_hub import Hub, a_model, files_of, model_hub
+from fakes.model_hub import Hub, Model, a_model, files_of, model_hub
 from fakes.whole_system import System, eventually, running_system
 
 SECOND = "model-00002-of-00002.safetensors"
@@ -20,11 +21,22 @@ kind: Deployment
 name: tiny
 recipe: tiny
 """
+ADAPTED = """\
+kind: Recipe
+name: adapted
+engine: {name: demo}
+lora: [{name: poet, source: hf://lab/sql}]
+---
+kind: Deployment
+name: adapted
+recipe: adapted
+"""
 
 
 @pytest.fixture(scope="module")
 def hub() -> Iterator[Hub]:
-    with model_hub(a_model()) as served:
+    adapter = Model("lab/sql", {"adapter_config.json": b"{}", "adapter_model.safetensors": b"\0" * 64})
+    with model_hub(a_model(), adapter) as served:
         yield served
 
 
@@ -87,3 +99,33 @@ def test_what_the_host_refuses_reaches_the_operator(system: System):
     assert system.listed("engines") == []
     engine = system.studio("engines", "install", "none", check=False)
     assert (engine.returncode, "cannot install" in engine.stderr) == (2, True)
+
+
+def answer_of(system: System, model: str) -> tuple[int, str]:
+    """Status of a completion, and what the gateway says the model is, or why not."""
+    up = system.up
+    told = httpx.post(
+        up["gateway_url"] + "/v1/completions",
+        headers={"Authorization": f"Bearer {up['api_key']}"},
+        json={"model": model, "prompt": "hello", "max_tokens": 2},
+    )
+    body = told.json()
+    return told.status_code, body["model"] if told.is_success else body["error"]["code"]
+
+
+def test_adapters_are_models_of_their_own_while_an_engine_has_them(system: System):
+    system.studio("apply", "-f", "-", stdin=ADAPTED)
+    eventually(lambda: answer_of(system, "poet") == (200, "poet"))
+    assert answer_of(system, "sql") == (404, "model_not_found")
+    system.studio("lora", "load", "adapted-1", "sql", "lab/sql")
+    eventually(lambda: answer_of(system, "sql") == (200, "sql"))
+    used = system.studio("models", "rm", "lab/sql", "--yes", check=False)
+    assert (used.returncode, "used by adapted-1" in used.stderr) == (5, True)
+    system.studio("lora", "unload", "adapted-1", "sql")
+    eventually(lambda: answer_of(system, "sql") == (404, "model_not_found"))
+    assert answer_of(system, "poet") == (200, "poet")
+    # Known, and not up right now.
+    system.studio("stop", "adapted", "--no-wait")
+    eventually(lambda: answer_of(system, "poet")[0] == 503)
+    system.studio("delete", "deployment", "adapted", "--yes")
+    eventually(lambda: answer_of(system, "poet") == (404, "model_not_found"))
