@@ -35,6 +35,10 @@ class Metrics:
         self.spool_bytes = gauge("usage_spool_bytes", "Usage on disk that the coordinator does not have yet.")
 
 
+# Ends before which an engine may have worked, without saying how much.
+BROKEN_OFF = frozenset(("client_gone", "upstream_error", "timeout", "shutting_down"))
+
+
 @dataclass(slots=True)
 class Account:
     """What is known of one request so far; ``key_id`` is empty for one that nobody is accountable for."""
@@ -57,6 +61,8 @@ class Account:
     finish: str = ""
     first_token: float | None = None
     usage: Usage = field(default_factory=Usage)
+    # Held before it was sent to an engine: for a limit to be looked up, for a model to wake.
+    queue_seconds: float = 0.0
 
     def first_byte_of_stream(self) -> None:
         """Call it when the first event has come from the engine."""
@@ -88,4 +94,17 @@ class Account:
             time_to_first_token_seconds=self.first_token,
             duration_seconds=duration,
             finish=self.finish,
+            queue_seconds=self.queue_seconds,
+            inter_token_seconds=self._inter_token(duration),
         )
+
+    def _inter_token(self, duration: float) -> float | None:
+        """The mean distance between two tokens of a stream."""
+        if self.first_token is None or self.usage.completion < 2:  # noqa: PLR2004 - one token has no distance to another
+            return None
+        return (duration - self.first_token) / (self.usage.completion - 1)
+
+    @property
+    def ended_unknown(self) -> bool:
+        """It was answered in part, and the engine's own count of it never came."""
+        return self.finish in BROKEN_OFF and not self.usage.prompt

@@ -21,7 +21,7 @@ from typing import Protocol
 from urllib.parse import unquote
 
 import structlog
-from studio.v1.route_pb2 import UsageRecord
+from studio.v1.route_pb2 import Price, UsageRecord
 
 from studio_gateway import models
 from studio_gateway import openai_errors as errors
@@ -32,6 +32,9 @@ from studio_gateway.forward import Forwarder
 from studio_gateway.in_force import InForce
 from studio_gateway.keys import Key, presented_key
 from studio_gateway.limits import Limits
+from studio_gateway.quota.claims import claims_for, cost
+from studio_gateway.quota.leasing import Leasing
+from studio_gateway.quota.purse import Reservation
 from studio_gateway.table import Model, Routes, usable_names
 from studio_gateway.trace import Trace, tracing
 from studio_gateway.work import Done, Work
@@ -62,8 +65,10 @@ class Gateway:
         record: Callable[[UsageRecord], None],
         metrics: Metrics,
         limits: Limits,
+        leasing: Leasing,
     ) -> None:
         self.in_force = in_force
+        self.leasing = leasing
         self.forwarder = forwarder
         self.providers = providers
         self.record = record
@@ -116,7 +121,18 @@ class Gateway:
 class Request:
     """One request, from its head to its end."""
 
-    __slots__ = ("_account", "_exchange", "_gateway", "_is_over", "_key", "_routes", "_trace", "_work")
+    __slots__ = (
+        "_account",
+        "_exchange",
+        "_gateway",
+        "_is_over",
+        "_key",
+        "_price",
+        "_reservation",
+        "_routes",
+        "_trace",
+        "_work",
+    )
 
     def __init__(self, gateway: Gateway, exchange: Exchange) -> None:
         self._gateway = gateway
@@ -124,6 +140,8 @@ class Request:
         self._account = Account(exchange.id, exchange.path)
         self._is_over = False
         self._key: Key | None = None
+        self._price: Price | None = None
+        self._reservation: Reservation | None = None
         self._routes: Routes | None = None
         self._trace: Trace | None = None
         self._work: Work | None = None
@@ -215,7 +233,32 @@ class Request:
         if model is None:
             raise errors.model_not_found(name, usable_names(routes, key.models))
         account.model = model.name
-        self._send(call, model)
+        if self._has_quota(key, call, model):
+            self._send(call, model)
+
+    def _has_quota(self, key: Key, call: Call, model: Model) -> bool:
+        """Whether the request may go on at once; else it goes on, or ends, when its limits have been looked up."""
+        ring = self._gateway.in_force.keys
+        claims = claims_for(ring, key, model.name, call) if ring is not None else []
+        if ring is None or not claims:
+            return True
+        self._price = ring.prices.get(model.name)
+        asked = time.perf_counter()
+
+        def granted(reservation: Reservation) -> None:
+            self._account.queue_seconds += time.perf_counter() - asked
+            self._reservation, self._work = reservation, None
+            try:
+                self._send(call, model)
+            except Exception as error:  # noqa: BLE001 - see _failed
+                self._failed(error)
+
+        held = self._gateway.leasing.reserve(claims, granted, self._end)
+        if isinstance(held, Reservation):
+            self._reservation = held
+            return True
+        self._work = held
+        return False
 
     def _send(self, call: Call, model: Model) -> None:
         exchange, gateway, account = self._exchange, self._gateway, self._account
@@ -255,11 +298,21 @@ class Request:
             left = gateway.by_key.pop(self._key.id) - 1
             if left:
                 gateway.by_key[self._key.id] = left
+        if self._reservation is not None:
+            self._settle(self._reservation)
         if self._trace is not None:
             self._trace.end(account.status)
         record = account.close(gateway.metrics)
         if record is not None:
             gateway.record(record)
+
+    def _settle(self, reservation: Reservation) -> None:
+        """Give back what was reserved and not used. What nobody counted is taken as used: breaking off must not be cheaper."""
+        usage, leasing = self._account.usage, self._gateway.leasing
+        if self._account.ended_unknown:
+            leasing.settle_whole(reservation)
+        else:
+            leasing.settle(reservation, usage.prompt + usage.completion, cost(self._price, usage))
 
 
 def _answer_probe(exchange: Exchange, in_force: InForce) -> None:

@@ -30,6 +30,7 @@ from studio_gateway.last_good import LastGood
 from studio_gateway.limits import Limits
 from studio_gateway.link import Link
 from studio_gateway.litellm_lane import LiteLlmLane
+from studio_gateway.quota.leasing import Leasing
 from studio_gateway.report import UsageReporter
 from studio_gateway.server import Server, listen
 from studio_gateway.spool import Spool
@@ -114,9 +115,10 @@ async def _run(settings: Settings, sock: socket.socket) -> None:
     with Deadlines() as deadlines, Pool(deadlines, LIMITS.connect_seconds) as pool:
         async with asyncio.TaskGroup() as tasks:
             forwarder = Forwarder(in_force, pool, deadlines, metrics, LIMITS)
-            gateway = Gateway(in_force, forwarder, lane, reporter.add, metrics, LIMITS)
+            leasing = Leasing(Link(settings.coordinators), gateway_id, lambda: watch.is_connected)
+            gateway = Gateway(in_force, forwarder, lane, reporter.add, metrics, LIMITS, leasing)
             # Requests end before the group does: their usage is in the reporter's last batch.
-            for part in (reporter, watch, lane):
+            for part in (reporter, watch, lane, leasing):
                 tasks.create_task(part.run())
             server = Server(gateway, deadlines, LIMITS)
             _retire_on_hangup(server)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from studio.v1.route_pb2 import AccessTable, ApiKey
+from studio.v1.route_pb2 import AccessTable, ApiKey, Limits, Price
 
 PREFIX = "sk-"
 # Longer texts are not keys; nothing is computed over them.
@@ -26,6 +26,7 @@ class Key:
     hash: bytes = field(repr=False)
     expires_at: float | None
     revoked_at: float | None
+    limits: Limits | None = None
 
     def may_use(self, *names: str) -> bool:
         """Whether one of the ``names`` of a model is in this key's scope; an empty scope is all models."""
@@ -50,13 +51,23 @@ class KeyRing:
     version: int
     pepper: bytes = field(repr=False)
     keys: Mapping[str, Key] = field(repr=False)
+    # Of tenants that have some, by name.
+    tenant_limits: Mapping[str, Limits] = field(default_factory=dict)
+    # By public model name.
+    prices: Mapping[str, Price] = field(default_factory=dict)
     # What was presented and found to be right: the digest of it is made once for as long as this table is in force.
     _verified: dict[str, Key] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, table: AccessTable) -> "KeyRing":
         """The ring that ``table`` describes."""
-        return cls(table.version, table.pepper, MappingProxyType({key.id: _key(key) for key in table.keys}))
+        return cls(
+            table.version,
+            table.pepper,
+            MappingProxyType({key.id: _key(key) for key in table.keys}),
+            {tenant.name: tenant.limits for tenant in table.tenants if tenant.limits.ListFields()},
+            {price.model: price for price in table.prices},
+        )
 
     def find(self, presented: str) -> Key | None:
         """The key that ``presented`` is; None for every text that is no key of ours. It may have ended: see ``refusal``."""
@@ -92,4 +103,5 @@ def _key(row: ApiKey) -> Key:
         hash=row.hash,
         expires_at=row.expires_at.ToNanoseconds() / 1e9 if row.HasField("expires_at") else None,
         revoked_at=row.revoked_at.ToNanoseconds() / 1e9 if row.HasField("revoked_at") else None,
+        limits=row.limits if row.limits.ListFields() else None,
     )

@@ -126,6 +126,27 @@ def too_many_at_once(limit: int) -> ApiError:
     return ApiError(429, "rate_limit_exceeded", message, kind="requests", retry_after_seconds=1)
 
 
+def too_many_waiting() -> ApiError:
+    """429 where more requests wait for their limits than can be held."""
+    message = "Too many requests wait at this gateway for their limits to be looked up."
+    return ApiError(429, "rate_limit_exceeded", message, kind="requests", retry_after_seconds=1)
+
+
+def over_limit(owner: str, bound: str, limit: int, unit: str, seconds: int) -> ApiError:
+    """429 for a bound of a key or tenant that is used up; the code is the one that clients do not retry where it is a budget."""
+    who = f"This key ({owner[4:]})" if owner.startswith("key:") else f"The tenant {owner.partition(':')[2]}"
+    is_budget = "budget" in bound
+    message = f"{who} has used its {bound}, which is {limit}{unit}; more is there in {seconds} s."
+    code, kind = ("insufficient_quota", "insufficient_quota") if is_budget else ("rate_limit_exceeded", bound)
+    return ApiError(429, code, message, kind=kind, retry_after_seconds=seconds)
+
+
+def quota_unknown(seconds: int) -> ApiError:
+    """503 while no coordinator can say what a key with limits may still use; keys without limits are not affected."""
+    message = "No coordinator answers, so nobody can say what this key may still use."
+    return ApiError(503, "quota_unknown", message, kind=SERVER, retry_after_seconds=seconds, finish="unavailable")
+
+
 def not_ready() -> ApiError:
     """503 of a gateway that has never had its tables: nobody is told that a key is wrong."""
     message = "The gateway has not yet received its routes and keys from the coordinator."

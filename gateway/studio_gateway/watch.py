@@ -43,6 +43,8 @@ class RouteWatch:
         self._version = version
         self._on_providers = on_providers
         self._failures = 0
+        # The stream is open and has brought a table.
+        self.is_connected = False
 
     async def run(self) -> None:
         """Follow one coordinator after the other, until cancelled."""
@@ -53,6 +55,7 @@ class RouteWatch:
                     reason = "the coordinator ended the stream"
                 except grpc.aio.AioRpcError as error:
                     reason = error.details() or error.code().name
+                self.is_connected = False
                 self._in_force.metrics.connected.set(0)
                 # Once is news; that it is still so is not.
                 say = log.debug if self._failures else log.warning
@@ -71,6 +74,7 @@ class RouteWatch:
         await stream.write(WatchRoutesRequest(hello=self._hello()))
         while isinstance(response := await stream.read(), WatchRoutesResponse):
             self._failures = 0
+            self.is_connected = True
             self._in_force.metrics.connected.set(1)
             changed, refusal = self._put(response)
             await stream.write(WatchRoutesRequest(ack=self._ack(refusal)))

@@ -16,13 +16,17 @@ from studio_gateway.deadlines import Deadlines
 from studio_gateway.forward import Forwarder
 from studio_gateway.in_force import InForce
 from studio_gateway.limits import Limits
+from studio_gateway.link import Link
 from studio_gateway.litellm_lane import LiteLlmLane
+from studio_gateway.quota.leasing import Leasing
 from studio_gateway.server import Server, listen
 from studio_gateway.upstream import Pool
 from studio_runtime.settings import Address
 
 PEPPER = b"pepper"
 KEY = "sk-abcdefghijkl-" + "s" * 43
+# No coordinator is there: nothing is ever asked of it where no key has limits.
+NOWHERE = Address("127.0.0.1", 1)
 QUICK = Limits(connect_seconds=1, first_byte_seconds=5, idle_seconds=5, drain_seconds=5, body_idle_seconds=5)
 
 
@@ -78,6 +82,8 @@ async def front_door(
     access: AccessTable | None = None,
     providers: tuple[ProviderRoute, ...] = (),
     litellm: bool = False,
+    coordinator: Address = NOWHERE,
+    gateway_id: str = "g1",
 ) -> AsyncIterator[FrontDoor]:
     registry = CollectorRegistry()
     metrics = Metrics(registry)
@@ -95,14 +101,16 @@ async def front_door(
 
     with Deadlines() as deadlines, Pool(deadlines, limits.connect_seconds) as pool:
         forwarder = Forwarder(in_force, pool, deadlines, metrics, limits)
-        gateway = Gateway(in_force, forwarder, lane, records.append, metrics, limits)
+        leasing = Leasing(Link([coordinator]), gateway_id, lambda: coordinator != NOWHERE)
+        gateway = Gateway(in_force, forwarder, lane, records.append, metrics, limits, leasing)
         serving = asyncio.create_task(Server(gateway, deadlines, limits).serve(sock, when_accepting))
         loading = asyncio.create_task(lane.run())
+        asking = asyncio.create_task(leasing.run())
         try:
             await accepting.wait()
             async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {KEY}"}) as client:
                 yield FrontDoor(url, in_force, gateway, client, serving, registry, records)
         finally:
-            for task in (serving, loading):
+            for task in (serving, loading, asking):
                 task.cancel()
-            await asyncio.gather(serving, loading, return_exceptions=True)
+            await asyncio.gather(serving, loading, asking, return_exceptions=True)

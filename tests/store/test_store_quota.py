@@ -49,6 +49,7 @@ class Asker:
             sequence=self.sequence,
             needs=needs,
             settlements=settle or [],
+            minute=int(at.timestamp() // 60),
         )
         check(request)
         async with self.database.transaction() as conn:

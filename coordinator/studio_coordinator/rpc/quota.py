@@ -75,13 +75,16 @@ class _Desk:
         self.instance_id = instance_id
         self.now = at.timestamp()
         self.limits: dict[str, Limits] = {}
+        # In which the gateway made its request; one that is sent again may be of an earlier one.
+        self.minute = 0
 
     async def serve(self, request: LeaseQuotaRequest) -> list[QuotaGrant]:
         self.limits = await _limits_of(self.conn, _subjects(request))
         needed = {self._place(need.subject): need for need in request.needs}
         current = [item for item in request.settlements if item.window == self._place(item.subject)[2]]
         leased = await quota.lock(self.conn, [*needed, *(self._place(item.subject) for item in current)])
-        await quota.asked(self.conn, self.instance_id, window_of(next(iter(PER_MINUTE)), Limits.PERIOD_DAY, self.now))
+        self.minute = request.minute
+        await quota.asked(self.conn, self.instance_id, request.minute)
         await self._settle(current, leased)
         gateways = await quota.gateways(self.conn)
         grants = [await self._grant(place, need, leased, gateways) for place, need in needed.items()]
@@ -131,7 +134,7 @@ class _Desk:
             answer.amount = grant(standing, need.amount, gateways)
             answer.outage_amount = outage_amount(limit, gateways, sum(amount for amount, _ in others))
             await quota.hold(
-                self.conn, self.instance_id, owner, bound, window=window, outage_amount=answer.outage_amount
+                self.conn, self.instance_id, owner, bound, window=self.minute, outage_amount=answer.outage_amount
             )
         else:
             answer.amount = grant(Standing(limit, leased[place]), need.amount, gateways)
