@@ -9,13 +9,16 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 from studio.v1.admin_service_pb2 import GatewayStatus
+from studio.v1.identity_service_pb2 import AuthoritiesInForce
 from studio.v1.route_pb2 import AccessTable, RouteTable
-from studio.v1.route_service_pb2 import TableAck, WatchRoutesResponse
+from studio.v1.route_service_pb2 import TableAck, TrafficReport, WatchRoutesResponse
 
 from studio_coordinator.wakeup import Wakeup
 
 # A gateway that restarts is back sooner; one that is gone for good delays a stop by this much, once.
 REMEMBERED_SECONDS = 15.0
+# Gateways report every second; one that did not for so long may have requests of which nothing is known.
+SILENT_SECONDS = 10.0
 
 
 class GatewaySession:
@@ -31,6 +34,10 @@ class GatewaySession:
         # Of the table that it has, whether or not it is one of ours.
         self.seen_version = 0
         self.gone_since: float | None = None
+        # Why the coordinator ended the stream; empty where it did not.
+        self.close_reason = ""
+        # The newest report; its counters only grow.
+        self.traffic = TrafficReport()
 
     def status(self) -> GatewayStatus:
         """What operators see."""
@@ -51,6 +58,7 @@ class GatewayRegistry:
         self._tables = Wakeup()
         self._routes: RouteTable | None = None
         self._access: AccessTable | None = None
+        self._authorities: AuthoritiesInForce | None = None
         self._sessions: dict[str, GatewaySession] = {}
 
     def publish_routes(self, table: RouteTable) -> None:
@@ -64,6 +72,20 @@ class GatewayRegistry:
         if self._access != table:
             self._access = table
             self._tables.set()
+
+    def publish_authorities(self, in_force: AuthoritiesInForce) -> None:
+        """Tell every gateway which authorities count."""
+        if self._authorities != in_force:
+            self._authorities = in_force
+            self._tables.set()
+
+    def cut(self, node_id: str, reason: str) -> None:
+        """End the streams of a gateway, all its workers' included."""
+        for session in self._sessions.values():
+            if session.gone_since is None and session.gateway_id.split("/")[0] == node_id:
+                session.close_reason = reason
+                self.ended(session)
+        self._tables.set()
 
     @property
     def routes(self) -> RouteTable | None:
@@ -113,6 +135,28 @@ class GatewayRegistry:
         session.access_version = ack.access_version
         self.changed.set()
 
+    def reported(self, session: GatewaySession, report: TrafficReport) -> None:
+        """Take what a gateway says of its requests. The loop is woken where somebody waits who did not before."""
+        before = {item.model for item in session.traffic.models if item.held} if session.traffic is not None else set()
+        session.traffic, session.traffic_at = report, time.monotonic()
+        if any(item.held and item.model not in before for item in report.models):
+            self.changed.set()
+
+    def traffic(self) -> list[TrafficReport]:
+        """The newest report of every known gateway, of those too that went away a moment ago."""
+        return [session.traffic for session in self._sessions.values() if session.traffic is not None]
+
+    def traffic_is_whole(self) -> bool:
+        """Whether all there is to know is in the reports: there are gateways, and none of them is away or silent."""
+        now = time.monotonic()
+        sessions = self._sessions.values()
+        return bool(sessions) and all(
+            session.gone_since is None
+            and session.traffic is not None
+            and now - session.traffic_at <= SILENT_SECONDS
+            for session in sessions
+        )
+
     def statuses(self) -> list[GatewayStatus]:
         """The connected gateways."""
         return [session.status() for session in self._sessions.values() if session.gone_since is None]
@@ -121,6 +165,7 @@ class GatewayRegistry:
         """Send each table as it comes into force; one that was overtaken meanwhile is left out."""
         routes: RouteTable | None = None
         access: AccessTable | None = None
+        authorities: AuthoritiesInForce | None = None
         while session.gone_since is None:
             ticket: asyncio.Event = self._tables.ticket()
             if self._access is not None and self._access != access:
@@ -129,5 +174,8 @@ class GatewayRegistry:
             elif self._routes is not None and self._routes != routes:
                 routes = self._routes
                 yield WatchRoutesResponse(routes=routes)
+            elif self._authorities is not None and self._authorities != authorities:
+                authorities = self._authorities
+                yield WatchRoutesResponse(authorities=authorities)
             else:
                 await ticket.wait()

@@ -1,18 +1,26 @@
 """The whole input of one pass: the stored state, what hosts say, and what is known beside it."""
 
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+
+from studio.v1.deployment_pb2 import Deployment
+from studio.v1.replica_pb2 import Replica
 
 from studio_coordinator.gateways import GatewayRegistry
 from studio_coordinator.knowledge.activity import ActivityLog
+from studio_coordinator.knowledge.canaries import CanaryWatch
+from studio_coordinator.knowledge.demand import DemandLog
 from studio_coordinator.knowledge.figures import add_figures, in_steps, weights_on
 from studio_coordinator.knowledge.library import ModelLibrary
 from studio_coordinator.knowledge.sizes import SizeBook
 from studio_coordinator.leadership import Leadership
+from studio_coordinator.plan.canary import Watched
 from studio_coordinator.plan.presets import effective
 from studio_coordinator.plan.snapshot import Snapshot, Timers
 from studio_coordinator.sessions import SessionRegistry
-from studio_coordinator.store import assignments, deployments, hosts, providers, recipes, replicas, routes
+from studio_coordinator.store import assignments, deployments, hosts, last_requests, providers, recipes, replicas, routes
 from studio_coordinator.store.database import Connection
 
 
@@ -27,6 +35,8 @@ class SnapshotSource:
     library: ModelLibrary
     sizes: SizeBook
     activity: ActivityLog
+    demand: DemandLog = field(default_factory=DemandLog)
+    canaries: CanaryWatch = field(default_factory=CanaryWatch)
 
     async def load(self, conn: Connection) -> Snapshot:
         """The world as ``conn`` sees it now."""
@@ -34,14 +44,21 @@ class SnapshotSource:
         rows = await replicas.list_replicas(conn)
         needed = {(item.spec.recipe, item.target_revision) for item in wanted}
         needed |= {(row.recipe_name, row.recipe_revision) for row in rows}
+        needed |= {(item.rollout.from_recipe, item.rollout.from_revision) for item in wanted if item.rollout.phase}
+        needed |= {(item.rollout.to_recipe, item.rollout.to_revision) for item in wanted if item.rollout.phase}
         written = await recipes.revisions(conn, needed)
         known = {key: effective(recipe) for key, recipe in written.items()}
         found = await hosts.list_hosts(conn)
         for host in found:
             add_figures(host, self.sessions)
             in_steps(host)
+        now = datetime.now(UTC)
+        if self.demand.term != self.leadership.term:
+            self.demand.begin(self.leadership.term, await last_requests.last_requests(conn), now)
+        whole = self.gateways.traffic_is_whole()
+        demands = self.demand.demands(wanted, known, self.gateways.traffic(), all_known=whole)
         return Snapshot(
-            now=datetime.now(UTC),
+            now=now,
             term=self.leadership.term,
             leading_for_seconds=self.leadership.leading_for_seconds,
             hosts=found,
@@ -57,5 +74,11 @@ class SnapshotSource:
             timers=self.timers,
             models_on_hosts={host.id: weights_on(host) for host in found},
             sizes=self.sizes.sizes(known, found),
-            activities=self.activity.activities(rows, wanted),
+            activities=self.activity.activities(rows, wanted, known, demands),
+            demands=demands,
+            watches=self.watched(wanted, rows),
         )
+
+    def watched(self, wanted: Sequence[Deployment], rows: Iterable[Replica]) -> dict[str, Watched]:
+        """What the gateways have seen of canaries until now, by deployment."""
+        return self.canaries.watched(wanted, rows, self.gateways.traffic(), time.monotonic())

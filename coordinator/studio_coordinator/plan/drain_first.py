@@ -1,4 +1,4 @@
-"""Which of a deployment's old replicas have to go, so that a new one has room: where no surge is possible and going first is allowed."""
+"""Which of a deployment's old replicas have to go so that a new one has room, where no surge is possible."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -20,7 +20,9 @@ def room_makers(fleet: Fleet, wish: Wish, replica_ids: Sequence[str]) -> frozens
             continue
         together = by_host[view.ordinal]
         together.append(replica_id)
-        for leaving in ({replica_id}, set(together)):
-            if fleet.fit(view.without(view.leaving | leaving), wish) is not None:
-                found.append(frozenset(leaving))
+        found += [
+            leaving
+            for leaving in (frozenset({replica_id}), frozenset(together))
+            if fleet.fit(view.without(view.leaving | leaving), wish) is not None
+        ]
     return min(found, key=len, default=frozenset())

@@ -149,7 +149,9 @@ def _begin(deployment: Deployment, stored: Rollout | None, rows: Sequence[Replic
         return _from_to(settled[0], named, DONE, f"no replica of {settled[0]} served", now)
     begun = _from_to(base, named, SURGE, f"{named} is named", now)
     if stored.phase == PAUSED:
-        return moved(begun, PAUSED, f"{named} is named; an earlier change was paused: {stored.reason}", now, stored.actor)
+        return moved(
+            begun, PAUSED, f"{named} is named; an earlier change was paused: {stored.reason}", now, stored.actor
+        )
     return begun
 
 

@@ -31,9 +31,7 @@ def steered(
     found = []
     for deployment in deployments:
         name = deployment.name
-        rollout = advance(
-            deployment, staying[name], wanted_replicas(deployment), watches.get(name, UNWATCHED), now
-        )
+        rollout = advance(deployment, staying[name], wanted_replicas(deployment), watches.get(name, UNWATCHED), now)
         found.append(_with_rollout(deployment, rollout))
     return found
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import structlog
+from studio.v1.identity_service_pb2 import Identity
 from studio.v1.route_service_pb2 import (
     LeaseQuotaRequest,
     LeaseQuotaResponse,
@@ -16,12 +17,13 @@ from studio.v1.route_service_pb2 import (
     WatchRoutesResponse,
 )
 from studio.v1.route_service_pb2_grpc import RouteServiceServicer
-from studio_runtime.errors import InvalidError, StudioError
+from studio_runtime.errors import DeniedError, InvalidError, StudioError
 
 from studio_coordinator.gateways import GatewayRegistry, GatewaySession
 from studio_coordinator.leadership import Leadership
 from studio_coordinator.rpc import quota
 from studio_coordinator.rpc.guard import guarded, refuse
+from studio_coordinator.rpc.peer import Context, NodeGate, require_id
 from studio_coordinator.store import lease, usage
 from studio_coordinator.store.database import Database
 
@@ -33,7 +35,11 @@ MOST_RECORDS = 2000
 class RouteService(RouteServiceServicer):
     """The gateways' side of the coordinator."""
 
-    def __init__(self, database: Database, leadership: Leadership, gateways: GatewayRegistry) -> None:
+    def __init__(
+        self, database: Database, leadership: Leadership, gateways: GatewayRegistry, gate: NodeGate | None = None
+    ) -> None:
+        # None: without TLS a gateway is whom it says it is.
+        self._gate = gate
         self._database = database
         self._leadership = leadership
         self._gateways = gateways
@@ -47,6 +53,7 @@ class RouteService(RouteServiceServicer):
             first = await anext(aiter(request_iterator), None)
             if first is None or first.WhichOneof("message") != "hello" or not first.hello.gateway_id:
                 raise InvalidError("the first message of a route stream must be GatewayHello, with a gateway id")
+            await self._identify(first.hello.gateway_id, context)
         except StudioError as error:
             await refuse(context, error)
         session = self._gateways.opened(first.hello.gateway_id)
@@ -55,6 +62,8 @@ class RouteService(RouteServiceServicer):
         try:
             async for message in self._gateways.tables(session):
                 yield message
+            if session.close_reason:
+                await refuse(context, DeniedError(session.close_reason))
         finally:
             reader.cancel()
             self._gateways.ended(session)
@@ -62,18 +71,29 @@ class RouteService(RouteServiceServicer):
 
     async def _read(self, session: GatewaySession, requests: AsyncIterator[WatchRoutesRequest]) -> None:
         async for request in requests:
-            if request.WhichOneof("message") != "ack":
+            kind = request.WhichOneof("message")
+            if kind == "traffic":
+                self._gateways.reported(session, request.traffic)
+            if kind != "ack":
                 continue
             if request.ack.refusal:
                 log.warning("table_refused", gateway=session.gateway_id, reason=request.ack.refusal)
             self._gateways.acknowledged(session, request.ack)
 
+    async def _identify(self, said: str, context: Context) -> None:
+        """Check that the caller's certificate is for the gateway that ``said`` names, or that it is a worker of."""
+        if self._gate is None:
+            return
+        identity = await self._gate.admit(context, Identity.KIND_GATEWAY)
+        require_id(identity.id, said.split("/")[0], "gateway")
+
     @guarded
     async def LeaseQuota(  # noqa: N802 - the contract's name
-        self, request: LeaseQuotaRequest, _context: grpc.aio.ServicerContext[Any, Any]
+        self, request: LeaseQuotaRequest, context: Context
     ) -> LeaseQuotaResponse:
         """Lease parts of keys' and tenants' bounds to a gateway, which alone may spend them."""
         self._leadership.require()
+        await self._identify(request.gateway_id, context)
         quota.check(request)
         async with self._database.transaction() as conn:
             await lease.check(conn, self._leadership.term)
@@ -81,11 +101,12 @@ class RouteService(RouteServiceServicer):
 
     @guarded
     async def ReportUsage(  # noqa: N802 - the contract's name
-        self, request: ReportUsageRequest, _context: grpc.aio.ServicerContext[Any, Any]
+        self, request: ReportUsageRequest, context: Context
     ) -> ReportUsageResponse:
         """Store finished requests; one that arrives twice counts once."""
         if len(request.records) > MOST_RECORDS:
             raise InvalidError(f"{len(request.records)} usage records in one call, at most {MOST_RECORDS}")
+        await self._identify(request.gateway_id, context)
         async with self._database.transaction() as conn:
             await usage.record(conn, request.gateway_id, request.records)
         return ReportUsageResponse()

@@ -6,11 +6,14 @@ from fakes.world import World
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from studio.v1.deployment_pb2 import Rollout
 from studio.v1.host_pb2 import Host
 from studio.v1.replica_pb2 import Replica
 from studio_coordinator.plan import hosts as host_states
-from studio_coordinator.plan import lifecycle
+from studio_coordinator.plan import lifecycle, rollout
+from studio_coordinator.plan.course import serving_revision
 from studio_coordinator.plan.reconcile import plan
+from studio_coordinator.plan.rollout import revision_of
 
 NAMES = st.sampled_from(["chat", "embed", "big"])
 HOSTS = 4
@@ -98,7 +101,7 @@ class Fleet(RuleBasedStateMachine):
         for deployment in self.world.deployments.values():
             rows = [row for row in self.world.replicas.values() if row.deployment == deployment.name]
             wanted = 0 if deployment.stopped else deployment.spec.replicas.min
-            target = [row for row in rows if row.recipe_revision == deployment.target_revision]
+            target = [row for row in rows if revision_of(row) == serving_revision(deployment)]
             # Beside an older revision only as many are started as there is room for, and none more while one of them fails.
             stuck = any(not row.host_id or row.state == Replica.STATE_FAILED for row in target)
             assert len(target) == wanted or stuck
@@ -118,10 +121,11 @@ TestFleet.settings = settings(
 
 
 def test_every_state_of_the_contract_is_in_its_table_and_its_diagram() -> None:
-    for table, module, enum in (
-        (lifecycle.TRANSITIONS, lifecycle, Replica.State),
-        (host_states.TRANSITIONS, host_states, Host.State),
+    for table, module, enum, prefix in (
+        (lifecycle.TRANSITIONS, lifecycle, Replica.State, "STATE_"),
+        (host_states.TRANSITIONS, host_states, Host.State, "STATE_"),
+        (rollout.TRANSITIONS, rollout, Rollout.Phase, "PHASE_"),
     ):
-        names = {name.removeprefix("STATE_") for name, number in enum.items() if number}
-        assert {enum.Name(state).removeprefix("STATE_") for state in table} - {"UNSPECIFIED"} == names
+        names = {name.removeprefix(prefix) for name, number in enum.items() if number}
+        assert {enum.Name(state).removeprefix(prefix) for state in table} - {"UNSPECIFIED"} == names
         assert all(name in (module.__doc__ or "") for name in names)
