@@ -24,7 +24,8 @@ _numbers = count(1)
 KEEP_ROWS = """
 DO $$ DECLARE name text; BEGIN
   CREATE SCHEMA kept;
-  FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' LOOP
+  FOR name IN SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace
+      AND relkind IN ('r', 'p') AND NOT relispartition LOOP
     EXECUTE format('CREATE TABLE kept.%1$I AS TABLE public.%1$I', name);
   END LOOP;
 END $$
@@ -36,7 +37,8 @@ SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_d
 BEGIN_ANEW = """
 DO $$ DECLARE name text; BEGIN
   SET LOCAL session_replication_role = replica;
-  FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' LOOP
+  FOR name IN SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace
+      AND relkind IN ('r', 'p') AND NOT relispartition LOOP
     EXECUTE format('DELETE FROM public.%I', name);
     EXECUTE format('INSERT INTO public.%1$I TABLE kept.%1$I', name);
   END LOOP;

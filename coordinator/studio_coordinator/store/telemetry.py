@@ -6,10 +6,10 @@ and rows does not grow with figures, GPUs or replicas. Partitions are made ahead
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ARRAY, BigInteger, Column, Float, String, Table, func, select, text
+from sqlalchemy import ARRAY, REAL, BigInteger, Column, Identity, Index, String, Table, UniqueConstraint, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from studio_coordinator.store.columns import Instant
@@ -18,13 +18,15 @@ from studio_coordinator.store.metadata import METADATA
 LAYOUTS = Table(
     "telemetry_layouts",
     METADATA,
-    Column("id", BigInteger, primary_key=True),
+    Column("id", BigInteger, Identity(), primary_key=True),
     Column("host_id", String, nullable=False),
     # Of the names, so that a unique index stays small.
     Column("digest", String, nullable=False),
     # What each place of the arrays is: kind/id/field.
     Column("names", ARRAY(String), nullable=False),
     Column("first_used", Instant, nullable=False),
+    UniqueConstraint("host_id", "digest", name="telemetry_layouts_host_id_digest_key"),
+    Index("telemetry_layouts_names_idx", "names", postgresql_using="gin"),
 )
 
 # Step in seconds to its table and how long it is kept.
@@ -39,8 +41,10 @@ ROLLUPS = {
         Column("layout_id", BigInteger, nullable=False),
         Column("at", Instant, nullable=False),
         # Single precision; NaN where nothing is known.
-        Column("mean", ARRAY(Float(24)), nullable=False),
-        Column("highest", ARRAY(Float(24)), nullable=False),
+        Column("mean", ARRAY(REAL), nullable=False),
+        Column("highest", ARRAY(REAL), nullable=False),
+        Index(f"{name}_layout_id_at_idx", "layout_id", "at"),
+        postgresql_partition_by="RANGE (at)",
     )
     for step, name in TABLES.items()
 }
@@ -52,6 +56,19 @@ MAKE_LAYOUTS = text(
     "CAST(:hosts AS text[]), CAST(:digests AS text[]), CAST(:names AS text[])) AS given (host_id, digest, names)"
     " ON CONFLICT (host_id, digest) DO UPDATE SET digest = excluded.digest RETURNING host_id, digest, id"
 )
+
+READ = {
+    step: text(
+        "SELECT named.name, rollups.at, rollups.mean[named.place] AS mean, rollups.highest[named.place] AS highest"  # noqa: S608 - the table's name is one of ours
+        # Which place each asked name has in each layout.
+        " FROM telemetry_layouts AS layouts"
+        " CROSS JOIN LATERAL unnest(layouts.names) WITH ORDINALITY AS named (name, place)"
+        f" JOIN {table} AS rollups ON rollups.layout_id = layouts.id"
+        " WHERE layouts.names && CAST(:names AS varchar[]) AND named.name = ANY(CAST(:names AS varchar[]))"
+        " AND rollups.at >= :since AND rollups.at < :until ORDER BY rollups.at"
+    )
+    for step, table in TABLES.items()
+}
 
 Record = tuple[int, datetime, Sequence[float], Sequence[float]]
 
@@ -126,25 +143,8 @@ async def read(
     conn: AsyncConnection, step: int, names: Sequence[str], since: datetime, until: datetime
 ) -> list[StoredPoint]:
     """The points of the named series, oldest first. One statement."""
-    rollups, layouts = ROLLUPS[step].c, LAYOUTS.c
-    # Which place each asked name has in each layout.
-    place = func.unnest(layouts.names).table_valued("name", with_ordinality="place", name="named").render_derived()
-    query = (
-        select(
-            place.c.name,
-            rollups.at,
-            rollups.mean[place.c.place].label("mean"),
-            rollups.highest[place.c.place].label("highest"),
-        )
-        .select_from(ROLLUPS[step])
-        .join(LAYOUTS, layouts.id == rollups.layout_id)
-        .join(place, place.c.name == func.any(list(names)))
-        .where(layouts.names.overlap(list(names)), rollups.at >= since, rollups.at < until)
-        .order_by(rollups.at)
-    )
-    return [
-        StoredPoint(row.name, row.at.ToDatetime(tzinfo=UTC), row.mean, row.highest) for row in await conn.execute(query)
-    ]
+    found = await conn.execute(READ[step], {"names": list(names), "since": since, "until": until})
+    return [StoredPoint(row.name, row.at, row.mean, row.highest) for row in found]
 
 
 def _partition(table: str, day: date) -> str:
