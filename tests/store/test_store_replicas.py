@@ -104,3 +104,42 @@ async def test_a_replica_of_what_does_not_exist_is_refused(database: Database, w
     refused = a_replica("chat-3" if wrong else "chat-2", **{"deployment": "chat", **wrong})
     with pytest.raises(IntegrityError):
         await insert(database, refused)
+
+
+async def test_the_parts_of_a_replica_over_several_hosts_come_and_go_with_it(database: Database):
+    async with database.transaction() as conn:
+        for name in ("lab-2", "lab-3"):
+            await hosts.open_session(conn, a_hello(name), name.replace("lab-", "h"), NOW)
+    row = a_replica("chat-1", host_id="h1", host_name="lab-1", gpu_uuids=["GPU-a"], version=1)
+    for rank in (1, 2):
+        row.members.add(
+            rank=rank,
+            host_id=f"h{rank + 1}",
+            host_name=f"lab-{rank + 1}",
+            gpu_uuids=[f"GPU-{rank}"],
+            state=Replica.STATE_STARTING,
+            state_reason="it loads",
+        )
+    await insert(database, row)
+    assert await listed(database) == [row]
+    row.members[1].state = Replica.STATE_READY
+    async with database.transaction() as conn:
+        assert await replicas.update_replica(conn, row)
+    row.version = 2
+    assert await listed(database) == [row]
+    async with database.transaction() as conn:
+        row.version = 1
+        row.members[0].state = Replica.STATE_FAILED
+        assert not await replicas.update_replica(conn, row), "an older version writes no part either"
+    assert (await listed(database))[0].members[0].state == Replica.STATE_STARTING
+    async with database.transaction() as conn:
+        await replicas.delete_replica(conn, "chat-1")
+    await insert(database, a_replica("chat-1", host_id="h1"))
+    assert not (await listed(database))[0].members
+
+
+async def test_a_start_is_a_try_that_no_replica_has_reached(database: Database):
+    await insert(database, a_replica("chat-1", generation=5))
+    async with database.transaction() as conn:
+        started = await deployments.set_stopped(conn, "chat", False, "ann", NOW)
+    assert started.tries == 5, "a replica of generation 5 that gave up begins anew as generation 6"

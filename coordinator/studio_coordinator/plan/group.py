@@ -37,7 +37,13 @@ LONGEST_WAIT_SECONDS = 60
 SETTLED_SECONDS = 600
 # After READY these mean that the engine which had joined is gone.
 BEGINNING = frozenset(
-    {Replica.STATE_PENDING, Replica.STATE_PREPARING, Replica.STATE_STARTING, Replica.STATE_STOPPED, Replica.STATE_FAILED}
+    {
+        Replica.STATE_PENDING,
+        Replica.STATE_PREPARING,
+        Replica.STATE_STARTING,
+        Replica.STATE_STOPPED,
+        Replica.STATE_FAILED,
+    }
 )
 
 
@@ -192,4 +198,6 @@ def _fail(replica: Replica, row: Replica, broken: Broken, now: Timestamp) -> Non
     else:
         wait = min(LONGEST_WAIT_SECONDS, 2 ** (restarts - 1))
         row.retry_at.FromNanoseconds(now.ToNanoseconds() + wait * 10**9)
-        row.state_reason = f"{happened}; all its parts are begun anew, restart {restarts} of {RESTART_BUDGET} in {wait} s"
+        row.state_reason = (
+            f"{happened}; all its parts are begun anew, restart {restarts} of {RESTART_BUDGET} in {wait} s"
+        )

@@ -20,8 +20,8 @@ from studio.v1.replica_pb2 import Replica
 from studio_coordinator.plan.course import course_of, on_revision
 from studio_coordinator.plan.drain_first import room_makers
 from studio_coordinator.plan.fleet import Fleet
-from studio_coordinator.plan.ladder import LEVELS, is_on_ladder
 from studio_coordinator.plan.group import begin_anew
+from studio_coordinator.plan.ladder import LEVELS, is_on_ladder
 from studio_coordinator.plan.make_room import make_room
 from studio_coordinator.plan.members import is_group, parts
 from studio_coordinator.plan.occupancy import Held

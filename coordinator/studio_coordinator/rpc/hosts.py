@@ -14,6 +14,7 @@ from studio.v1.event_pb2 import Event
 from studio.v1.host_pb2 import Host
 from studio_runtime.errors import InvalidError, SafetyError
 
+from studio_coordinator.plan.members import parts
 from studio_coordinator.rpc.guard import actor_of, guarded
 from studio_coordinator.rpc.state import AdminState
 from studio_coordinator.store import events, hosts, replicas
@@ -59,7 +60,8 @@ class Hosts(AdminState):
                     f"host {host.name} is {Host.State.Name(host.state).removeprefix('STATE_').lower()}",
                     "Stop its agent first; a connected host would only come back.",
                 )
-            left = [row.id for row in await replicas.list_replicas(conn) if row.host_id == host.id]
+            rows = await replicas.list_replicas(conn)
+            left = [row.id for row in rows if any(part.host_id == host.id for part in parts(row))]
             if left:
                 raise SafetyError(
                     f"host {host.name} still holds {', '.join(left)}",

@@ -2,6 +2,7 @@
 
 =============== =======================================================================================================
 database        the engine, its time-outs, transactions; connection failures become ``UnavailableError``
+witness         somebody who sees a call's transactions from inside
 columns         column types for contract values, and rows to messages and back
 metadata        the one ``MetaData`` with its naming convention
 counters        numbers that rise with every change (events, access)
@@ -11,6 +12,7 @@ model_names     who owns a public model name: one deployment or one provider mod
 deployments     what is to be served; optimistic versions, history, marks for deletion
 desired_state   all recipes and deployments at one moment, for an export
 replicas        running engines; the leader is their one writer
+replica_members their parts on other hosts, where they span several
 last_requests   when deployments were last asked for
 assignments     what each host should run, by generation
 routes          the one versioned route table

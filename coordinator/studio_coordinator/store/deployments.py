@@ -20,6 +20,7 @@ from studio_coordinator.store.columns import Document, EnumName, Instant, from_r
 from studio_coordinator.store.metadata import METADATA
 from studio_coordinator.store.model_names import DEPLOYMENT, claim_names, release_names
 from studio_coordinator.store.recipes import RECIPES, get_recipe
+from studio_coordinator.store.replicas import REPLICAS
 
 DEPLOYMENTS = Table(
     "deployments",
@@ -139,7 +140,7 @@ async def set_stopped(
     """Stop the deployment, or start it and have replicas that gave up tried anew; a second stop changes nothing."""
     old = await _locked(conn, name, expected_version)
     if old["stopped"] != stopped or not stopped:
-        tries = old["tries"] + (0 if stopped else 1)
+        tries = old["tries"] if stopped else await _next_try(conn, name, old["tries"])
         await _write(conn, name, stopped=stopped, tries=tries, actor=actor, updated_at=now)
     return await get_deployment(conn, name)
 
@@ -172,7 +173,7 @@ async def scale(
     spec.CopyFrom(old["spec"])
     spec.replicas.min = spec.replicas.max = replicas
     if old["stopped"] or spec != old["spec"]:
-        tries = old["tries"] + (1 if old["stopped"] else 0)
+        tries = await _next_try(conn, name, old["tries"]) if old["stopped"] else old["tries"]
         await _write(conn, name, spec=spec, stopped=False, tries=tries, actor=actor, updated_at=now)
     return await get_deployment(conn, name)
 
@@ -203,9 +204,15 @@ async def steer_rollout(
     """
     old = await _locked(conn, name, expected_version)
     rollout = steer(await get_deployment(conn, name))
-    tries = old["tries"] + int(tried_anew)
+    tries = await _next_try(conn, name, old["tries"]) if tried_anew else old["tries"]
     await _write(conn, name, rollout=rollout, tries=tries, actor=actor, updated_at=now)
     return await get_deployment(conn, name)
+
+
+async def _next_try(conn: AsyncConnection, name: str, tries: int) -> int:
+    """A number of tries that no replica of the deployment has reached: those over several hosts count restarts as well."""
+    reached = select(func.max(REPLICAS.c.generation)).where(REPLICAS.c.deployment == name)
+    return max(tries + 1, (await conn.execute(reached)).scalar_one_or_none() or 0)
 
 
 async def delete_deployment(

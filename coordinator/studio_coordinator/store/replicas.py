@@ -20,6 +20,7 @@ from studio.v1.replica_pb2 import Failure, Replica, StartProgress
 from studio_coordinator.store.columns import Document, EnumName, Instant, TextOrNull, from_row, to_row
 from studio_coordinator.store.hosts import HOSTS
 from studio_coordinator.store.metadata import METADATA
+from studio_coordinator.store.replica_members import list_members, put_members
 
 # `host_name` is the host's, `figures` are in memory only: neither is kept here.
 REPLICAS = Table(
@@ -60,12 +61,16 @@ async def list_replicas(conn: AsyncConnection, deployment: str = "") -> list[Rep
     if deployment:
         query = query.where(REPLICAS.c.deployment == deployment)
     replicas = [from_row(Replica, row) for row in (await conn.execute(query)).mappings()]
+    members = await list_members(conn)
+    for replica in replicas:
+        replica.members.extend(members.get(replica.id, ()))
     return sorted(replicas, key=lambda replica: (replica.deployment, _number(replica.id, replica.deployment)))
 
 
 async def insert_replica(conn: AsyncConnection, replica: Replica) -> None:
     """Store a new replica as version 1; its deployment and recipe revision must exist, and its host where it names one."""
     await conn.execute(insert(REPLICAS).values(to_row(REPLICAS, replica) | {"version": 1}))
+    await put_members(conn, replica.id, replica.members)
 
 
 async def update_replica(conn: AsyncConnection, replica: Replica) -> bool:
@@ -73,7 +78,10 @@ async def update_replica(conn: AsyncConnection, replica: Replica) -> bool:
     row = REPLICAS.c
     same = (row.id == replica.id) & (row.version == replica.version)
     written = to_row(REPLICAS, replica) | {"version": replica.version + 1}
-    return (await conn.execute(update(REPLICAS).where(same).values(written))).rowcount == 1
+    if (await conn.execute(update(REPLICAS).where(same).values(written))).rowcount != 1:
+        return False
+    await put_members(conn, replica.id, replica.members)
+    return True
 
 
 async def delete_replica(conn: AsyncConnection, replica_id: str) -> None:

@@ -20,10 +20,12 @@ def upgrade() -> None:
     """Add the columns and tables."""
     _add_ladder()
     op.add_column("deployments", sa.Column("rollout", pg.JSONB()))
+    _add_members()
 
 
 def downgrade() -> None:
     """Drop them; who rests is awake again, and the clocks of the idle ladder begin anew."""
+    op.drop_table("replica_members")
     op.drop_column("deployments", "rollout")
     _drop_ladder()
 
@@ -54,3 +56,21 @@ def _drop_ladder() -> None:
     op.drop_column("replicas", "sleep_level")
     for name in ("rest_since", "rest_reason", "rest"):
         op.drop_column("deployments", name)
+
+
+def _add_members() -> None:
+    op.create_table(
+        "replica_members",
+        sa.Column("replica_id", sa.String(), nullable=False),
+        sa.Column("rank", sa.Integer(), nullable=False),
+        sa.Column("host_id", sa.String(), nullable=False),
+        sa.Column("gpu_uuids", sa.ARRAY(sa.String()), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("state_reason", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("replica_id", "rank", name="replica_members_pkey"),
+        sa.ForeignKeyConstraint(
+            ["replica_id"], ["replicas.id"], name="replica_members_replica_id_fkey", ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(["host_id"], ["hosts.id"], name="replica_members_host_id_fkey"),
+    )
+    op.create_index("replica_members_host_id_idx", "replica_members", ["host_id"])
