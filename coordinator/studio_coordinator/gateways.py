@@ -36,8 +36,9 @@ class GatewaySession:
         self.gone_since: float | None = None
         # Why the coordinator ended the stream; empty where it did not.
         self.close_reason = ""
-        # The newest report; its counters only grow.
+        # The newest report, whose counters only grow, and when it came.
         self.traffic = TrafficReport()
+        self.traffic_at: float | None = None
 
     def status(self) -> GatewayStatus:
         """What operators see."""
@@ -137,14 +138,14 @@ class GatewayRegistry:
 
     def reported(self, session: GatewaySession, report: TrafficReport) -> None:
         """Take what a gateway says of its requests. The loop is woken where somebody waits who did not before."""
-        before = {item.model for item in session.traffic.models if item.held} if session.traffic is not None else set()
+        before = {item.model for item in session.traffic.models if item.held}
         session.traffic, session.traffic_at = report, time.monotonic()
         if any(item.held and item.model not in before for item in report.models):
             self.changed.set()
 
     def traffic(self) -> list[TrafficReport]:
         """The newest report of every known gateway, of those too that went away a moment ago."""
-        return [session.traffic for session in self._sessions.values() if session.traffic is not None]
+        return [session.traffic for session in self._sessions.values()]
 
     def traffic_is_whole(self) -> bool:
         """Whether all there is to know is in the reports: there are gateways, and none of them is away or silent."""
@@ -152,7 +153,7 @@ class GatewayRegistry:
         sessions = self._sessions.values()
         return bool(sessions) and all(
             session.gone_since is None
-            and session.traffic is not None
+            and session.traffic_at is not None
             and now - session.traffic_at <= SILENT_SECONDS
             for session in sessions
         )

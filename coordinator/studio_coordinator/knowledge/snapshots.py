@@ -20,7 +20,16 @@ from studio_coordinator.plan.canary import Watched
 from studio_coordinator.plan.presets import effective
 from studio_coordinator.plan.snapshot import Snapshot, Timers
 from studio_coordinator.sessions import SessionRegistry
-from studio_coordinator.store import assignments, deployments, hosts, last_requests, providers, recipes, replicas, routes
+from studio_coordinator.store import (
+    assignments,
+    deployments,
+    hosts,
+    last_requests,
+    providers,
+    recipes,
+    replicas,
+    routes,
+)
 from studio_coordinator.store.database import Connection
 
 

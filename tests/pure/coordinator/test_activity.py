@@ -5,7 +5,7 @@ from google.protobuf.duration_pb2 import Duration
 from studio.v1.agent_service_pb2 import ObservationReport, ReplicaObservation, ReportTelemetryRequest
 from studio.v1.deployment_pb2 import Deployment
 from studio.v1.replica_pb2 import Histogram, Replica, ReplicaFigures
-from studio_coordinator.knowledge.activity import USUAL_WAKE_SECONDS, ActivityLog
+from studio_coordinator.knowledge.activity import USUAL_START_SECONDS, ActivityLog
 from studio_coordinator.plan.on_demand import Activity
 from studio_coordinator.sessions import Session, SessionRegistry
 
@@ -100,7 +100,7 @@ def test_who_says_nothing_fresh_has_no_activity() -> None:
 def test_how_long_it_takes_to_come_back_is_what_its_start_took() -> None:
     bench = Bench()
     bench.says()
-    assert bench.seen().wake_seconds == USUAL_WAKE_SECONDS
+    assert bench.seen().wake_seconds == USUAL_START_SECONDS
     started = ReplicaObservation(
         replica_id="chat-1", state=Replica.STATE_READY, started_at=a_moment(), state_since=a_moment(41)
     )
