@@ -7,6 +7,9 @@ from contextlib import asynccontextmanager
 from studio_runtime.settings import Address
 from studio_runtime.watchdog import Watchdog
 
+from studio_coordinator.access.authenticate import Authenticator
+from studio_coordinator.access.local_token import LocalToken
+from studio_coordinator.authority.fleet_identity import FleetIdentity, TlsSettings
 from studio_coordinator.bookkeeping import Bookkeeping
 from studio_coordinator.gateways import GatewayRegistry
 from studio_coordinator.identity import Identity
@@ -22,6 +25,8 @@ from studio_coordinator.rpc.server import RunningServer, start_server
 from studio_coordinator.rpc.state import AdminState
 from studio_coordinator.sessions import SessionRegistry
 from studio_coordinator.store.database import Database
+from studio_coordinator.telemetry.recorder import Recorder
+from studio_coordinator.telemetry.rings import Rings
 
 
 @asynccontextmanager
@@ -34,12 +39,15 @@ async def running_coordinator(
     lease_ttl_seconds: float,
     read_hub: ReadHub | None = None,
     advertise: Address | None = None,
+    local_token: LocalToken | None = None,
+    tls: TlsSettings | None = None,
 ) -> AsyncIterator[RunningServer]:
     """Serve and plan while the block runs. What ends one of the tasks ends the block with it.
 
     ``lease_database`` is the leadership's own: a lease must not wait behind other work for a connection. ``read_hub`` reads a
     model of the hub; None: this coordinator asks hosts alone. ``advertise`` is where others reach this coordinator when it leads;
-    None: where it listens.
+    None: where it listens. ``local_token`` may do anything, and every other call needs a token or a certificate; None: whoever
+    reaches the listener may do anything. ``tls``: None serves everything on ``listen`` in clear text.
     """
     leadership = Leadership(lease_database, identity.coordinator_id, str(listen), lease_ttl_seconds)
     sessions, gateways = SessionRegistry(), GatewayRegistry()
@@ -49,6 +57,11 @@ async def running_coordinator(
     snapshots = SnapshotSource(leadership, sessions, gateways, timers, library, sizes, ActivityLog(sessions))
     loop = LeaderLoop(database, leadership, sessions, gateways, identity.pepper, snapshots)
     books = Bookkeeping(database, leadership, loop.sessions, loop.events_stored, timers.heartbeat_interval)
+    rings = Rings()
+    recorder = Recorder(database, leadership, rings)
+    fleet_identity = None
+    if tls is not None:
+        fleet_identity = await FleetIdentity.open(database, identity, tls, sessions, gateways)
     state = AdminState(
         database=database,
         leadership=leadership,
@@ -57,7 +70,11 @@ async def running_coordinator(
         desired=loop.desired_changed,
         events_stored=loop.events_stored,
         pepper=identity.pepper,
+        sealer=identity.sealer,
+        authenticator=Authenticator(database, identity.pepper, local_token),
         snapshots=snapshots,
+        rings=rings,
+        fleet_identity=fleet_identity,
     )
     server = await start_server(listen, state, timers)
     # Before the lease is first asked for: only now is the port known.
@@ -75,6 +92,9 @@ async def running_coordinator(
                     books.prune(),
                     library.run(),
                     measurements.run(),
+                    snapshots.demand.keep(database, leadership),
+                    recorder.run(),
+                    *(() if fleet_identity is None else fleet_identity.tasks()),
                     Watchdog().keep_beating(),
                 )
             ]

@@ -50,6 +50,6 @@ def open_channel(address: Address, tls: ClientTls | None = None) -> grpc.aio.Cha
     return grpc.aio.secure_channel(str(address), tls.credentials(), options=CLIENT_OPTIONS)
 
 
-def make_server() -> grpc.aio.Server:
-    """A server without services or ports."""
-    return grpc.aio.server(options=SERVER_OPTIONS)
+def make_server(interceptors: Sequence[grpc.aio.ServerInterceptor] = ()) -> grpc.aio.Server:
+    """A server without services or ports; every call goes through ``interceptors``."""
+    return grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)

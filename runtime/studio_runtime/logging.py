@@ -1,6 +1,7 @@
 """Logs: an event name with fields, as JSON lines, or in console style on a terminal.
 
-A line that cannot be written (a full disk, a terminal that has gone) is lost and ends nothing.
+What looks like a key or a token is hidden by its form; what is a secret of this process (``hide``) by its value, wherever it
+stands. A line that cannot be written (a full disk, a terminal that has gone) is lost and ends nothing.
 """
 
 import logging
@@ -12,8 +13,14 @@ from typing import Any, TextIO, cast
 
 import structlog
 
-# Keys of the gateway and Hugging Face tokens, wherever they stand in a text.
-SECRET = re.compile(r"\b(sk-|hf_)[A-Za-z0-9_-]{8,}")
+# Keys of the gateway, Hugging Face tokens, tokens of operators and to join with, wherever they stand in a text.
+SECRET = re.compile(r"\b(sk-|hf_|vs[a-z]_)[A-Za-z0-9_-]{8,}")
+HIDDEN = "…"
+# A shorter value would blank out half of the log, and is no secret.
+SHORTEST_HIDDEN = 6
+# The newest ones; a process that handles more of them than this forgets the oldest.
+MOST_HIDDEN = 1000
+_hidden: dict[str, None] = {}
 
 
 class _Unfailing:
@@ -33,11 +40,42 @@ class _Unfailing:
             self._file.flush()
 
 
+def hide(value: str) -> None:
+    """Keep ``value``, a secret that this process has come to know, out of every line that it logs from now on."""
+    if len(value) >= SHORTEST_HIDDEN:
+        _hidden.pop(value, None)
+        _hidden[value] = None
+        while len(_hidden) > MOST_HIDDEN:
+            del _hidden[next(iter(_hidden))]
+
+
+def redacted(text: str) -> str:
+    """``text`` without what is a secret by value or by form."""
+    for value in _hidden:
+        if value in text:
+            text = text.replace(value, HIDDEN)
+    return SECRET.sub(rf"\1{HIDDEN}", text)
+
+
+def _redacted(value: Any) -> Any:
+    match value:
+        case str():
+            return redacted(value)
+        case dict():
+            return {key: _redacted(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_redacted(item) for item in value]
+        case int() | float() | None:
+            return value
+        case _:
+            # An object whose text is made only by the renderer: an exception, a path.
+            return redacted(str(value)) if _hidden else value
+
+
 def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Structlog processor: hide what looks like a secret in every text field."""
+    """Structlog processor: hide secrets in every field, however deep."""
     for key, value in event.items():
-        if isinstance(value, str):
-            event[key] = SECRET.sub(r"\1…", value)
+        event[key] = _redacted(value)
     return event
 
 

@@ -33,6 +33,17 @@ class Parsed:
     stopped: set[str] = field(default_factory=set)
     problems: list[ManifestProblem] = field(default_factory=list)
 
+    @property
+    def all_recipes(self) -> list[Recipe]:
+        """With a number of their own or without."""
+        return [*(recipe for _, recipe in self.numbered), *self.recipes]
+
+    @property
+    def objects(self) -> list[str]:
+        """Everything that it says something about: ``Recipe/NAME``, ``Deployment/NAME``; each once."""
+        named = [f"Recipe/{recipe.name}" for recipe in self.all_recipes]
+        return list(dict.fromkeys([*named, *(f"Deployment/{spec.name}" for spec in self.deployments)]))
+
 
 def parse(text: str) -> Parsed:
     """Read a manifest: YAML documents, or one JSON document, each with ``kind: Recipe`` or ``kind: Deployment``."""

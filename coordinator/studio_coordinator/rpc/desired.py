@@ -25,6 +25,7 @@ from studio.v1.event_pb2 import Event
 from studio_runtime.errors import InvalidManifestError
 from studio_runtime.tracing import current_traceparent
 
+from studio_coordinator.access.journal import note_objects
 from studio_coordinator.manifest import Parsed, parse
 from studio_coordinator.rpc.guard import actor_of, guarded
 from studio_coordinator.rpc.state import AdminState
@@ -74,6 +75,7 @@ class DesiredState(AdminState):
     async def put_in_force(self, conn: Connection, parsed: Parsed, request: ApplyRequest, actor: str) -> list[Applied]:
         """Store what ``parsed`` says, inside the caller's transaction, as ``request`` wants it."""
         now = datetime.now(UTC)
+        await note_objects(conn, parsed.objects)
         applied = [
             await recipes.put_revision(conn, recipe, revision, actor, now)
             for revision, recipe in sorted(parsed.numbered, key=lambda one: (one[1].name, one[0]))

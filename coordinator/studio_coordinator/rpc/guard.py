@@ -9,6 +9,8 @@ import structlog
 from studio_runtime.errors import StudioError, trailing_metadata
 from studio_runtime.tracing import span, traceparent_of
 
+from studio_coordinator.access.caller import current_caller
+
 log = structlog.get_logger()
 
 Servicer = TypeVar("Servicer")
@@ -22,10 +24,9 @@ def metadata_of(context: grpc.aio.ServicerContext[Any, Any]) -> dict[str, str | 
     return dict(context.invocation_metadata() or ())
 
 
-def actor_of(context: grpc.aio.ServicerContext[Any, Any]) -> str:
-    """Who says that they call; until operators have identities this is a label, not a proof."""
-    actor = metadata_of(context).get("studio-actor", "unknown")
-    return actor[:200] if isinstance(actor, str) else "unknown"
+def actor_of(_context: grpc.aio.ServicerContext[Any, Any]) -> str:
+    """Who calls: proved by a token or a certificate; on a loopback listener that asks for none what they call themselves."""
+    return current_caller().name
 
 
 async def refuse(context: grpc.aio.ServicerContext[Any, Any], error: StudioError) -> NoReturn:

@@ -77,6 +77,11 @@ async def append(conn: AsyncConnection, entry: AuditEntry) -> AuditEntry:
     return entry
 
 
+async def freeze(conn: AsyncConnection) -> None:
+    """Have this transaction, which must be new, see the log as it is now, whatever is added meanwhile."""
+    await conn.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+
+
 async def head(conn: AsyncConnection) -> AuditAnchor:
     """Where the chain ends, as this database has it noted."""
     row = (await conn.execute(select(AUDIT_HEAD))).one()

@@ -16,6 +16,7 @@ from sqlalchemy.pool import NullPool
 from studio_runtime.errors import InvalidError, UnavailableError
 
 from studio_coordinator.store import migrations
+from studio_coordinator.store.witness import WITNESS
 
 # What the functions of the store take; other modules name it without knowing whose it is.
 Connection: TypeAlias = AsyncConnection
@@ -81,7 +82,12 @@ class Database:
             async with AsyncExitStack() as stack:
                 with _refusals(OSError):
                     conn = await stack.enter_async_context(self._engine.begin())
+                witness = WITNESS.get()
+                if witness is not None:
+                    await witness.begun(conn)
                 yield conn
+                if witness is not None:
+                    await witness.committing(conn)
 
     async def ping(self) -> None:
         """Raise UnavailableError unless the database answers."""

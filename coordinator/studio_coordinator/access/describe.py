@@ -1,0 +1,88 @@
+"""What an object looks like in the audit log: its contract message as JSON, without anything secret."""
+
+import hashlib
+import json
+from typing import Any
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+from studio_runtime.errors import NotFoundError
+
+from studio_coordinator.store import access, deployments, hosts, operators, providers, recipes, secrets
+from studio_coordinator.store.database import Connection
+
+# Of requests and answers alike, wherever they stand.
+SECRET_FIELDS = frozenset({"value", "secret", "token", "hash", "csr", "proof", "certificate", "idempotency_key"})
+# What a host says of itself, every second anew, is nobody's change.
+OBSERVED_FIELDS = frozenset({"gpus", "figures", "facts", "last_seen_at", "engines", "models"})
+MOST_BYTES = 64 * 1024
+
+
+async def describe(conn: Connection, named: str) -> Any:
+    """The object as plain values; None where there is none, or where its kind is told by the request alone."""
+    kind, _, name = named.partition("/")
+    try:
+        found = await _find(conn, kind, name)
+    except NotFoundError:
+        return None
+    return None if found is None else without_secrets(found)
+
+
+async def _find(conn: Connection, kind: str, name: str) -> Message | None:
+    match kind:
+        case "Recipe":
+            return await recipes.get_recipe(conn, name)
+        case "Deployment":
+            return await deployments.get_deployment(conn, name)
+        case "Host":
+            return await hosts.find_host(conn, name)
+        case "Key":
+            return next((key for key in await access.list_keys(conn) if key.id == name), None)
+        case "Provider":
+            return next((one for one in await providers.list_providers(conn) if one.model == name), None)
+        case "Operator":
+            return await operators.find_operator(conn, name)
+        case "Secret":
+            return next((one for one in await secrets.list_secrets(conn) if one.name == name), None)
+        case _:
+            return None
+
+
+def without_secrets(message: Message) -> dict[str, Any]:
+    """``message`` as plain values; secrets, and what is only observed, left out."""
+    shown = type(message)()
+    shown.CopyFrom(message)
+    _clear(shown)
+    document: dict[str, Any] = MessageToDict(shown, preserving_proto_field_name=True)
+    return document
+
+
+def as_text(value: Any) -> str:
+    """JSON with sorted keys, empty for nothing; of what is too long for a log, its digest."""
+    if not value:
+        return ""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    if len(text.encode()) <= MOST_BYTES:
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return json.dumps({"bytes": len(text.encode()), "sha256": digest})
+
+
+def _clear(message: Message) -> None:
+    for field, value in message.ListFields():
+        if _is_secret(field) or field.name in OBSERVED_FIELDS:
+            message.ClearField(field.name)
+        elif field.type == FieldDescriptor.TYPE_MESSAGE and not _is_map(field):
+            for inner in value if field.is_repeated else (value,):
+                _clear(inner)
+
+
+def _is_secret(field: FieldDescriptor) -> bool:
+    """By its name; numbers (``IntOrAuto.value``) and messages of that name are none."""
+    texts = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)
+    return field.name in SECRET_FIELDS and field.type in texts
+
+
+def _is_map(field: FieldDescriptor) -> bool:
+    return bool(field.message_type.GetOptions().map_entry)

@@ -1,0 +1,221 @@
+"""The one place through which every RPC goes: authenticate, authorise, serve, prune, write down.
+
+It wraps the method rather than the call's details, because only there the connection's certificate can be seen. Deny by default:
+a method that the table does not know is not served to anybody.
+"""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import structlog
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import Message
+from studio.v1.access_service_pb2 import Operator
+from studio_runtime.errors import DeniedError, StudioError, UnauthenticatedError, trailing_metadata
+
+from studio_coordinator.access import scope
+from studio_coordinator.access.authenticate import HINT, Authenticator
+from studio_coordinator.access.caller import CALLER, Caller, Kind
+from studio_coordinator.access.journal import OK, Draft, Journal
+from studio_coordinator.access.ownership import deployments_of, require_own
+from studio_coordinator.access.rules import Audience, Reach, Rule, rule_of, short_name
+from studio_coordinator.store.witness import WITNESS
+
+log = structlog.get_logger()
+
+Context = grpc.aio.ServicerContext[Any, Any]
+# What becomes of a call that its caller ended, or that was never tried, is no refusal.
+UNTOLD = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED})
+TOLD_OF_ALL = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED})
+CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+AUDIENCES = {Audience.AGENTS: Kind.AGENT, Audience.GATEWAYS: Kind.GATEWAY}
+
+
+class AccessInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc] # the library is not typed
+    """Wraps every method of a server."""
+
+    def __init__(self, authenticator: Authenticator, journal: Journal) -> None:
+        self._authenticator = authenticator
+        self._journal = journal
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler | None:
+        """The method, behind the checks."""
+        handler = await continuation(details)
+        rule = rule_of(details.method)
+        if handler is None or (rule is not None and rule.audience is Audience.OPEN):
+            return handler
+        guard = _Guard(self._authenticator, self._journal, short_name(details.method), rule)
+        return guard.wrapped(handler)
+
+
+@dataclass
+class _Guard:
+    """The checks round one method."""
+
+    authenticator: Authenticator
+    journal: Journal
+    method: str
+    rule: Rule | None
+
+    def wrapped(self, handler: Any) -> grpc.RpcMethodHandler:
+        """``handler`` with its behaviour behind the checks, whichever of the four kinds it is."""
+        codecs = {
+            "request_deserializer": handler.request_deserializer,
+            "response_serializer": handler.response_serializer,
+        }
+        if handler.request_streaming and handler.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(self._streams(handler.stream_stream), **codecs)
+        if handler.request_streaming:
+            return grpc.stream_unary_rpc_method_handler(self._answers(handler.stream_unary), **codecs)
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(self._streams(handler.unary_stream), **codecs)
+        return grpc.unary_unary_rpc_method_handler(self._answers(handler.unary_unary), **codecs)
+
+    def _answers(self, behaviour: Callable[[Any, Context], Awaitable[Message]]) -> Callable[[Any, Context], Any]:
+        async def served(request: Any, context: Context) -> Message:
+            call = _Call(self, request, context)
+            await call.admitted()
+            try:
+                response = await behaviour(request, context)
+            except BaseException:
+                await call.ended(_outcome(context))
+                raise
+            await call.ended(None)
+            await call.is_theirs(response)
+            return response
+
+        return served
+
+    def _streams(self, behaviour: Callable[[Any, Context], AsyncIterator[Message]]) -> Callable[[Any, Context], Any]:
+        if not inspect.isasyncgenfunction(behaviour):
+            raise TypeError(f"{self.method} must be an asynchronous generator")
+
+        async def served(request: Any, context: Context) -> AsyncIterator[Message]:
+            call = _Call(self, request, context)
+            await call.admitted()
+            try:
+                async for response in behaviour(request, context):
+                    if await call.is_theirs(response):
+                        yield response
+            except BaseException:
+                await call.ended(_outcome(context))
+                raise
+            await call.ended(None)
+
+        return served
+
+
+@dataclass
+class _Call:
+    """One call of the method."""
+
+    guard: _Guard
+    request: Any
+    context: Context
+    caller: Caller = field(default_factory=Caller)
+    _draft: Draft | None = None
+    _own: frozenset[str] = frozenset()
+
+    async def admitted(self) -> None:
+        """Return if the call may go on; else end it with a refusal, which is written down."""
+        try:
+            await self._admit()
+        except StudioError as error:
+            if error.code in TOLD_OF_ALL or (self._draft is not None and error.code not in UNTOLD):
+                await self.guard.journal.close(self._draft or self._new_draft(), error.code.name)
+                log.info("call_denied", actor=self.caller.name, peer=self.context.peer(), message=error.message)
+            await self.context.abort(error.code, error.message, trailing_metadata(error))
+
+    async def _admit(self) -> None:
+        metadata = dict(self.context.invocation_metadata() or ())
+        self.caller = Caller(peer=self.context.peer())
+        self.caller = await self.guard.authenticator.caller(metadata, self.context.auth_context(), self.context.peer())
+        CALLER.set(self.caller)
+        rule, method = self.guard.rule, self.guard.method
+        if rule is None:
+            raise DeniedError(f"{method} is in no rule of this coordinator, so nobody may call it")
+        allow(rule, self.caller, method)
+        if self.caller.tenant:
+            await self._admit_tenant(rule)
+        if rule.changes:
+            self._draft = self._new_draft()
+            WITNESS.set(self._draft)
+
+    async def _admit_tenant(self, rule: Rule) -> None:
+        method, tenant = self.guard.method, self.caller.tenant
+        if isinstance(self.request, Message):
+            scope.take_for_tenant(method, self.request, tenant)
+        if scope.asks_for_everything(method, self.request):
+            raise DeniedError(f"the whole state is not the tenant {tenant}'s", "Name what you want: Deployment/NAME, …")
+        async with self.guard.authenticator.database.transaction() as conn:
+            if rule.reach is Reach.OWN:
+                objects = scope.objects_of(method, self.request)
+                given = [f"Tenant/{self.request.tenant}"] if method in scope.GIVES_TENANT else []
+                await require_own(conn, self.caller, objects + given)
+            if scope.needs_deployments(method):
+                self._own = await deployments_of(conn, tenant)
+
+    def _new_draft(self) -> Draft:
+        request = self.request if isinstance(self.request, Message) else Empty()
+        objects = scope.objects_of(self.guard.method, request)
+        return Draft(self.caller, self.guard.method, objects, request)
+
+    async def is_theirs(self, response: Message) -> bool:
+        """Whether anything in ``response`` is the caller's to see; what is not is taken out."""
+        tenant = self.caller.tenant
+        if not tenant:
+            return True
+        if self.guard.method == "AdminService/WatchEvents":
+            # Deployments come and go while a stream lasts.
+            async with self.guard.authenticator.database.transaction() as conn:
+                self._own = await deployments_of(conn, tenant)
+        return scope.prune(self.guard.method, response, tenant, self._own.__contains__)
+
+    async def ended(self, code: grpc.StatusCode | None) -> None:
+        """Write down what became of it: None is well."""
+        if self._draft is None or (code in UNTOLD and code is not grpc.StatusCode.CANCELLED):
+            return
+        # A caller that goes away does not take the entry with it.
+        await asyncio.shield(self.guard.journal.close(self._draft, OK if code is None else code.name))
+
+
+def allow(rule: Rule, caller: Caller, method: str) -> None:
+    """Return if ``caller`` is of the audience, has the role, and reaches so far. Raises UnauthenticatedError or DeniedError."""
+    if caller.kind is Kind.LOCAL:
+        return
+    if caller.kind is Kind.NOBODY:
+        raise UnauthenticatedError(f"{method} needs to know who calls", HINT)
+    if rule.audience is not Audience.OPERATORS:
+        if caller.kind is not AUDIENCES[rule.audience]:
+            raise DeniedError(f"{method} is for {rule.audience.name.lower()}, and {caller.name} is none of them")
+        return
+    if caller.kind is not Kind.OPERATOR:
+        raise DeniedError(f"{method} is for operators; {caller.name} is known as {caller.kind.value} and gave no token")
+    if caller.role < rule.role:
+        needed = Operator.Role.Name(rule.role).removeprefix("ROLE_").lower()
+        raise DeniedError(
+            f"{method} needs the role {needed}; {caller.name} is {caller.role_word}",
+            "An administrator gives roles with `studio operators create`.",
+        )
+    if caller.tenant and rule.reach is Reach.FLEET:
+        raise DeniedError(
+            f"{method} is about the whole fleet; {caller.name} is an operator of the tenant {caller.tenant}",
+            "Ask an operator of the whole fleet.",
+        )
+
+
+def _outcome(context: Context) -> grpc.StatusCode:
+    """The status that the method ended its call with; CANCELLED where it did not come to set one."""
+    code = context.code()
+    if isinstance(code, grpc.StatusCode):
+        return code
+    found = CODES.get(code, grpc.StatusCode.UNKNOWN) if isinstance(code, int) else grpc.StatusCode.UNKNOWN
+    return grpc.StatusCode.CANCELLED if found is grpc.StatusCode.OK else found

@@ -1,0 +1,137 @@
+"""Audit entries: in the transaction of the change, or, where it touched no row or was refused, right after.
+
+A call that changes something has a ``Draft`` as the witness of its transactions. The first one shows what the objects were; the
+first that wrote shows what they became, and takes the entry with it. Refusals are bounded: a stranger must not fill the disk.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from google.protobuf.message import Message
+from prometheus_client import Counter
+from studio.v1.access_service_pb2 import AuditEntry
+from studio_runtime.errors import StudioError
+
+from studio_coordinator.access.caller import Caller
+from studio_coordinator.access.describe import as_text, describe, without_secrets
+from studio_coordinator.store import audit
+from studio_coordinator.store.database import Connection, Database
+from studio_coordinator.store.witness import WITNESS
+
+log = structlog.get_logger()
+
+OK = "OK"
+REFUSALS_PER_MINUTE = 120
+REFUSED = Counter("studio_coordinator_refused_calls_total", "Calls that were refused", ["outcome"])
+LONGEST_OBJECTS = 2000
+MOST_DESCRIBED = 100
+
+
+@dataclass
+class Draft:
+    """One change on its way into the log."""
+
+    caller: Caller
+    action: str
+    objects: list[str]
+    # Stands for what an object became where its kind cannot be looked up.
+    request: Message
+    entered: bool = False
+    _before: dict[str, Any] = field(default_factory=dict)
+    _seen: bool = False
+
+    async def begun(self, conn: Connection) -> None:
+        """Look at the objects before anything is done to them."""
+        if not self._seen:
+            self._seen = True
+            self._before = await _states(conn, self.objects)
+
+    async def committing(self, conn: Connection) -> None:
+        """Add the entry to the transaction that changes something."""
+        if not self.entered and await audit.has_written(conn):
+            after = await _states(conn, self.objects)
+            self._forget_unchanged(after)
+            await audit.append(conn, self.entry(OK, after or without_secrets(self.request)))
+            self.entered = True
+
+    async def add(self, conn: Connection, objects: Sequence[str]) -> None:
+        """Look, before anything is done to them, at objects that the request does not name by themselves."""
+        self.objects.extend(objects)
+        self._before |= await _states(conn, objects)
+
+    def _forget_unchanged(self, after: dict[str, Any]) -> None:
+        """Of several objects, such as a manifest's, only those count that became something else."""
+        unchanged = {name for name in self.objects if name in after and after[name] == self._before.get(name)}
+        if len(unchanged) < len(self.objects):
+            self.objects = [name for name in self.objects if name not in unchanged]
+            for name in unchanged:
+                del after[name], self._before[name]
+
+    def entry(self, outcome: str, after: Any = None) -> AuditEntry:
+        """The entry, without its place in the chain."""
+        entry = AuditEntry(
+            actor=self.caller.name,
+            role=self.caller.role_word,
+            action=self.action,
+            object=audit.SEPARATOR.join(self.objects)[:LONGEST_OBJECTS],
+            request_id=self.caller.request_id,
+            before=as_text(self._before),
+            after=as_text(after),
+            outcome=outcome,
+            peer=self.caller.peer,
+        )
+        entry.at.GetCurrentTime()
+        return entry
+
+
+async def _states(conn: Connection, objects: Sequence[str]) -> dict[str, Any]:
+    """What those objects look like that there are; of very many none: the entry could not hold them."""
+    if len(objects) > MOST_DESCRIBED:
+        return {}
+    return {name: state for name in objects if (state := await describe(conn, name)) is not None}
+
+
+async def note_objects(conn: Connection, objects: Sequence[str]) -> None:
+    """Say which objects the call that is being served may change, where its request does not name them by themselves."""
+    draft = WITNESS.get()
+    if isinstance(draft, Draft):
+        await draft.add(conn, objects)
+
+
+@dataclass
+class Journal:
+    """Where drafts end that no transaction took along."""
+
+    database: Database
+    _allowance: float = REFUSALS_PER_MINUTE
+    _refilled_at: float = field(default_factory=time.monotonic)
+
+    async def close(self, draft: Draft, outcome: str) -> None:
+        """Enter what happened, if that was not done yet."""
+        if outcome != OK:
+            REFUSED.labels(outcome).inc()
+        if draft.entered or getattr(draft.request, "dry_run", False):
+            return
+        if outcome != OK and not self._may_tell():
+            log.warning("refusal_not_entered", action=draft.action, actor=draft.caller.name, outcome=outcome)
+            return
+        try:
+            async with self.database.transaction() as conn:
+                await audit.append(conn, draft.entry(outcome, without_secrets(draft.request)))
+        except StudioError as error:
+            log.error(
+                "audit_not_written", action=draft.action, actor=draft.caller.name, outcome=outcome, error=str(error)
+            )  # noqa: TRY400 - the refusal says all there is
+
+    def _may_tell(self) -> bool:
+        """A bucket of refusals that fills again within a minute."""
+        now = time.monotonic()
+        grown = (now - self._refilled_at) * REFUSALS_PER_MINUTE / 60
+        self._allowance, self._refilled_at = min(REFUSALS_PER_MINUTE, self._allowance + grown), now
+        if self._allowance < 1:
+            return False
+        self._allowance -= 1
+        return True
