@@ -25,6 +25,7 @@ from studio_cli.commands import (
     state_accept,
     status,
     system,
+    tenants,
     usage,
 )
 
@@ -50,6 +51,7 @@ COMMANDS = (
     models,
     lora,
     keys,
+    tenants,
     providers,
     usage,
     status,

@@ -1,6 +1,7 @@
 """How an answer is written: as a table, or as data for scripts; once, or again and again while it changes."""
 
 import asyncio
+import csv
 import json
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -90,6 +91,16 @@ def write_data(data: Any, output: Format) -> None:
     else:
         sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
     sys.stdout.flush()
+
+
+def write_csv(answer: Answer) -> None:
+    """Write one line for each item, every field of it a column; one that is absent stays empty."""
+    rows = [plain(item) for item in answer.items]
+    kinds = {item.DESCRIPTOR: None for item in answer.items}
+    names = [field.name for kind in kinds for field in kind.fields]
+    writer = csv.DictWriter(sys.stdout, names, restval="")
+    writer.writeheader()
+    writer.writerows(rows)
 
 
 async def watch_live(fetch: Fetch, output: Format) -> None:

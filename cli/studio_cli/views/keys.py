@@ -6,6 +6,7 @@ from datetime import datetime
 from studio.v1.route_pb2 import ApiKey
 
 from studio_cli import wording
+from studio_cli.limit_options import describe_limits
 from studio_cli.views.table import Column, Row, Table
 
 COLUMNS = (
@@ -15,7 +16,9 @@ COLUMNS = (
     Column("MODELS"),
     Column("AGE", ticking=True),
     Column("EXPIRES", ticking=True),
-    Column("TENANT", wide=True),
+    Column("TENANT"),
+    Column("LIMITS"),
+    Column("LAST USED", ticking=True, wide=True),
 )
 
 
@@ -37,6 +40,8 @@ def key_row(key: ApiKey, now: datetime) -> Row:
             wording.age(key.created_at, now),
             describe_expiry(key, now),
             key.tenant or wording.NOTHING,
+            describe_limits(key.limits),
+            wording.age(key.last_used_at, now),
         ),
     )
 

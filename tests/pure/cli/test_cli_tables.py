@@ -12,7 +12,7 @@ from studio.v1.event_pb2 import Event
 from studio.v1.host_pb2 import Gpu, Host
 from studio.v1.recipe_pb2 import Recipe, RecipeRevision
 from studio.v1.replica_pb2 import Failure, Replica, ReplicaFigures, StartProgress
-from studio.v1.route_pb2 import ApiKey, ProviderRoute
+from studio.v1.route_pb2 import ApiKey, Limits, Price, ProviderRoute, Tenant
 from studio_cli.views.deployments import deployment_table, describe_range
 from studio_cli.views.events import event_line
 from studio_cli.views.hosts import host_table
@@ -23,6 +23,7 @@ from studio_cli.views.replicas import natural, replica_table, short_model
 from studio_cli.views.states import STYLES, deployment_state, host_state, replica_state
 from studio_cli.views.status import status_lines
 from studio_cli.views.table import Column, Row, Table, lay_out
+from studio_cli.views.tenants import price_table, tenant_table
 from studio_cli.views.usage import usage_table
 from studio_runtime.settings import Address
 
@@ -183,23 +184,40 @@ def test_keys():
         ApiKey(id="a", name="early", created_at=ago(days=1), revoked_at=ago(hours=2)),
         ApiKey(id="c", name="over", created_at=ago(minutes=9), expires_at=ago(minutes=1)),
     ]
+    limits = Limits(concurrency=2, token_budget=20_000, budget_period=Limits.PERIOD_DAY)
+    keys[0].tenant = "lab"
+    keys[0].limits.CopyFrom(limits)
     assert written(key_table(keys, NOW)) == (
-        "ID  NAME   STATE    MODELS      AGE  EXPIRES\n"
-        "a   early  revoked  all         1d   never\n"
-        "b   late   valid    chat,embed  1h   in 7d\n"
-        "c   over   expired  all         9m   1m ago"
+        "ID  NAME   STATE    MODELS      AGE  EXPIRES  TENANT  LIMITS\n"
+        "a   early  revoked  all         1d   never    -       -\n"
+        "b   late   valid    chat,embed  1h   in 7d    lab     2 at once, 20,000 tokens/day\n"
+        "c   over   expired  all         9m   1m ago   -       -"
     )
+
+
+def test_tenants_and_prices():
+    tenants = [Tenant(name="lab", weight=2.5, limits=Limits(requests_per_minute=60)), Tenant(name="web")]
+    assert written(tenant_table(tenants)) == (
+        "NAME  WEIGHT  LIMITS           DESCRIPTION\nlab      2.5  60 requests/min  -\nweb        1  -                -"
+    )
+    price = Price(model="chat", prompt_micros=500_000, completion_micros=1_500_000)
+    assert written(price_table([price])) == "MODEL  PROMPT  COMPLETION  CACHED\nchat     0.50        1.50    0.50"
 
 
 def test_providers_and_usage():
     provider = ProviderRoute(model="mini", provider_model="openai/gpt-5-mini", api_key_env="OPENAI_API_KEY")
     assert "mini   openai/gpt-5-mini  default   $OPENAI_API_KEY" in written(provider_table([provider]))
     total = UsageTotal(
-        model="chat", day="2026-03-04", requests=1200, prompt_tokens=5, time_to_first_token_p50_seconds=0.21
+        model="chat",
+        day="2026-03-04",
+        requests=1200,
+        prompt_tokens=5,
+        time_to_first_token_p50_seconds=0.21,
+        cost_micros=1_500_000,
     )
     assert written(usage_table([total], ["day", "model"])) == (
-        "DAY         MODEL  REQUESTS  FAILED  PROMPT  COMPLETION  TTFT P50  TTFT P95\n"
-        "2026-03-04  chat      1,200       0       5           0     0.2 s         -"
+        "DAY         MODEL  REQUESTS  FAILED  PROMPT  COMPLETION  TTFT P50  TTFT P95  COST\n"
+        "2026-03-04  chat      1,200       0       5           0     0.2 s         -  1.50"
     )
 
 
