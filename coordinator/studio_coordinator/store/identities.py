@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Column, ColumnElement, String, Table, UniqueConstraint, select, update
+from sqlalchemy import BigInteger, Column, ColumnElement, String, Table, UniqueConstraint, func, select, update
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -21,6 +21,8 @@ IDENTITIES = Table(
     Column("kind", EnumName(Identity.Kind.DESCRIPTOR, "KIND_"), nullable=False),
     Column("name", String, nullable=False),
     Column("generation", BigInteger, nullable=False),
+    # The generation that its last join began with: certificates from before are refused, and prove nothing of this machine.
+    Column("joined_generation", BigInteger, nullable=False),
     Column("created_at", Instant, nullable=False),
     # Of its newest certificate, as are the three below.
     Column("expires_at", Instant, nullable=False),
@@ -34,17 +36,28 @@ IDENTITIES = Table(
 )
 
 
+# Held while a node joins, so that two never get the same name.
+JOINING_LOCK = 7_703
+
+
 @dataclass(frozen=True)
 class IdentityRow:
     """An identity with what is known of its newest certificate."""
 
     identity: Identity
+    # The generation that its last join began with.
+    joined_generation: int
     # SHA-256 of the certificate's public key.
     key_fingerprint: str
     # Fingerprint of who signed it.
     authority: str
     # Fingerprints of the authorities that came with it.
     trusted: frozenset[str]
+
+
+async def begin_joining(conn: AsyncConnection) -> None:
+    """Be the only one who names nodes until this transaction ends."""
+    await conn.execute(select(func.pg_advisory_xact_lock(JOINING_LOCK)))
 
 
 async def get(conn: AsyncConnection, identity_id: str) -> IdentityRow | None:
@@ -80,6 +93,7 @@ async def put(conn: AsyncConnection, row: IdentityRow) -> None:
     values = to_row(
         IDENTITIES,
         row.identity,
+        joined_generation=row.joined_generation,
         key_fingerprint=row.key_fingerprint,
         authority=row.authority,
         trusted=sorted(row.trusted),
@@ -99,16 +113,16 @@ async def refuse(conn: AsyncConnection, identity_id: str, reason: str, revoked_a
     await conn.execute(update(IDENTITIES).where(IDENTITIES.c.id == identity_id).values(values))
 
 
+async def list_refused(conn: AsyncConnection) -> dict[str, str]:
+    """Every identity that is refused, by id, with the reason."""
+    row = IDENTITIES.c
+    refused = select(row.id, row.locked_reason).where((row.locked_reason != "") | row.revoked_at.is_not(None))
+    return {found.id: found.locked_reason for found in await conn.execute(refused)}
+
+
 async def host_id_of(conn: AsyncConnection, name: str) -> str | None:
     """The id of the host called ``name``, whether or not it has an identity; None where there is none."""
     return (await conn.execute(select(HOSTS.c.id).where(HOSTS.c.name == name))).scalar_one_or_none()
-
-
-async def name_is_taken(conn: AsyncConnection, kind: Identity.Kind.ValueType, name: str) -> bool:
-    """Whether a node of this kind, or for an agent a host, has the name."""
-    if await named(conn, kind, name) is not None:
-        return True
-    return kind == Identity.KIND_AGENT and await host_id_of(conn, name) is not None
 
 
 async def _one(conn: AsyncConnection, which: ColumnElement[bool], *, for_update: bool = False) -> IdentityRow | None:
@@ -118,4 +132,10 @@ async def _one(conn: AsyncConnection, which: ColumnElement[bool], *, for_update:
 
 
 def _identity(row: RowMapping) -> IdentityRow:
-    return IdentityRow(from_row(Identity, row), row["key_fingerprint"], row["authority"], frozenset(row["trusted"]))
+    return IdentityRow(
+        identity=from_row(Identity, row),
+        joined_generation=row["joined_generation"],
+        key_fingerprint=row["key_fingerprint"],
+        authority=row["authority"],
+        trusted=frozenset(row["trusted"]),
+    )

@@ -49,6 +49,7 @@ def create_identities() -> None:
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("generation", sa.BigInteger(), nullable=False),
+        sa.Column("joined_generation", sa.BigInteger(), nullable=False),
         sa.Column("created_at", instant, nullable=False),
         sa.Column("expires_at", instant, nullable=False),
         sa.Column("key_fingerprint", sa.String(), nullable=False),

@@ -1,0 +1,49 @@
+"""IdentityService: certificates for nodes, without or with a certificate of their own."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from studio.v1.identity_service_pb2 import JoinRequest, JoinResponse, RenewRequest, RenewResponse
+from studio.v1.identity_service_pb2_grpc import IdentityServiceServicer
+from studio_runtime.errors import OverloadedError
+
+from studio_coordinator.authority.enrolment import Enrolment
+from studio_coordinator.rpc.guard import guarded
+from studio_coordinator.rpc.peer import Context
+
+# Whoever calls needs no more than a connection: so many at once, and no more may wait.
+SERVED = 16
+WAITING = 2000
+
+
+class IdentityService(IdentityServiceServicer):
+    """Open to everybody who reaches the port: the token, or the proof, is what counts."""
+
+    def __init__(self, enrolment: Enrolment) -> None:
+        self._enrolment = enrolment
+        self._turn = asyncio.Semaphore(SERVED)
+        self._waiting = 0
+
+    @guarded
+    async def Join(self, request: JoinRequest, _context: Context) -> JoinResponse:  # noqa: N802 - the contract's name
+        """Give the first certificate for a join token."""
+        async with self._in_turn():
+            return JoinResponse(certificate=await self._enrolment.join(request))
+
+    @guarded
+    async def Renew(self, request: RenewRequest, _context: Context) -> RenewResponse:  # noqa: N802 - the contract's name
+        """Give the next certificate for the one before."""
+        async with self._in_turn():
+            return RenewResponse(certificate=await self._enrolment.renew(request))
+
+    @asynccontextmanager
+    async def _in_turn(self) -> AsyncIterator[None]:
+        if self._waiting >= WAITING:
+            raise OverloadedError("too many nodes ask for certificates at once", "They try again by themselves.")
+        self._waiting += 1
+        try:
+            async with self._turn:
+                yield
+        finally:
+            self._waiting -= 1
