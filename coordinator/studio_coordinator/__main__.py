@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import structlog
@@ -11,6 +12,9 @@ from studio_runtime.metrics import serve_metrics
 from studio_runtime.process import announce_ready, lock_folder, run_until_stopped
 from studio_runtime.tracing import configure_tracing, flush_tracing
 
+from studio_coordinator.authority.enrolment import Validity
+from studio_coordinator.authority.fleet_identity import TlsSettings
+from studio_coordinator.authority.keyring import read_signer
 from studio_coordinator.coordinator import running_coordinator
 from studio_coordinator.embedded_postgres import exec_postgres, prepare, wait_until_ready
 from studio_coordinator.identity import Identity, PepperError
@@ -21,6 +25,7 @@ from studio_coordinator.sealing import SealingError
 from studio_coordinator.settings import ServeSettings, parser, serve_settings
 from studio_coordinator.store import key_pepper, master_key
 from studio_coordinator.store.database import Database
+from studio_coordinator.tls_flags import TlsFlags
 from studio_coordinator.version import VERSION
 
 log = structlog.get_logger()
@@ -60,14 +65,25 @@ async def serve(settings: ServeSettings) -> None:
             settings.lease_ttl_seconds,
             None if settings.hub_offline else hub_reader(settings.state_dir / "models"),
             settings.advertise,
+            tls=None if settings.tls is None else tls_settings(settings.tls),
         ) as server:
             metrics = serve_metrics(settings.metrics)
-            log.info("coordinator_started", address=str(server.address), schema=schema, version=VERSION)
-            announce_ready(settings.ready_file, address=str(server.address), metrics=str(metrics), schema=schema)
+            where = {"address": str(server.address), "admin_address": str(server.admin_address)}
+            log.info("coordinator_started", **where, schema=schema, version=VERSION)
+            announce_ready(settings.ready_file, **where, metrics=str(metrics), schema=schema)
             await asyncio.Event().wait()
     finally:
         await database.close()
         await lease_database.close()
+
+
+def tls_settings(flags: TlsFlags) -> TlsSettings:
+    """What the flags mean. Raises InvalidError where the given authority cannot be used."""
+    given = None
+    if flags.ca_cert is not None and flags.ca_key is not None:
+        given = read_signer(flags.ca_cert, flags.ca_key)
+    validity = Validity(timedelta(seconds=flags.certificate_seconds), timedelta(seconds=flags.renew_grace_seconds))
+    return TlsSettings(flags.admin_listen, flags.names, validity, given)
 
 
 def hub_reader(cache_dir: Path) -> ReadHub:
@@ -118,7 +134,11 @@ def main() -> None:
         sys.exit(estimate(sys.argv[2:]))
     arguments = parser().parse_args()
     if arguments.command == "serve":
-        run_serve(serve_settings(arguments))
+        try:
+            settings = serve_settings(arguments)
+        except StudioError as error:
+            sys.exit(f"{error.message}\n{error.hint}")
+        run_serve(settings)
     elif arguments.command == "postgres":
         try:
             (wait_until_ready if arguments.until_ready else exec_postgres)(arguments.data_dir)

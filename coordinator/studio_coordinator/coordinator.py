@@ -39,6 +39,7 @@ async def running_coordinator(
     lease_ttl_seconds: float,
     read_hub: ReadHub | None = None,
     advertise: Address | None = None,
+    *,
     local_token: LocalToken | None = None,
     tls: TlsSettings | None = None,
 ) -> AsyncIterator[RunningServer]:

@@ -152,9 +152,7 @@ class GatewayRegistry:
         now = time.monotonic()
         sessions = self._sessions.values()
         return bool(sessions) and all(
-            session.gone_since is None
-            and session.traffic_at is not None
-            and now - session.traffic_at <= SILENT_SECONDS
+            session.gone_since is None and session.traffic_at is not None and now - session.traffic_at <= SILENT_SECONDS
             for session in sessions
         )
 

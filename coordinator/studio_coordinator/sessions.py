@@ -28,6 +28,7 @@ from studio.v1.agent_service_pb2 import (
 from studio.v1.assignment_pb2 import Assignment
 from studio.v1.event_pb2 import Event
 from studio.v1.host_pb2 import Gpu
+from studio.v1.identity_service_pb2 import AuthoritiesInForce
 from studio_runtime.errors import NotFoundError, OverloadedError, UnavailableError
 
 from studio_coordinator.command_watch import CommandWatch
@@ -59,6 +60,7 @@ class Session:
         self._heard_at = time.monotonic()
         self._wake = asyncio.Event()
         self._assignment: Assignment | None = None
+        self._authorities: AuthoritiesInForce | None = None
         self._sent_generation = -1
         self._event_ack = 0
         self._heartbeat_ack = 0
@@ -97,6 +99,12 @@ class Session:
             self._event_ack = sequence
             self._wake.set()
 
+    def tell_authorities(self, in_force: AuthoritiesInForce) -> None:
+        """Tell the agent which authorities count; what it was told already is not said again."""
+        if self._authorities != in_force:
+            self._authorities = in_force
+            self._wake.set()
+
     def close(self, reason: str) -> None:
         """End the stream, whoever serves it."""
         self.close_reason = reason
@@ -132,6 +140,7 @@ class Session:
     async def outgoing(self) -> AsyncIterator[ConnectResponse]:
         """What to send, as it comes up, until the session is closed."""
         sent_event_ack = sent_heartbeat_ack = 0
+        sent_authorities: AuthoritiesInForce | None = None
         while not self.closed.is_set():
             await self._wake.wait()
             self._wake.clear()
@@ -145,6 +154,9 @@ class Session:
             if self._heartbeat_ack != sent_heartbeat_ack:
                 sent_heartbeat_ack = self._heartbeat_ack
                 yield ConnectResponse(heartbeat_ack=HeartbeatAck(sequence=sent_heartbeat_ack))
+            if self._authorities is not sent_authorities and self._authorities is not None:
+                sent_authorities = self._authorities
+                yield ConnectResponse(authorities=sent_authorities)
             while self._log_requests:
                 yield ConnectResponse(log_request=self._log_requests.popleft())
             while self._to_run:
@@ -244,6 +256,12 @@ class SessionRegistry:
         if session is None:
             raise UnavailableError("the host is not connected", "See studio hosts; its agent dials in by itself.")
         return session
+
+    def cut(self, host_id: str, reason: str) -> None:
+        """End the host's session, where it has one."""
+        session = self._sessions.get(host_id)
+        if session is not None and not session.closed.is_set():
+            session.close(reason)
 
     def last_observation(self, host_id: str) -> ObservationReport | None:
         """What a connected host said last of itself; None where it has not yet said it."""

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from studio_runtime.settings import DEFAULT_COORDINATOR_PORT, Address, Home
 
+from studio_coordinator.tls_flags import TlsFlags, add_tls_options, tls_flags
+
 EXAMPLES = """\
 examples:
   studio-coordinator serve                                   embedded PostgreSQL under $STUDIO_HOME/pg, which must be running
-  STUDIO_DATABASE_URL=postgresql://studio@db/studio studio-coordinator serve --listen 10.0.0.5:7070
+  STUDIO_DATABASE_URL=postgresql://studio@db/studio studio-coordinator serve --tls --listen 10.0.0.5:7070
   studio-coordinator serve --state-dir /var/lib/studio/second --key-pepper-file /etc/studio/key-pepper \\
       --master-key-file /etc/studio/master-key --advertise control2:7070
                                                               a second one on the same database, which takes over
@@ -43,6 +45,8 @@ class ServeSettings:
     master_key_file: Path | None
     # Headers of models are not read from the hub, only from hosts.
     hub_offline: bool
+    # None: in clear text, on loopback.
+    tls: TlsFlags | None
 
 
 def parser() -> argparse.ArgumentParser:
@@ -95,6 +99,7 @@ def parser() -> argparse.ArgumentParser:
         default=300.0,
         help="how long after a change of leader the silence of hosts does not count",
     )
+    add_tls_options(serve)
     postgres = commands.add_parser("postgres", help="run the embedded PostgreSQL in the foreground")
     postgres.add_argument("--data-dir", type=Path, default=home.postgres)
     postgres.add_argument(
@@ -123,4 +128,5 @@ def serve_settings(arguments: argparse.Namespace) -> ServeSettings:
         key_pepper_file=arguments.key_pepper_file,
         master_key_file=arguments.master_key_file,
         hub_offline=os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"),
+        tls=tls_flags(arguments),
     )

@@ -22,14 +22,17 @@ from studio.v1.agent_service_pb2 import (
 )
 from studio.v1.agent_service_pb2_grpc import AgentServiceServicer
 from studio.v1.event_pb2 import Event
+from studio.v1.identity_service_pb2 import Identity
 from studio_runtime.errors import InvalidError, OverloadedError, StudioError
 
 from studio_coordinator.leadership import Leadership
 from studio_coordinator.plan.snapshot import Timers
 from studio_coordinator.rpc.guard import refuse
+from studio_coordinator.rpc.peer import NodeGate, require_id, require_peer
 from studio_coordinator.sessions import Session, SessionRegistry
 from studio_coordinator.store import assignments, events, hosts
 from studio_coordinator.store.database import Database
+from studio_coordinator.telemetry.rings import Rings
 from studio_coordinator.wakeup import Wakeup
 
 log = structlog.get_logger()
@@ -57,9 +60,14 @@ class AgentService(AgentServiceServicer):
         sessions: SessionRegistry,
         timers: Timers,
         events_stored: Wakeup,
+        rings: Rings,
+        gate: NodeGate | None = None,
     ) -> None:
+        # None: without TLS a host is whom it says it is.
+        self._gate = gate
         self._database = database
         self._events_stored = events_stored
+        self._rings = rings
         self._leadership = leadership
         self._sessions = sessions
         self._timers = timers
@@ -75,6 +83,7 @@ class AgentService(AgentServiceServicer):
             first = await anext(aiter(request_iterator), None)
             if first is None or first.WhichOneof("message") != "hello":
                 raise InvalidError("the first message of a control stream must be Hello")
+            await self._identify(first.hello, context)
             session, welcome = await self._admit(first.hello)
         except StudioError as error:
             await refuse(context, error)
@@ -96,12 +105,25 @@ class AgentService(AgentServiceServicer):
     ) -> ReportTelemetryResponse:
         """Keep the newest figures of a host that has a control stream."""
         try:
+            host_id = require_peer(context, Identity.KIND_AGENT).id if self._gate is not None else ""
             async for figures in request_iterator:
                 _check_figures(figures)
+                if host_id:
+                    require_id(host_id, figures.host_id, "host")
                 self._sessions.take_telemetry(figures.host_id, figures)
+                self._rings.take(figures.host_id, figures)
         except StudioError as error:
             await refuse(context, error)
         return ReportTelemetryResponse()
+
+    async def _identify(self, hello: Hello, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        """Write into ``hello`` who calls, by its certificate. Raises DeniedError where it says that it is another."""
+        if self._gate is None:
+            return
+        identity = await self._gate.admit(context, Identity.KIND_AGENT)
+        require_id(identity.id, hello.host_id, "host")
+        await self._gate.note_instance(identity, hello.agent_instance_id)
+        hello.host_id, hello.host_name = identity.id, identity.name
 
     async def _admit(self, hello: Hello) -> tuple[Session, Welcome]:
         """Check a Hello, store it, and open the session; at most so many at once, the rest waits or is shed."""

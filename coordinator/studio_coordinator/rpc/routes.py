@@ -85,7 +85,7 @@ class RouteService(RouteServiceServicer):
         if self._gate is None:
             return
         identity = await self._gate.admit(context, Identity.KIND_GATEWAY)
-        require_id(identity.id, said.split("/")[0], "gateway")
+        require_id(identity.id, said.split("/", maxsplit=1)[0], "gateway")
 
     @guarded
     async def LeaseQuota(  # noqa: N802 - the contract's name

@@ -1,7 +1,7 @@
 """The services on their ports, each with gRPC's health service and reflection.
 
-Without TLS there is one port. With TLS there are two: gRPC cannot ask for a certificate and do without one, so nodes (and consoles
-with an identity) have a port that requires it, and operators, like nodes that have none yet, one that asks for none.
+Without TLS there is one port. With TLS there are two: gRPC cannot ask for a certificate and do without one, so nodes (and
+consoles with an identity) have a port that requires it, and operators, like nodes that have none yet, one that asks for none.
 """
 
 import asyncio
@@ -46,7 +46,6 @@ from studio_coordinator.rpc.tenants import Tenants
 from studio_coordinator.rpc.views import Views
 from studio_coordinator.rpc.waking import Waking
 
-
 PACKAGE = "studio.v1"
 
 # Name, the generated function that adds it to a server, and the servicer.
@@ -65,7 +64,8 @@ class AdminService(
     Tenants,
     Hosts,
     AcceptState,
-    Waking, AdminServiceServicer,
+    Waking,
+    AdminServiceServicer,
 ):
     """The operators' side of the coordinator, each part in a file of its own."""
 
@@ -103,7 +103,9 @@ class RunningServer:
 
     async def stop(self) -> None:
         """End both."""
-        await asyncio.gather(*(port.stop() for port in {id(port): port for port in (self.nodes, self.operators)}.values()))
+        await asyncio.gather(
+            *(port.stop() for port in {id(port): port for port in (self.nodes, self.operators)}.values())
+        )
 
 
 async def start_server(listen: Address, state: AdminState, timers: Timers) -> RunningServer:
@@ -113,7 +115,9 @@ async def start_server(listen: Address, state: AdminState, timers: Timers) -> Ru
         port = await _start(listen, None, state, [*_operators(state), *_nodes(state, timers, None)])
         return RunningServer(port, port)
     gate, tls = NodeGate(fleet.enrolment, CloneWatch()), fleet.server_tls
-    identities: Services = [("IdentityService", add_IdentityServiceServicer_to_server, IdentityService(fleet.enrolment))]
+    identities: Services = [
+        ("IdentityService", add_IdentityServiceServicer_to_server, IdentityService(fleet.enrolment))
+    ]
     operators = await _start(
         fleet.settings.admin_listen, tls.operators.credentials, state, [*_operators(state), *identities]
     )
@@ -155,10 +159,7 @@ async def _start(
     names = [f"{PACKAGE}.{name}" for name, _, _ in services]
     reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
     try:
-        if credentials is None:
-            port = server.add_insecure_port(str(listen))
-        else:
-            port = server.add_secure_port(str(listen), credentials)
+        port = _bind(server, listen, credentials)
     except RuntimeError as error:
         raise StudioError(
             f"the coordinator cannot listen on {listen}: the port is taken or not allowed",
@@ -168,3 +169,10 @@ async def _start(
     for name in ("", *names):
         await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
     return Port(server, health_servicer, Address(listen.host, port))
+
+
+def _bind(server: grpc.aio.Server, listen: Address, credentials: grpc.ServerCredentials | None) -> int:
+    """Take the port. Raises RuntimeError where it is not to be had."""
+    if credentials is None:
+        return server.add_insecure_port(str(listen))
+    return server.add_secure_port(str(listen), credentials)
