@@ -1,6 +1,7 @@
 """``studio describe``: a deployment, replica or host, whichever has the name."""
 
 import asyncio
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Annotated
@@ -55,8 +56,7 @@ async def describe(
             return
     for replica in replicas.replicas:
         if replica.id == name:
-            host = next((one for one in hosts.hosts if one.id == replica.host_id), None)
-            await tell_replica(coordinator, replica, host, output)
+            await tell_replica(coordinator, replica, hosts.hosts, output)
             return
     for named in hosts.hosts:
         if name in (named.name, named.id):
@@ -71,8 +71,8 @@ async def describe(
     )
 
 
-async def tell_replica(coordinator: Coordinator, replica: Replica, host: Host | None, output: Format) -> None:
+async def tell_replica(coordinator: Coordinator, replica: Replica, hosts: Iterable[Host], output: Format) -> None:
     """Write about ``replica``."""
     request = ListEventsRequest(replica=replica.id, limit=STORY_EVENTS)
     events = await coordinator.call(coordinator.admin.ListEvents, request, "list the events")
-    write_item(replica, lambda: list(replica_story(replica, host, events.events, datetime.now(UTC))), output)
+    write_item(replica, lambda: list(replica_story(replica, hosts, events.events, datetime.now(UTC))), output)

@@ -13,6 +13,7 @@ from studio_cli.completion import completed_by, host_names
 from studio_cli.confirm import confirm
 from studio_cli.coordinator import Coordinator
 from studio_cli.report import Report
+from studio_cli.views.replicas import is_on
 from studio_cli.waiting import until_none_left
 
 HostArgument = Annotated[str, typer.Argument(metavar="HOST", autocompletion=completed_by(host_names))]
@@ -59,7 +60,7 @@ async def drain(
         await until_none_left(
             coordinator,
             changed.name,
-            lambda replica: replica.host_id == changed.id,
+            lambda replica: is_on(replica, changed),
             lambda lines: step.update("; ".join(lines)),
             seconds,
         )

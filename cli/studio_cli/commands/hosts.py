@@ -14,6 +14,7 @@ from studio_cli.completion import completed_by, host_names
 from studio_cli.coordinator import Coordinator
 from studio_cli.output import Answer, Format, show_list, write_item
 from studio_cli.views.hosts import host_table
+from studio_cli.views.replicas import is_on
 from studio_cli.views.story import host_story
 
 STORY_EVENTS = 8
@@ -57,5 +58,5 @@ async def tell_host(coordinator: Coordinator, host: Host, output: Format) -> Non
     replicas = await coordinator.call(admin.ListReplicas, ListReplicasRequest(), "list the replicas")
     request = ListEventsRequest(host=host.name, limit=STORY_EVENTS)
     events = await coordinator.call(admin.ListEvents, request, "list the events")
-    here = [one for one in replicas.replicas if one.host_id == host.id or one.host_name == host.name]
+    here = [one for one in replicas.replicas if is_on(one, host)]
     write_item(host, lambda: list(host_story(host, here, events.events, datetime.now(UTC))), output)

@@ -63,8 +63,8 @@ def replica_row(replica: Replica, gpus: dict[str, Gpu], now: datetime) -> Row:
         replica.deployment,
         replica.id,
         f"r{replica.recipe_revision}",
-        replica.host_name or wording.NOTHING,
-        describe_gpus([gpus.get(uuid) for uuid in replica.gpu_uuids]),
+        describe_hosts(replica),
+        " + ".join(describe_gpus([gpus.get(uuid) for uuid in uuids]) for uuids in gpus_of_parts(replica)),
         styled(replica_state(replica)),
         wording.age(replica.state_since, now),
     )
@@ -107,6 +107,21 @@ def busy(figures: ReplicaFigures) -> tuple[str, str, str]:
         wording.share(figures.kv_used_share) if figures.HasField("kv_used_share") else nothing,
         wording.number(rate) if figures.HasField("generation_tokens_per_second") else nothing,
     )
+
+
+def is_on(replica: Replica, host: Host) -> bool:
+    """Whether it, or a part of it, is on ``host``."""
+    return any(one.host_id == host.id or one.host_name == host.name for one in (replica, *replica.members))
+
+
+def describe_hosts(replica: Replica) -> str:
+    """Its host, and those of its other parts; a dash where it has none."""
+    return ", ".join([replica.host_name or wording.NOTHING, *(member.host_name for member in replica.members)])
+
+
+def gpus_of_parts(replica: Replica) -> list[Sequence[str]]:
+    """UUIDs on each of its hosts, in the order of ranks."""
+    return [replica.gpu_uuids, *(member.gpu_uuids for member in replica.members)]
 
 
 def describe_gpus(gpus: Sequence[Gpu | None]) -> str:

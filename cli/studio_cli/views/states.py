@@ -3,7 +3,7 @@
 from rich.text import Text
 from studio.v1.deployment_pb2 import Deployment
 from studio.v1.host_pb2 import Gpu, Host
-from studio.v1.replica_pb2 import Replica
+from studio.v1.replica_pb2 import Replica, ReplicaMember
 
 STYLES = {
     "READY": "green",
@@ -39,6 +39,11 @@ def styled(name: str) -> Text:
 def replica_state(replica: Replica) -> str:
     """``READY``."""
     return Replica.State.Name(replica.state).removeprefix("STATE_")
+
+
+def part_state(member: ReplicaMember) -> str:
+    """``READY``, of a part on another host."""
+    return Replica.State.Name(member.state).removeprefix("STATE_")
 
 
 def deployment_state(deployment: Deployment) -> str:

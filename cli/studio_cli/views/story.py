@@ -1,6 +1,6 @@
 """A deployment, a replica or a host told to a person: what it is, how it stands and why, and what happened last."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 from studio.v1.deployment_pb2 import Deployment
@@ -15,7 +15,7 @@ from studio_cli.views.gpus import what_lifts_it
 from studio_cli.views.hosts import describe_labels, describe_memory
 from studio_cli.views.replicas import busy, describe_gpus, natural
 from studio_cli.views.starting import describe_replica, describe_retry
-from studio_cli.views.states import deployment_state, gpu_health, host_state, replica_state
+from studio_cli.views.states import deployment_state, gpu_health, host_state, part_state, replica_state
 
 INDENT = "  "
 
@@ -42,7 +42,7 @@ def deployment_story(
     yield from event_lines(events, now)
 
 
-def replica_story(replica: Replica, host: Host | None, events: Sequence[Event], now: datetime) -> Iterator[str]:
+def replica_story(replica: Replica, hosts: Iterable[Host], events: Sequence[Event], now: datetime) -> Iterator[str]:
     """One replica."""
     reason = replica.retiring_reason if replica.retiring else replica.state_reason
     since = f" for {wording.age(replica.state_since, now)}" if replica.state_since.seconds else ""
@@ -51,9 +51,13 @@ def replica_story(replica: Replica, host: Host | None, events: Sequence[Event], 
     if replica.HasField("progress"):
         yield fact("progress", describe_replica(replica, now))
     yield fact("serves", f"{replica.deployment}, recipe {replica.recipe_name} r{replica.recipe_revision}")
-    yield fact("host", replica.host_name or wording.NOTHING)
-    gpus = {gpu.uuid: gpu for gpu in host.gpus} if host else {}
+    yield fact("host", replica.host_name + (", rank 0" if replica.members else "") or wording.NOTHING)
+    gpus = {gpu.uuid: gpu for one in hosts for gpu in one.gpus}
     yield fact("gpus", describe_gpus([gpus.get(uuid) for uuid in replica.gpu_uuids]))
+    for member in replica.members:
+        devices = f", GPU {describe_gpus([gpus.get(uuid) for uuid in member.gpu_uuids])}" if member.gpu_uuids else ""
+        reason = f": {member.state_reason}" if member.state_reason else ""
+        yield fact(f"rank {member.rank}", f"{member.host_name}{devices}, {part_state(member)}{reason}")
     if replica.pid:
         yield fact("engine", f"{replica.engine}, pid {replica.pid}, {replica.base_url}")
     requests, cache, rate = busy(replica.figures)

@@ -10,6 +10,7 @@ from studio.v1.replica_pb2 import MeasuredMemory, Replica
 from studio_runtime.errors import StudioError
 
 from studio_coordinator.leadership import Leadership
+from studio_coordinator.plan.members import gpu_count
 from studio_coordinator.plan.memory.calibration import Calibration, Measured
 from studio_coordinator.plan.memory.engine_rules import TESTED_VERSION
 from studio_coordinator.plan.presets import effective
@@ -111,7 +112,7 @@ class Measurements:
                 item.measured.engine_version or recipe.engine.version or TESTED_VERSION.get(recipe.engine.name, "")
             )
             measured.gpu_model = item.measured.gpu_model or _gpu_model(session, item)
-            digest, gpus = recipes.digest_of(recipe), len(row.gpu_uuids)
+            digest, gpus = recipes.digest_of(recipe), gpu_count(row)
             if await measured_memory.record(conn, digest, gpus, measured, datetime.now(UTC)):
                 log.info("start_measured", replica=row.id, host=session.host_name, gpu=measured.gpu_model)
                 changed = True

@@ -8,6 +8,7 @@ from studio.v1.deployment_pb2 import DeploymentSpec
 from studio.v1.recipe_pb2 import DemoArgs, EngineArgs, EngineChoice, IntOrAuto, Recipe, Resources
 
 from studio_coordinator.manifest.names import ALIAS, ALIAS_RULE, NAME, NAME_RULE, did_you_mean
+from studio_coordinator.manifest.spanning import check_spanning
 
 Problem = tuple[str, str]
 
@@ -40,6 +41,7 @@ def check_recipe(recipe: Recipe) -> Iterator[Problem]:
     yield from _model(recipe)
     yield from _args(recipe.args, recipe.engine.name)
     yield from _resources(recipe.resources, recipe.args)
+    yield from check_spanning(recipe)
     yield from _choice("preset", recipe.preset, PRESETS)
     for key in recipe.extra_args:
         if not FLAG.fullmatch(key):
@@ -136,7 +138,7 @@ def _resources(resources: Resources, args: EngineArgs) -> Iterator[Problem]:
         if gpu.count.value > 1:
             yield "resources.gpu.share", f"a share is a part of one GPU, but count is {gpu.count.value}"
     needed = max(args.tensor_parallel.value, 1) * max(args.pipeline_parallel, 1) * max(args.data_parallel, 1)
-    if 0 < gpu.count.value < needed:
+    if 0 < gpu.count.value < needed and resources.hosts <= 1:
         yield "resources.gpu.count", f"the parallel sizes in args need {needed} GPUs, but count is {gpu.count.value}"
 
 

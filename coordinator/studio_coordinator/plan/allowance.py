@@ -12,6 +12,7 @@ from studio.v1.replica_pb2 import Replica
 
 from studio_coordinator.plan.fleet import Fleet
 from studio_coordinator.plan.gpus import GIB, STEP_BYTES, Device
+from studio_coordinator.plan.members import parts
 from studio_coordinator.plan.memory.engine_rules import TESTED_VERSION
 from studio_coordinator.plan.sizing import UNKNOWN, GpuKind, OnKind, Sizing, own_fraction
 from studio_coordinator.plan.snapshot import Snapshot
@@ -29,10 +30,11 @@ def allowances(snapshot: Snapshot, rows: Iterable[Replica], fleet: Fleet) -> dic
     found = {}
     for row in rows:
         revision = row.recipe_name, row.recipe_revision
-        view, recipe = fleet.host_of(row.id), snapshot.recipes.get(revision)
-        if row.host_id and row.id not in known and view is not None and recipe is not None:
+        recipe = snapshot.recipes.get(revision)
+        if row.host_id and row.id not in known and recipe is not None:
             sizing = snapshot.sizes.get(revision, UNKNOWN)
-            devices = [view.devices[position] for position in view.positions(row.gpu_uuids)]
+            uuids = [uuid for part in parts(row) for uuid in part.gpu_uuids]
+            devices = [view.devices[at] for view in fleet.hosts_of(row.id) for at in view.positions(uuids)]
             found[row.id] = allowance(recipe, gpu_need(recipe, sizing), devices, sizing)
     return found
 

@@ -3,7 +3,7 @@
 The pass itself is asked, on a snapshot in which the manifest is already applied: what is shown is what will be done.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from studio.v1.assignment_pb2 import AssignedReplica
@@ -11,7 +11,7 @@ from studio.v1.deployment_pb2 import Deployment
 from studio.v1.recipe_pb2 import Recipe
 from studio.v1.replica_pb2 import Replica
 
-from studio_coordinator.plan.members import parts
+from studio_coordinator.plan.members import Part, parts
 from studio_coordinator.plan.reconcile import Decision, decide
 from studio_coordinator.plan.sizing import UNKNOWN, GpuKind, OnKind, Sizing
 from studio_coordinator.plan.snapshot import Snapshot
@@ -22,7 +22,7 @@ from studio_coordinator.plan.would_fit import would_fit
 
 @dataclass(frozen=True)
 class Planned:
-    """One replica, or a deployment that wants none (then without an id)."""
+    """One replica or a part of it on one host, or a deployment that wants none (then without an id)."""
 
     deployment: str
     replica_id: str
@@ -53,7 +53,8 @@ def preview(snapshot: Snapshot, names: Collection[str]) -> Preview:
     for deployment in snapshot.deployments:
         if deployment.name in names:
             rows = [row for row in decision.rows.values() if row.deployment == deployment.name and not row.retiring]
-            planned += [_planned(snapshot, decision, deployment, row) for row in rows] or [_none(snapshot, deployment)]
+            found = [one for row in rows for one in _planned(snapshot, decision, deployment, row)]
+            planned += found or [_none(snapshot, deployment)]
     gone = [
         f"{row.id} on {row.host_name}: {row.retiring_reason}"
         for row in decision.rows.values()
@@ -62,7 +63,8 @@ def preview(snapshot: Snapshot, names: Collection[str]) -> Preview:
     return Preview(tuple(planned), tuple(gone))
 
 
-def _planned(snapshot: Snapshot, decision: Decision, deployment: Deployment, row: Replica) -> Planned:
+def _planned(snapshot: Snapshot, decision: Decision, deployment: Deployment, row: Replica) -> Iterator[Planned]:
+    """The replica, and after it each of its parts on other hosts."""
     revision = row.recipe_name, row.recipe_revision
     recipe, sizing = snapshot.recipes.get(revision, Recipe()), snapshot.sizes.get(revision, UNKNOWN)
     wish = wish_of(deployment, recipe, sizing)
@@ -72,17 +74,20 @@ def _planned(snapshot: Snapshot, decision: Decision, deployment: Deployment, row
     elif not row.host_id:
         # The sentence without the hosts: they come line by line.
         reason = reason.partition("; ")[0]
-    return Planned(
-        deployment.name,
-        row.id,
-        reason + _unknown(sizing),
-        row.host_id,
-        row.host_name,
-        tuple(row.gpu_uuids),
-        tuple(_refusals(decision, wish, row)),
-        _told(snapshot, decision, row),
-        _on(snapshot, sizing, row),
-    )
+    refusals = tuple(_refusals(decision, wish, row))
+    on = _on(snapshot, sizing, row)
+    for part in parts(row) or [Part(0, "", "", ())]:
+        yield Planned(
+            deployment.name,
+            row.id,
+            f"rank {part.rank} of {row.id}" if part.rank else reason + _unknown(sizing),
+            part.host_id,
+            part.host_name,
+            part.gpu_uuids,
+            () if part.rank else refusals,
+            _told(snapshot, decision, row.id, part.host_id),
+            on,
+        )
 
 
 def _none(snapshot: Snapshot, deployment: Deployment) -> Planned:
@@ -103,12 +108,12 @@ def _refusals(decision: Decision, wish: Wish, row: Replica) -> list[str]:
     return told
 
 
-def _told(snapshot: Snapshot, decision: Decision, row: Replica) -> AssignedReplica | None:
-    """From the document that its host would get, or has."""
-    document = decision.plan.assignments.get(row.host_id) or snapshot.assignments.get(row.host_id)
+def _told(snapshot: Snapshot, decision: Decision, replica_id: str, host_id: str) -> AssignedReplica | None:
+    """From the document that the host would get, or has."""
+    document = decision.plan.assignments.get(host_id) or snapshot.assignments.get(host_id)
     if document is None:
         return None
-    return next((item for item in document.replicas if item.replica_id == row.id), None)
+    return next((item for item in document.replicas if item.replica_id == replica_id), None)
 
 
 def _on(snapshot: Snapshot, sizing: Sizing, row: Replica) -> OnKind | None:

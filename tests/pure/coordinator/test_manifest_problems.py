@@ -124,6 +124,37 @@ CHAT = "kind: Deployment\nname: chat\nrecipe: a\n"
             "resources.gpu.memory",
             f"expected auto or {SIZE}, got a list",
         ),
+        (DEMO + "resources: {hosts: 0}", "resources.hosts", "0 is not between 1 and 64"),
+        (
+            "kind: Recipe\nname: a\nengine: {name: llamacpp}\nmodel: {source: hf://a/b}\nresources: {hosts: 2}",
+            "resources.hosts",
+            "llamacpp runs on one host; vllm and sglang can span",
+        ),
+        (
+            DEMO + "resources: {hosts: 2, gpu: {count: 1, share: 50%}}",
+            "resources.gpu.share",
+            "a replica over several hosts has its GPUs for itself",
+        ),
+        (
+            DEMO + "args: {data_parallel: 2}\nresources: {hosts: 2}",
+            "args.data_parallel",
+            "a replica over several hosts is one copy of the model; have more replicas instead",
+        ),
+        (
+            DEMO + "args: {tensor_parallel: 8, pipeline_parallel: 4}\nresources: {hosts: 2, gpu: {count: 8}}",
+            "resources.hosts",
+            "2 hosts with 8 GPUs each cannot be shared by 32 parts of the model",
+        ),
+        (
+            DEMO + "args: {tensor_parallel: 4, pipeline_parallel: 2}\nresources: {hosts: 2, gpu: {count: 8}}",
+            "resources.hosts",
+            "2 hosts with 8 GPUs each, but the parallel sizes in args make 8 parts",
+        ),
+        (
+            DEMO + "args: {tensor_parallel: 3, pipeline_parallel: 1}\nresources: {hosts: 2}",
+            "resources.hosts",
+            "3 parts of the model cannot be shared evenly by 2 hosts",
+        ),
         (DEMO + "resources: {gpu: {share: much}}", "resources.gpu.share", "expected a share such as 20% or 0.2, got 'much'"),
         (
             DEMO + "resources: {gpu: {share: 50%, count: 2}}",
