@@ -12,18 +12,18 @@ from studio_runtime.metrics import serve_metrics
 from studio_runtime.process import announce_ready, lock_folder, run_until_stopped
 from studio_runtime.tracing import configure_tracing, flush_tracing
 
+from studio_coordinator.access.local_token import LocalToken
+from studio_coordinator.agreement import agree_on_keys
 from studio_coordinator.authority.enrolment import Validity
 from studio_coordinator.authority.fleet_identity import TlsSettings
 from studio_coordinator.authority.keyring import read_signer
 from studio_coordinator.coordinator import running_coordinator
 from studio_coordinator.embedded_postgres import exec_postgres, prepare, wait_until_ready
-from studio_coordinator.identity import Identity, PepperError
+from studio_coordinator.identity import Identity
 from studio_coordinator.knowledge.library import ReadHub
 from studio_coordinator.plan.memory.facts import ModelFacts
 from studio_coordinator.plan.snapshot import Timers
-from studio_coordinator.sealing import SealingError
 from studio_coordinator.settings import ServeSettings, parser, serve_settings
-from studio_coordinator.store import key_pepper, master_key
 from studio_coordinator.store.database import Database
 from studio_coordinator.tls_flags import TlsFlags
 from studio_coordinator.version import VERSION
@@ -33,23 +33,13 @@ log = structlog.get_logger()
 
 async def serve(settings: ServeSettings) -> None:
     """Migrate the database, then serve, lead when the lease is free, and plan, until cancelled."""
-    identity = Identity.load(settings.state_dir, settings.key_pepper_file, settings.master_key_file)
-    url = settings.database_url or prepare(settings.embedded_data_dir).url
+    storage = settings.storage
+    identity = Identity.load(storage.state_dir, storage.key_pepper_file, storage.master_key_file)
+    url = storage.database_url or prepare(storage.embedded_data_dir).url
     database, lease_database = Database(url), Database(url, pool_size=1)
     try:
         schema = await database.upgrade()
-        async with database.transaction() as conn:
-            if not await key_pepper.agree(conn, identity.pepper_check):
-                raise PepperError(
-                    "this coordinator's key pepper is not the one that the keys in this database are hashed with",
-                    "Copy key-pepper from the state folder of the coordinator that made them; name it with --key-pepper-file.",
-                )
-            sealer = identity.sealer
-            if not await master_key.agree(conn, sealer.check_value, sealer.known_check_values):
-                raise SealingError(
-                    "this coordinator's master key is not the one that the secrets in this database are sealed with",
-                    "Copy master-key from the state folder of the coordinator that stored them; name it with --master-key-file.",
-                )
+        await agree_on_keys(database, identity)
         timers = Timers(
             heartbeat_interval=settings.heartbeat_seconds,
             lease=3 * settings.heartbeat_seconds + 10,
@@ -63,8 +53,9 @@ async def serve(settings: ServeSettings) -> None:
             settings.listen,
             timers,
             settings.lease_ttl_seconds,
-            None if settings.hub_offline else hub_reader(settings.state_dir / "models"),
+            None if settings.hub_offline else hub_reader(settings.storage.state_dir / "models"),
             settings.advertise,
+            local_token=LocalToken.load(storage.state_dir) if settings.require_tokens else None,
             tls=None if settings.tls is None else tls_settings(settings.tls),
         ) as server:
             metrics = serve_metrics(settings.metrics)
@@ -102,10 +93,10 @@ def run_serve(settings: ServeSettings) -> None:
     configure_logging("coordinator", settings.log_level)
     configure_tracing("studio-coordinator")
     try:
-        lock = lock_folder(settings.state_dir)
+        lock = lock_folder(settings.storage.state_dir)
     except BlockingIOError as error:
         sys.exit(
-            f"another coordinator (pid {error.filename}) uses {settings.state_dir}; stop it, or choose --state-dir"
+            f"another coordinator (pid {error.filename}) uses {settings.storage.state_dir}; stop it, or choose --state-dir"
         )
     with lock:
         try:
@@ -139,6 +130,10 @@ def main() -> None:
         except StudioError as error:
             sys.exit(f"{error.message}\n{error.hint}")
         run_serve(settings)
+    elif arguments.command == "operator-create":
+        from studio_coordinator.operator_command import run  # noqa: PLC0415 - needs nothing of a server
+
+        run(arguments)
     elif arguments.command == "postgres":
         try:
             (wait_until_ready if arguments.until_ready else exec_postgres)(arguments.data_dir)

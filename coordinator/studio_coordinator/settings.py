@@ -7,6 +7,7 @@ from pathlib import Path
 
 from studio_runtime.settings import DEFAULT_COORDINATOR_PORT, Address, Home
 
+from studio_coordinator.storage_flags import StorageFlags, add_storage_options, storage_flags
 from studio_coordinator.tls_flags import TlsFlags, add_tls_options, tls_flags
 
 EXAMPLES = """\
@@ -16,6 +17,7 @@ examples:
   studio-coordinator serve --state-dir /var/lib/studio/second --key-pepper-file /etc/studio/key-pepper \\
       --master-key-file /etc/studio/master-key --advertise control2:7070
                                                               a second one on the same database, which takes over
+  studio-coordinator operator-create --name ann --role admin    the first operator's token, on standard output
   studio-coordinator postgres --data-dir /var/lib/studio/pg   run the embedded PostgreSQL in the foreground
   studio-coordinator migrations-check                         every migration up, down and up again, on a throw-away database
 """
@@ -26,10 +28,7 @@ class ServeSettings:
     """How ``serve`` was called."""
 
     listen: Address
-    # Empty: the embedded PostgreSQL in `embedded_data_dir`.
-    database_url: str
-    embedded_data_dir: Path
-    state_dir: Path
+    storage: StorageFlags
     metrics: Address
     ready_file: Path | None
     log_level: str
@@ -39,12 +38,10 @@ class ServeSettings:
     leader_grace_seconds: float
     # Where others reach this coordinator; None: where it listens.
     advertise: Address | None
-    # None: in `state_dir`.
-    key_pepper_file: Path | None
-    # None: in `state_dir`.
-    master_key_file: Path | None
     # Headers of models are not read from the hub, only from hosts.
     hub_offline: bool
+    # Every call needs a token or a certificate; with TLS always.
+    require_tokens: bool
     # None: in clear text, on loopback.
     tls: TlsFlags | None
 
@@ -70,21 +67,11 @@ def parser() -> argparse.ArgumentParser:
         help="where agents, gateways and operators reach this coordinator (default: where it listens)",
     )
     serve.add_argument(
-        "--key-pepper-file",
-        type=Path,
-        metavar="FILE",
-        help="secret that API keys are hashed with; the same for all coordinators on one database "
-        "(default: key-pepper in the state folder)",
+        "--require-tokens",
+        action="store_true",
+        help="refuse calls without a token on a loopback listener, too; local-token in the state folder holds one for this user",
     )
-    serve.add_argument(
-        "--master-key-file",
-        type=Path,
-        metavar="FILE",
-        help="key that stored secrets are sealed with; the same for all coordinators on one database "
-        "(default: master-key in the state folder)",
-    )
-    serve.add_argument("--embedded-data-dir", type=Path, default=home.postgres, help="used without STUDIO_DATABASE_URL")
-    serve.add_argument("--state-dir", type=Path, default=home.coordinator)
+    add_storage_options(serve, home)
     serve.add_argument("--metrics", type=Address.parse, default=Address("127.0.0.1", DEFAULT_COORDINATOR_PORT + 1))
     serve.add_argument("--ready-file", type=Path, help="written (JSON) once it serves")
     serve.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
@@ -105,18 +92,26 @@ def parser() -> argparse.ArgumentParser:
     postgres.add_argument(
         "--until-ready", action="store_true", help="run nothing: wait until the one that runs there takes connections"
     )
+    operator = commands.add_parser(
+        "operator-create", help="make an operator and print its token, which is shown this once"
+    )
+    operator.add_argument("--name", required=True)
+    operator.add_argument("--role", choices=["viewer", "operator", "admin"], required=True)
+    operator.add_argument(
+        "--tenant", default="", help="sees and changes only what is this tenant's (default: the whole fleet)"
+    )
+    operator.add_argument("--expires-in-days", type=float, metavar="N", help="(default: never)")
+    add_storage_options(operator, home)
     commands.add_parser("migrations-check", help="prove every migration on a throw-away database")
     commands.add_parser("estimate", help="what a model needs of a GPU; has a --help of its own")
     return top
 
 
 def serve_settings(arguments: argparse.Namespace) -> ServeSettings:
-    """What ``serve`` needs. The database URL comes from the environment: it may hold a password."""
+    """What ``serve`` needs."""
     return ServeSettings(
         listen=arguments.listen,
-        database_url=os.environ.get("STUDIO_DATABASE_URL", ""),
-        embedded_data_dir=arguments.embedded_data_dir,
-        state_dir=arguments.state_dir,
+        storage=storage_flags(arguments),
         metrics=arguments.metrics,
         ready_file=arguments.ready_file,
         log_level=arguments.log_level,
@@ -125,8 +120,7 @@ def serve_settings(arguments: argparse.Namespace) -> ServeSettings:
         lost_after_seconds=arguments.lost_after_seconds,
         leader_grace_seconds=arguments.leader_grace_seconds,
         advertise=arguments.advertise,
-        key_pepper_file=arguments.key_pepper_file,
-        master_key_file=arguments.master_key_file,
         hub_offline=os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"),
+        require_tokens=arguments.require_tokens or arguments.tls,
         tls=tls_flags(arguments),
     )

@@ -5,11 +5,15 @@ is hidden by a 60 s default). Reconnects are capped explicitly because the built
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import grpc
 
 from studio_runtime.settings import Address
-from studio_runtime.tls import ClientTls
+
+if TYPE_CHECKING:
+    # What reads certificates takes 14 MB, which a process without any is spared.
+    from studio_runtime.tls import ClientTls
 
 Options = Sequence[tuple[str, int]]
 
@@ -43,7 +47,7 @@ SERVER_OPTIONS: Options = (
 )
 
 
-def open_channel(address: Address, tls: ClientTls | None = None) -> grpc.aio.Channel:
+def open_channel(address: Address, tls: "ClientTls | None" = None) -> grpc.aio.Channel:
     """A channel to ``address``; it connects when it is first used. Without ``tls`` it is in clear text, as on loopback."""
     if tls is None:
         return grpc.aio.insecure_channel(str(address), options=CLIENT_OPTIONS)

@@ -1,7 +1,7 @@
 """From what came with a call to who calls.
 
 In this order: the certificate of an agent or a gateway; a bearer token (the local one, or an operator's); nothing, which is
-enough on a loopback listener that asks for no tokens. A token that is not good is refused everywhere: it never falls back to less.
+enough on a loopback listener that asks for no tokens. A token that is not good is refused: it never falls back to less.
 """
 
 import time

@@ -45,7 +45,8 @@ class Caller:
         return self.role >= Operator.ROLE_ADMIN and not self.tenant
 
 
-CALLER: ContextVar[Caller] = ContextVar("studio_caller", default=Caller())
+NOBODY = Caller()
+CALLER: ContextVar[Caller] = ContextVar("studio_caller", default=NOBODY)
 
 
 def current_caller() -> Caller:

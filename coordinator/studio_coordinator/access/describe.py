@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -9,7 +10,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from studio_runtime.errors import NotFoundError
 
-from studio_coordinator.store import access, deployments, hosts, operators, providers, recipes, secrets
+from studio_coordinator.store import access, deployments, hosts, operators, providers, recipes, secrets, tenants
 from studio_coordinator.store.database import Connection
 
 # Of requests and answers alike, wherever they stand.
@@ -30,23 +31,32 @@ async def describe(conn: Connection, named: str) -> Any:
 
 
 async def _find(conn: Connection, kind: str, name: str) -> Message | None:
-    match kind:
-        case "Recipe":
-            return await recipes.get_recipe(conn, name)
-        case "Deployment":
-            return await deployments.get_deployment(conn, name)
-        case "Host":
-            return await hosts.find_host(conn, name)
-        case "Key":
-            return next((key for key in await access.list_keys(conn) if key.id == name), None)
-        case "Provider":
-            return next((one for one in await providers.list_providers(conn) if one.model == name), None)
-        case "Operator":
-            return await operators.find_operator(conn, name)
-        case "Secret":
-            return next((one for one in await secrets.list_secrets(conn) if one.name == name), None)
-        case _:
-            return None
+    find = FINDERS.get(kind)
+    return None if find is None else await find(conn, name)
+
+
+async def _key(conn: Connection, name: str) -> Message | None:
+    return next((key for key in await access.list_keys(conn) if key.id == name), None)
+
+
+async def _provider(conn: Connection, name: str) -> Message | None:
+    return next((one for one in await providers.list_providers(conn) if one.model == name), None)
+
+
+async def _secret(conn: Connection, name: str) -> Message | None:
+    return next((one for one in await secrets.list_secrets(conn) if one.name == name), None)
+
+
+FINDERS: dict[str, Callable[[Connection, str], Awaitable[Message | None]]] = {
+    "Recipe": recipes.get_recipe,
+    "Deployment": deployments.get_deployment,
+    "Host": hosts.find_host,
+    "Key": _key,
+    "Tenant": tenants.get_tenant,
+    "Provider": _provider,
+    "Operator": operators.find_operator,
+    "Secret": _secret,
+}
 
 
 def without_secrets(message: Message) -> dict[str, Any]:

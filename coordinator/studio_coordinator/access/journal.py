@@ -122,9 +122,8 @@ class Journal:
             async with self.database.transaction() as conn:
                 await audit.append(conn, draft.entry(outcome, without_secrets(draft.request)))
         except StudioError as error:
-            log.error(
-                "audit_not_written", action=draft.action, actor=draft.caller.name, outcome=outcome, error=str(error)
-            )  # noqa: TRY400 - the refusal says all there is
+            told = {"action": draft.action, "actor": draft.caller.name, "outcome": outcome}
+            log.warning("audit_not_written", **told, reason=error.message)
 
     def _may_tell(self) -> bool:
         """A bucket of refusals that fills again within a minute."""

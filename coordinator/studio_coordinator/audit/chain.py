@@ -1,6 +1,6 @@
 """The hash chain, pure: each entry's hash covers its canonical form and the hash of the entry before.
 
-Canonical is JSON with sorted keys, without spaces, in ASCII; the time in microseconds, UTC. The first entry follows 32 zero bytes.
+Canonical is JSON with sorted keys, without spaces, in ASCII; the time in microseconds. The first entry follows 32 zero bytes.
 """
 
 import hashlib

@@ -19,9 +19,7 @@ from studio_runtime.logging import hide
 from studio_coordinator.manifest.names import NAME, NAME_RULE
 from studio_coordinator.rpc.guard import actor_of, guarded
 from studio_coordinator.rpc.state import AdminState
-from studio_coordinator.sealing import Sealer
 from studio_coordinator.store import secrets
-from studio_coordinator.store.database import Connection
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -44,10 +42,9 @@ class Secrets(AdminState):
                 "An environment variable must be able to hold it.",
             )
         hide(request.value)
-        sealed = self.sealer.seal(request.value.encode(), context_of(request.name))
         secret = Secret(name=request.name, tenant=request.tenant, actor=actor_of(context))
         async with self.database.transaction() as conn:
-            stored = await secrets.put_secret(conn, secret, sealed, datetime.now(UTC))
+            stored = await secrets.put_secret(conn, self.sealer, secret, request.value, datetime.now(UTC))
         self.desired_changed()
         return PutSecretResponse(secret=stored)
 
@@ -65,25 +62,3 @@ class Secrets(AdminState):
             await secrets.remove_secret(conn, request.name, force=request.force)
         self.desired_changed()
         return RemoveSecretResponse()
-
-
-def context_of(name: str) -> str:
-    """Where the sealed value of the secret ``name`` belongs."""
-    return f"secret/{name}"
-
-
-async def open_secrets(conn: Connection, sealer: Sealer, names: set[str]) -> dict[str, str]:
-    """The values of those of ``names`` that there are. Raises SealingError."""
-    sealed = await secrets.sealed_values(conn, names)
-    opened = {name: sealer.open(value, context_of(name)).decode() for name, value in sealed.items()}
-    for value in opened.values():
-        hide(value)
-    return opened
-
-
-async def seal_anew(conn: Connection, sealer: Sealer) -> int:
-    """Seal with the newest master key what an older one sealed; how many there were. Raises SealingError."""
-    stale = {name: value for name, value in (await secrets.all_sealed(conn)).items() if not sealer.is_current(value)}
-    for name, value in stale.items():
-        await secrets.reseal(conn, name, sealer.seal(sealer.open(value, context_of(name)), context_of(name)))
-    return len(stale)

@@ -3,13 +3,15 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from sqlalchemy import Column, LargeBinary, String, Table, delete, select, text
+from sqlalchemy import Column, LargeBinary, String, Table, delete, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from studio.v1.access_service_pb2 import Secret
 from studio_runtime.errors import ConflictError, NotFoundError
+from studio_runtime.logging import hide
 
 from studio_coordinator.manifest import close_names_hint
+from studio_coordinator.sealing import Sealer
 from studio_coordinator.store.columns import Instant, from_row, to_row
 from studio_coordinator.store.metadata import METADATA
 
@@ -42,8 +44,9 @@ ORDER BY 1
 )
 
 
-async def put_secret(conn: AsyncConnection, secret: Secret, sealed: bytes, now: datetime) -> Secret:
+async def put_secret(conn: AsyncConnection, sealer: Sealer, secret: Secret, value: str, now: datetime) -> Secret:
     """Store a secret, or another value for one that is there; ConflictError where it is another tenant's."""
+    sealed = sealer.seal(value.encode(), _place(secret.name))
     row = to_row(SECRETS, secret, sealed=sealed, created_at=now, updated_at=now)
     changed = {"sealed": sealed, "updated_at": now, "actor": secret.actor}
     stored = (
@@ -88,18 +91,25 @@ async def tenants_of(conn: AsyncConnection, names: Iterable[str]) -> dict[str, s
     return {row.name: row.tenant for row in rows}
 
 
-async def sealed_values(conn: AsyncConnection, names: Iterable[str]) -> dict[str, bytes]:
-    """The sealed value of each of ``names`` that there is."""
+async def open_values(conn: AsyncConnection, sealer: Sealer, names: Iterable[str]) -> dict[str, str]:
+    """The value of each of ``names`` that there is. Raises SealingError."""
     rows = await conn.execute(select(SECRETS.c.name, SECRETS.c.sealed).where(SECRETS.c.name.in_(sorted(set(names)))))
-    return {row.name: bytes(row.sealed) for row in rows}
+    values = {row.name: sealer.open(bytes(row.sealed), _place(row.name)).decode() for row in rows}
+    for value in values.values():
+        hide(value)
+    return values
 
 
-async def all_sealed(conn: AsyncConnection) -> dict[str, bytes]:
-    """Every sealed value, locked: to be sealed anew with another master key."""
-    rows = await conn.execute(select(SECRETS.c.name, SECRETS.c.sealed).with_for_update())
-    return {row.name: bytes(row.sealed) for row in rows}
+async def seal_anew(conn: AsyncConnection, sealer: Sealer) -> int:
+    """Seal with the newest master key what an older one sealed; how many there were. Raises SealingError."""
+    rows = (await conn.execute(select(SECRETS.c.name, SECRETS.c.sealed).with_for_update())).all()
+    stale = {row.name: bytes(row.sealed) for row in rows if not sealer.is_current(bytes(row.sealed))}
+    for name, sealed in stale.items():
+        anew = sealer.seal(sealer.open(sealed, _place(name)), _place(name))
+        await conn.execute(update(SECRETS).where(SECRETS.c.name == name).values(sealed=anew))
+    return len(stale)
 
 
-async def reseal(conn: AsyncConnection, name: str, sealed: bytes) -> None:
-    """Replace the sealed form of a value that stays the same."""
-    await conn.execute(SECRETS.update().where(SECRETS.c.name == name).values(sealed=sealed))
+def _place(name: str) -> str:
+    """Where the sealed value belongs."""
+    return f"secret/{name}"
