@@ -113,6 +113,10 @@ class ActivityLog:
             self._waking.pop(gone, None)
         return found
 
+    def start_seconds(self) -> dict[str, float]:
+        """How long the last start of each replica took, as far as hosts said so, by id."""
+        return {replica_id: seconds for replica_id, (_, seconds) in self._starts.items()}
+
     def _seconds_back(self, row: Replica, *, can_sleep: bool) -> float:
         """How long it takes until this one serves again, once it is sent away."""
         if can_sleep:
