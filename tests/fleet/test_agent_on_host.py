@@ -79,7 +79,7 @@ async def main_pid(host: Host) -> int:
 async def assert_unchanged(host: Host, unit: EngineUnit, ready: ReplicaObservation) -> None:
     """The very same engine runs and answers."""
     assert await asyncio.to_thread(engine_units, host) == [unit]
-    asked = await host.run("/opt/vllm-studio/venv/bin/python", "-c", ASK, ready.base_url)
+    asked = await host.run("/opt/vllm-studio/current/bin/python", "-c", ASK, ready.base_url)
     assert asked.ok() == "200"
 
 

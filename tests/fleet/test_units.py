@@ -5,7 +5,11 @@ import re
 import pytest
 from fleet.hosts import Host
 
-UNITS = ("studio-agent.service", "studio-engine@x.service")
+UNITS = (
+    *("studio-agent.service", "studio-engine@x.service"),
+    *("studio-coordinator.service", "studio-postgres.service", "studio-gateway.service"),
+)
+AGENT, ENGINE = UNITS[:2]
 LARGEST_EXPOSURE = 2.0
 
 
@@ -27,7 +31,7 @@ def test_systemd_finds_nothing_wrong_with_the_unit(host: Host, unit: str) -> Non
 
 
 def test_engines_lie_beside_the_agent_in_the_tree(host: Host) -> None:
-    slices = host.call("systemctl", "show", "--property=Slice", "--value", *UNITS).ok().split()
+    slices = host.call("systemctl", "show", "--property=Slice", "--value", AGENT, ENGINE).ok().split()
     assert slices == ["system.slice", "studio-engines.slice"]
-    needed = host.call("systemctl", "show", "--property=Requires,BindsTo,PartOf,StopPropagatedFrom", UNITS[1]).ok()
+    needed = host.call("systemctl", "show", "--property=Requires,BindsTo,PartOf,StopPropagatedFrom", ENGINE).ok()
     assert "studio-agent" not in needed

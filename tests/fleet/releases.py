@@ -1,0 +1,39 @@
+"""Archives of wheels to provision hosts from, made of this checkout: as it is, and as a later version of itself."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from fleet.rootfs import CACHE
+from fleet.studio_host import CHECKOUT, SOURCES
+
+# Beside the sources, what a wheel is made from.
+REST = ("systemd", "pyproject.toml", "requirements.lock", "README.md", "LICENSE")
+
+
+def archive(folder: Path, version: str = "") -> Path:
+    """Make the archive in ``folder``; ``version`` stands in for the checkout's own. Raises CalledProcessError."""
+    checkout = _with_version(folder / "source", version) if version else CHECKOUT
+    made = subprocess.run(
+        [sys.executable, str(CHECKOUT / "ansible/wheelhouse.py"), str(folder), "--checkout", str(checkout)]
+        + ["--wheels", str(CACHE / "wheels")],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return Path(made.stdout.strip())
+
+
+def _with_version(folder: Path, version: str) -> Path:
+    for name in SOURCES:
+        shutil.copytree(CHECKOUT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in REST:
+        copy = shutil.copytree if (CHECKOUT / name).is_dir() else shutil.copy2
+        copy(CHECKOUT / name, folder / name)
+    project = folder / "pyproject.toml"
+    text, found = re.subn(r'^version = ".*"$', f'version = "{version}"', project.read_text(), flags=re.MULTILINE)
+    assert found == 1
+    project.write_text(text)
+    return folder
