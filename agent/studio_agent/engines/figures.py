@@ -4,12 +4,12 @@ An engine with several data-parallel ranks has one series for each: counts are s
 absent in the figures; it is never zero.
 """
 
-from collections.abc import Iterator
 from dataclasses import astuple, dataclass, field
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from prometheus_client.parser import text_string_to_metric_families
 from studio.v1.replica_pb2 import Histogram, ReplicaFigures
+
+from studio_agent.engines.exposition import samples
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,13 @@ def read(metrics_text: str, at: Timestamp, names: MetricNames) -> ReplicaFigures
     page = _Page()
     stale = False
     try:
-        for name, labels, value in _samples(_wanted_lines(metrics_text, names)):
-            if name.endswith("_bucket"):
+        for name, bound, value in samples(metrics_text, tuple(filter(None, astuple(names)))):
+            if bound is not None:
                 bounds = page.buckets.setdefault(name.removesuffix("_bucket"), {})
-                bound = float(labels["le"])
                 bounds[bound] = bounds.get(bound, 0.0) + value
             else:
                 page.values.setdefault(name, []).append(value)
-    except (ValueError, KeyError):
+    except ValueError:
         stale = True
     # A field that is given None stays absent.
     return ReplicaFigures(
@@ -93,17 +92,3 @@ def _prefix_hit_share(page: _Page, names: MetricNames) -> float | None:
     if queries and hits is not None:
         return hits / queries
     return page.mean(names.prefix_hit_share)
-
-
-def _wanted_lines(metrics_text: str, names: MetricNames) -> str:
-    """The lines that `read` looks at: parsing the others is most of the cost of a page. A last line that breaks off stays."""
-    wanted = tuple(filter(None, astuple(names)))
-    lines = metrics_text.split("\n")
-    kept = [line for line in lines[:-1] if line.startswith(wanted)]
-    return "\n".join([*kept, lines[-1]])
-
-
-def _samples(metrics_text: str) -> Iterator[tuple[str, dict[str, str], float]]:
-    for family in text_string_to_metric_families(metrics_text):
-        for sample in family.samples:
-            yield sample.name, sample.labels, float(sample.value)

@@ -331,11 +331,11 @@ int nvmlDeviceGetSupportedEventTypes(device_t *device, unsigned long long *types
 int nvmlDeviceRegisterEvents(device_t *device, unsigned long long types, int *set) { (void)types; (void)set; ENTER_DEVICE; return SUCCESS; }
 
 int nvmlEventSetWait_v2(int *set, event_t *event, unsigned milliseconds) {
-    struct timespec pause = {0, 5000000};
+    struct timespec pause = {0, 20000000};
     long number; int slot; unsigned long long type, data;
     (void)set;
     ENTER;
-    for (unsigned waited = 0;; waited += 5) {
+    for (unsigned waited = 0;; waited += 20) {
         if (next_event(last_event, &number, &slot, &type, &data)) {
             last_event = number;
             *event = (event_t){&whole[slot], type, data, ~0u, ~0u};
