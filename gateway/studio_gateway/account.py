@@ -105,6 +105,11 @@ class Account:
         return (duration - self.first_token) / (self.usage.completion - 1)
 
     @property
+    def first_token_of_engine(self) -> float | None:
+        """Seconds from when an engine could have been asked to the first event of its stream."""
+        return None if self.first_token is None else max(0.0, self.first_token - self.queue_seconds)
+
+    @property
     def ended_unknown(self) -> bool:
         """It was answered in part, and the engine's own count of it never came."""
         return self.finish in BROKEN_OFF and not self.usage.prompt

@@ -37,6 +37,8 @@ from studio_gateway.quota.leasing import Leasing
 from studio_gateway.quota.purse import Reservation
 from studio_gateway.table import Model, Routes, usable_names
 from studio_gateway.trace import Trace, tracing
+from studio_gateway.traffic import Traffic
+from studio_gateway.waking.room import WaitingRoom
 from studio_gateway.work import Done, Work
 
 log = structlog.get_logger()
@@ -66,8 +68,12 @@ class Gateway:
         metrics: Metrics,
         limits: Limits,
         leasing: Leasing,
+        traffic: Traffic,
+        waiting: WaitingRoom,
     ) -> None:
         self.in_force = in_force
+        self.traffic = traffic
+        self.waiting = waiting
         self.leasing = leasing
         self.forwarder = forwarder
         self.providers = providers
@@ -126,6 +132,7 @@ class Request:
         "_exchange",
         "_gateway",
         "_is_over",
+        "_is_sent",
         "_key",
         "_price",
         "_reservation",
@@ -139,6 +146,8 @@ class Request:
         self._exchange = exchange
         self._account = Account(exchange.id, exchange.path)
         self._is_over = False
+        # To an engine of the fleet.
+        self._is_sent = False
         self._key: Key | None = None
         self._price: Price | None = None
         self._reservation: Reservation | None = None
@@ -233,6 +242,8 @@ class Request:
         if model is None:
             raise errors.model_not_found(name, usable_names(routes, key.models))
         account.model = model.name
+        if model.provider is None:
+            self._gateway.traffic.asked(model.name, account.at)
         if self._has_quota(key, call, model):
             self._send(call, model)
 
@@ -263,15 +274,49 @@ class Request:
     def _send(self, call: Call, model: Model) -> None:
         exchange, gateway, account = self._exchange, self._gateway, self._account
         if model.provider is None and not model.targets:
-            raise errors.model_unavailable(model.name, model.unavailable_reason, starting=model.is_starting)
+            self._hold(call, model)
+            return
         self._trace = gateway.begin_trace(exchange.header(b"traceparent"), model.name, exchange.id)
         if model.provider is None:
             traceparent = self._trace.traceparent
+            self._is_sent = True
+            gateway.traffic.sent(model.name)
             work: Work = gateway.forwarder.forward(exchange, call, model, account, traceparent, self._end)
         else:
             work = gateway.providers.forward(exchange, call, model, account, self._end)
         if not self._is_over:
             self._work = work
+
+    def _hold(self, call: Call, model: Model) -> None:
+        """Wait until ``model`` is up, where that is of use. Raises ApiError."""
+        gateway, tenant = self._gateway, self._account.tenant
+        routes = gateway.in_force.routes
+        # The table that this request began with may be older than the last that the waiting room has looked at.
+        model = routes.by_name.get(model.name, model) if routes is not None else model
+        if model.targets:
+            self._send(call, model)
+            return
+        if not model.is_wakeable:
+            raise errors.model_unavailable(model.name, model.unavailable_reason, starting=model.is_starting)
+        ring, asked = gateway.in_force.keys, time.perf_counter()
+
+        def woken(up: Model) -> None:
+            self._account.queue_seconds += time.perf_counter() - asked
+            self._work = None
+            try:
+                self._send(call, up)
+            except Exception as error:  # noqa: BLE001 - see _failed
+                self._failed(error)
+
+        self._work = gateway.waiting.hold(
+            self._exchange,
+            model,
+            tenant,
+            ring.weights.get(tenant, 1.0) if ring is not None else 1.0,
+            streams=call.stream,
+            go=woken,
+            refuse=self._end,
+        )
 
     def _end(self, error: errors.ApiError | None) -> None:
         """The one exit: the answer is complete, or ends with ``error``."""
@@ -302,6 +347,15 @@ class Request:
             self._settle(self._reservation)
         if self._trace is not None:
             self._trace.end(account.status)
+        if self._is_sent:
+            gateway.traffic.ended(
+                account.model,
+                account.replica_id,
+                account.recipe_revision,
+                account.finish,
+                account.first_token_of_engine,
+                time.time(),
+            )
         record = account.close(gateway.metrics)
         if record is not None:
             gateway.record(record)

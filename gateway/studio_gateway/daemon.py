@@ -34,7 +34,9 @@ from studio_gateway.quota.leasing import Leasing
 from studio_gateway.report import UsageReporter
 from studio_gateway.server import Server, listen
 from studio_gateway.spool import Spool
+from studio_gateway.traffic import Traffic
 from studio_gateway.upstream import Pool
+from studio_gateway.waking.room import WaitingRoom
 from studio_gateway.watch import RouteWatch
 
 log = structlog.get_logger()
@@ -97,8 +99,15 @@ async def _run(settings: Settings, sock: socket.socket) -> None:
     lane = LiteLlmLane(LIMITS, enabled=settings.litellm)
     if in_force.route_table is not None and in_force.route_table.provider_routes:
         lane.want()
+    traffic = Traffic(uuid.uuid4().hex)
     watch = RouteWatch(
-        Link(settings.coordinators), in_force, last_good, gateway_id, version("vllm-studio"), on_providers=lane.want
+        Link(settings.coordinators),
+        in_force,
+        last_good,
+        gateway_id,
+        version("vllm-studio"),
+        on_providers=lane.want,
+        traffic=traffic,
     )
 
     async def announce() -> None:
@@ -116,7 +125,12 @@ async def _run(settings: Settings, sock: socket.socket) -> None:
         async with asyncio.TaskGroup() as tasks:
             forwarder = Forwarder(in_force, pool, deadlines, metrics, LIMITS)
             leasing = Leasing(Link(settings.coordinators), gateway_id, lambda: watch.is_connected)
-            gateway = Gateway(in_force, forwarder, lane, reporter.add, metrics, LIMITS, leasing)
+            waiting = WaitingRoom(deadlines, traffic)
+            in_force.on_routes += (
+                waiting.look,
+                lambda routes: traffic.forget_all_but(routes.by_name, routes.all_replica_ids),
+            )
+            gateway = Gateway(in_force, forwarder, lane, reporter.add, metrics, LIMITS, leasing, traffic, waiting)
             # Requests end before the group does: their usage is in the reporter's last batch.
             for part in (reporter, watch, lane, leasing):
                 tasks.create_task(part.run())

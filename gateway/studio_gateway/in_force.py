@@ -1,6 +1,7 @@
 """The tables in force: one reference that requests read and the stream of tables replaces."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from studio.v1.route_pb2 import AccessTable, RouteTable
@@ -26,6 +27,8 @@ class InForce:
     def __post_init__(self) -> None:
         self.standings = Standings()
         self.picker = Picker(self.standings)
+        # Called after each table of routes that comes into force.
+        self.on_routes: list[Callable[[Routes], None]] = []
 
     def put_routes(self, table: RouteTable) -> None:
         """Put ``table`` in force; raises UnsoundTableError and changes nothing where it contradicts itself.
@@ -36,6 +39,8 @@ class InForce:
         self.routes, self.route_table = routes, table
         self.standings.put_routes(routes.replica_ids, time.monotonic())
         self.metrics.route_version.set(table.version)
+        for look in self.on_routes:
+            look(routes)
 
     def put_access(self, table: AccessTable) -> None:
         """Put ``table`` in force."""

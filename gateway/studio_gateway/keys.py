@@ -53,6 +53,8 @@ class KeyRing:
     keys: Mapping[str, Key] = field(repr=False)
     # Of tenants that have some, by name.
     tenant_limits: Mapping[str, Limits] = field(default_factory=dict)
+    # How tenants share where they compete, by name; 1 where it is not said.
+    weights: Mapping[str, float] = field(default_factory=dict)
     # By public model name.
     prices: Mapping[str, Price] = field(default_factory=dict)
     # What was presented and found to be right: the digest of it is made once for as long as this table is in force.
@@ -66,6 +68,7 @@ class KeyRing:
             table.pepper,
             MappingProxyType({key.id: _key(key) for key in table.keys}),
             {tenant.name: tenant.limits for tenant in table.tenants if tenant.limits.ListFields()},
+            {tenant.name: tenant.weight for tenant in table.tenants if tenant.weight > 0},
             {price.model: price for price in table.prices},
         )
 

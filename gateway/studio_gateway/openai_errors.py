@@ -11,7 +11,9 @@ MAX_NAMES = 20
 # Seconds after which a client may ask again.
 STARTING_RETRY_SECONDS = 5
 UNAVAILABLE_RETRY_SECONDS = 10
+WAKING_RETRY_SECONDS = 10
 
+FIRST_SERVER_ERROR = 500
 INVALID = "invalid_request_error"
 SERVER = "server_error"
 
@@ -166,9 +168,35 @@ def model_unavailable(model: str, reason: str, *, starting: bool) -> ApiError:
     )
 
 
+def model_waking(model: str, reason: str) -> ApiError:
+    """503 for a request that was held for a model, and cannot be any longer."""
+    return ApiError(
+        503,
+        "model_waking",
+        f"The model {model!r} is being woken, and {reason}.",
+        kind=SERVER,
+        param="model",
+        retry_after_seconds=WAKING_RETRY_SECONDS,
+        finish="not_woken",
+    )
+
+
 def upstream_error(detail: str) -> ApiError:
     """502: the engine could not be reached, or broke off. Says nothing about where it is."""
     return ApiError(502, "upstream_error", f"The model's engine {detail}.", kind=SERVER, finish="upstream_error")
+
+
+def engine_error(status: int, body: bytes) -> ApiError:
+    """What an engine answered instead of a stream, with its own words where they can be found."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        document = None
+    said = document.get("error", document) if isinstance(document, dict) else None
+    fields = said if isinstance(said, dict) else {}
+    message = str(fields.get("message") or f"The model's engine answered {status}.")
+    kind = str(fields.get("type") or (SERVER if status >= FIRST_SERVER_ERROR else INVALID))
+    return ApiError(status, str(fields.get("code") or status), message, kind=kind)
 
 
 def upstream_timeout(seconds: float) -> ApiError:

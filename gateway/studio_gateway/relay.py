@@ -7,7 +7,7 @@ from studio_gateway.call import USAGE_ON_REQUEST, Call
 from studio_gateway.exchange import Exchange, Headers
 from studio_gateway.headers import for_client
 from studio_gateway.http1 import AnswerHead
-from studio_gateway.openai_errors import upstream_error
+from studio_gateway.openai_errors import engine_error, upstream_error
 from studio_gateway.sse import EventStream, EventTooLongError
 
 # An answer up to this size is held until it is whole, so that an engine that dies under it is still a clean 502.
@@ -35,6 +35,8 @@ def relay_of(exchange: Exchange, call: Call, head: AnswerHead, account: Account)
     account.finish = _finish_of_status(head.status)
     content_type = head.by_name.get(b"content-type", b"").partition(b";")[0].strip().lower()
     headers = for_client(head.fields, head.by_name.get(b"connection"))
+    if exchange.is_started and (content_type != b"text/event-stream" or head.status != STATUS_OK):
+        return LateRelay(exchange, head.status)
     if content_type == b"text/event-stream":
         return EventRelay(exchange, call, head.status, headers, account)
     return PlainRelay(exchange, head, headers, account, counts=content_type == b"application/json")
@@ -51,7 +53,8 @@ class EventRelay:
         self._stream = EventStream(strip_usage=call.adds_usage)
         account.usage = self._stream.usage
         account.stream = True
-        exchange.begin(status, headers, events=True)
+        if not exchange.is_started:
+            exchange.begin(status, headers, events=True)
 
     def take(self, data: bytes) -> None:
         """Copy the events that are whole now."""
@@ -123,6 +126,26 @@ class PlainRelay:
     def _copy(self, data: bytes) -> None:
         self._tail = (self._tail + data[-TAIL_BYTES:])[-TAIL_BYTES:]
         self._exchange.send(data)
+
+
+class LateRelay:
+    """What is no stream, where comments were sent while the model woke: the client gets it as the last event of its stream."""
+
+    __slots__ = ("_exchange", "_held", "_status")
+
+    def __init__(self, exchange: Exchange, status: int) -> None:
+        self._exchange = exchange
+        self._status = status
+        self._held = b""
+
+    def take(self, data: bytes) -> None:
+        """Hold a part; an error is short."""
+        self._held = (self._held + data)[:TAIL_BYTES]
+
+    def end(self) -> None:
+        """End the stream with what the engine said of the error."""
+        error = engine_error(self._status, self._held)
+        self._exchange.end(error.event(anthropic=self._exchange.is_anthropic))
 
 
 def _finish_of_status(status: int) -> str:

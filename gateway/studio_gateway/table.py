@@ -51,6 +51,10 @@ class Model:
     # The reason for its absence passes by itself, soon.
     is_starting: bool = False
     provider: ProviderRoute | None = None
+    # Without targets: requests are held until it is woken, so many, for so long.
+    is_wakeable: bool = False
+    wake_seconds: float = 0.0
+    wake_queue: int = 0
     # How an endpoint is picked; what this gateway does not know yet is the default.
     strategy: str = LEAST_WORK
 
@@ -84,6 +88,11 @@ class Routes:
         models = {model.name: model for model in self.by_name.values()}
         return [[target.replica_id for target in model.targets] for model in models.values()]
 
+    @property
+    def all_replica_ids(self) -> frozenset[str]:
+        """The replicas of all models."""
+        return frozenset(target.replica_id for model in self.by_name.values() for target in model.targets)
+
 
 def _served(route: Route) -> Model:
     return Model(
@@ -93,6 +102,9 @@ def _served(route: Route) -> Model:
         targets=tuple(_target(endpoint, route.model) for endpoint in route.endpoints),
         unavailable_reason=route.unavailable_reason,
         is_starting=route.starting,
+        is_wakeable=route.wakeable and not route.endpoints,
+        wake_seconds=route.wake_deadline.seconds + route.wake_deadline.nanos / 1e9,
+        wake_queue=route.wake_queue,
         strategy=route.strategy if route.strategy in STRATEGIES else LEAST_WORK,
     )
 

@@ -10,6 +10,7 @@ from itertools import accumulate
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
+from studio.v1.replica_pb2 import Histogram
 
 from studio_gateway.usage import Usage
 
@@ -32,6 +33,11 @@ class Spread:
         """Count one value."""
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
+
+    def histogram(self) -> Histogram:
+        """The same for the coordinator: how many were up to each bound, and how many there are."""
+        upto = list(accumulate(self._counts))
+        return Histogram(upper_bounds=self._bounds, counts=upto[:-1], sum=self._sum, count=upto[-1])
 
     def put_into(self, family: HistogramMetricFamily, model: str) -> None:
         """Add this to what Prometheus is told."""

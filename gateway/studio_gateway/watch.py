@@ -16,6 +16,8 @@ from studio_gateway.in_force import InForce
 from studio_gateway.last_good import LastGood
 from studio_gateway.link import Link
 from studio_gateway.table import UnsoundTableError, refusal_of_access, refusal_of_routes
+from studio_gateway.traffic import Traffic
+from studio_gateway.voice import Voice
 
 log = structlog.get_logger()
 
@@ -35,6 +37,7 @@ class RouteWatch:
         gateway_id: str,
         version: str,
         on_providers: Callable[[], None],
+        traffic: Traffic,
     ) -> None:
         self._link = link
         self._in_force = in_force
@@ -42,6 +45,7 @@ class RouteWatch:
         self._gateway_id = gateway_id
         self._version = version
         self._on_providers = on_providers
+        self._traffic = traffic
         self._failures = 0
         # The stream is open and has brought a table.
         self.is_connected = False
@@ -69,17 +73,24 @@ class RouteWatch:
             await self._link.close()
 
     async def _follow(self) -> None:
-        """One stream, until it ends. Reading and writing are one task, so that no write is ever cut off by a read that failed."""
+        """One stream, until it ends."""
         stream = self._link.service().WatchRoutes()
-        await stream.write(WatchRoutesRequest(hello=self._hello()))
-        while isinstance(response := await stream.read(), WatchRoutesResponse):
-            self._failures = 0
-            self.is_connected = True
-            self._in_force.metrics.connected.set(1)
-            changed, refusal = self._put(response)
-            await stream.write(WatchRoutesRequest(ack=self._ack(refusal)))
-            if changed is not None:
-                await self._keep(changed)
+        voice = Voice(stream.write, self._traffic, lambda name: self._in_force.standings.of(name).in_flight)
+        voice.say(WatchRoutesRequest(hello=self._hello()))
+        # Never cancelled in the middle of a write: that would end the call.
+        speaking = asyncio.create_task(voice.run())
+        try:
+            while isinstance(response := await stream.read(), WatchRoutesResponse):
+                self._failures = 0
+                self.is_connected = True
+                self._in_force.metrics.connected.set(1)
+                changed, refusal = self._put(response)
+                voice.say(WatchRoutesRequest(ack=self._ack(refusal)))
+                if changed is not None:
+                    await self._keep(changed)
+        finally:
+            voice.end()
+            await asyncio.wait([speaking])
 
     def _hello(self) -> GatewayHello:
         routes, access = self._in_force.route_table, self._in_force.access_table
@@ -90,6 +101,7 @@ class RouteWatch:
             access_version=access.version if access else 0,
             term=routes.term if routes else 0,
             protocol=PROTOCOL,
+            gateway_instance_id=self._traffic.instance_id,
         )
 
     def _ack(self, refusal: str) -> TableAck:

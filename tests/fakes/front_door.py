@@ -20,7 +20,9 @@ from studio_gateway.link import Link
 from studio_gateway.litellm_lane import LiteLlmLane
 from studio_gateway.quota.leasing import Leasing
 from studio_gateway.server import Server, listen
+from studio_gateway.traffic import Traffic
 from studio_gateway.upstream import Pool
+from studio_gateway.waking.room import WaitingRoom
 from studio_runtime.settings import Address
 
 PEPPER = b"pepper"
@@ -102,7 +104,10 @@ async def front_door(
     with Deadlines() as deadlines, Pool(deadlines, limits.connect_seconds) as pool:
         forwarder = Forwarder(in_force, pool, deadlines, metrics, limits)
         leasing = Leasing(Link([coordinator]), gateway_id, lambda: coordinator != NOWHERE)
-        gateway = Gateway(in_force, forwarder, lane, records.append, metrics, limits, leasing)
+        traffic = Traffic("start-1")
+        waiting = WaitingRoom(deadlines, traffic)
+        in_force.on_routes.append(waiting.look)
+        gateway = Gateway(in_force, forwarder, lane, records.append, metrics, limits, leasing, traffic, waiting)
         serving = asyncio.create_task(Server(gateway, deadlines, limits).serve(sock, when_accepting))
         loading = asyncio.create_task(lane.run())
         asking = asyncio.create_task(leasing.run())

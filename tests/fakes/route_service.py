@@ -18,6 +18,7 @@ from studio.v1.route_service_pb2 import (
     ReportUsageRequest,
     ReportUsageResponse,
     TableAck,
+    TrafficReport,
     WatchRoutesRequest,
     WatchRoutesResponse,
 )
@@ -34,6 +35,7 @@ class RouteServer(RouteServiceServicer):
         self.tables: list[Table] = list(tables)
         self.hellos: list[GatewayHello] = []
         self.acks: list[TableAck] = []
+        self.traffic: list[TrafficReport] = []
         self.usage: dict[str, UsageRecord] = {}
         self.reports = 0
         # What the next reports are answered with instead.
@@ -106,7 +108,10 @@ class RouteServer(RouteServiceServicer):
 
     async def _read(self, requests: AsyncIterator[WatchRoutesRequest]) -> None:
         async for request in requests:
-            self.acks.append(request.ack)
+            if request.WhichOneof("message") == "traffic":
+                self.traffic.append(request.traffic)
+            else:
+                self.acks.append(request.ack)
             await self._notify()
 
     async def _notify(self) -> None:

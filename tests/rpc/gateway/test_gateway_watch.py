@@ -13,6 +13,7 @@ from studio_gateway.account import Metrics
 from studio_gateway.in_force import InForce
 from studio_gateway.last_good import LastGood
 from studio_gateway.link import Link
+from studio_gateway.traffic import Traffic
 from studio_gateway.watch import RouteWatch
 from studio_runtime.settings import Address
 
@@ -26,7 +27,8 @@ async def watching(
     in_force = in_force or InForce(Metrics(CollectorRegistry()))
     link = Link([Address("127.0.0.1", port) for port in ports])
     called = wanted if wanted is not None else []
-    watch = RouteWatch(link, in_force, LastGood(folder), "gw-1", "0.1.0", lambda: called.append(True))
+    traffic = Traffic("start-1")
+    watch = RouteWatch(link, in_force, LastGood(folder), "gw-1", "0.1.0", lambda: called.append(True), traffic)
     task = asyncio.create_task(watch.run())
     try:
         yield in_force
