@@ -167,6 +167,7 @@ class ProviderRoute(_message.Message):
     API_KEY_ENV_FIELD_NUMBER: _builtins.int
     API_KEY_SECRET_FIELD_NUMBER: _builtins.int
     FALLBACKS_FIELD_NUMBER: _builtins.int
+    ALLOW_PRIVATE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     provider_model: _builtins.str
     """LiteLLM's name for it: openai/gpt-5-mini."""
@@ -175,6 +176,8 @@ class ProviderRoute(_message.Message):
     """The name of an environment variable of the gateway that holds the key: the key itself is never stored."""
     api_key_secret: _builtins.str
     """Or the name of a stored secret that the gateway fetches."""
+    allow_private: _builtins.bool
+    """`api_base` may be on a private network: for an administrator to say."""
     @_builtins.property
     def fallbacks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names that answer instead when the provider does not."""
@@ -188,10 +191,11 @@ class ProviderRoute(_message.Message):
         api_key_env: _builtins.str = ...,
         api_key_secret: _builtins.str = ...,
         fallbacks: _abc.Iterable[_builtins.str] | None = ...,
+        allow_private: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_base", b"api_base", "api_key_env", b"api_key_env", "api_key_secret", b"api_key_secret", "fallbacks", b"fallbacks", "model", b"model", "provider_model", b"provider_model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_private", b"allow_private", "api_base", b"api_base", "api_key_env", b"api_key_env", "api_key_secret", b"api_key_secret", "fallbacks", b"fallbacks", "model", b"model", "provider_model", b"provider_model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
