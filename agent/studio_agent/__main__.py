@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from studio_runtime.identity.options import JOIN_EXAMPLES, add_join_options
 from studio_runtime.settings import DEFAULT_COORDINATOR_PORT, Address
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     configure_logging("agent", parsed.log_level)
     try:
-        {"run": _run, "stop-engines": _stop_engines, "doctor": _doctor}[parsed.command](parsed)
+        {"run": _run, "join": _join, "stop-engines": _stop_engines, "doctor": _doctor}[parsed.command](parsed)
     except StudioError as error:
         sys.exit(f"studio-agent: {error.message}\n{error.hint}".rstrip())
 
@@ -69,6 +70,12 @@ def _doctor(parsed: argparse.Namespace) -> None:
     sys.stdout.write((as_json if parsed.output == "json" else render)(findings))
     if any(finding.verdict is Verdict.BAD for _, finding in findings):
         sys.exit(1)
+
+
+def _join(parsed: argparse.Namespace) -> None:
+    from studio_agent.enrol import join  # noqa: PLC0415 - see main
+
+    join(parsed)
 
 
 def _settings(parsed: argparse.Namespace) -> "AgentSettings":
@@ -113,6 +120,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="supervise this host until SIGTERM; engines stay")
+    join = commands.add_parser(
+        "join",
+        help="get this host's identity from a coordinator, with a join token",
+        epilog=JOIN_EXAMPLES.format(program="studio-agent", noun="hosts", state="/var/lib/studio"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_join_options(join, _folder)
+    join.add_argument("--state-dir", type=_folder, required=True, help="the agent's own folder")
+    join.add_argument("--host-name", default="", help="what people call this host (default: its host name)")
+    join.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     stop = commands.add_parser("stop-engines", help="stop every engine that an agent on this state folder started")
     doctor = commands.add_parser("doctor", help="check what `run` with the same options needs, and say what to do")
     for command in (run, stop, doctor):

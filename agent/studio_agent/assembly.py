@@ -1,11 +1,13 @@
 """Puts the agent's parts together: the life of ``run`` and of ``stop-engines``."""
 
 import asyncio
+import random
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from importlib import metadata
+from typing import TYPE_CHECKING
 
 import structlog
 from studio.v1.host_pb2 import EngineEnvironment, HostFacts
@@ -19,6 +21,7 @@ from studio_agent.commands.desk import CommandDesk
 from studio_agent.commands.inquiries import Inquiries
 from studio_agent.commands.journal import CommandJournal
 from studio_agent.commands.operations import Operations
+from studio_agent.enrol import agree_on_host_id
 from studio_agent.environments.shelf import EngineShelf
 from studio_agent.errors import MetricsAddressError, StateFolderInUseError
 from studio_agent.event_queue import EventQueue
@@ -38,6 +41,9 @@ from studio_agent.supervise import Equipment, Supervisor
 from studio_agent.supervise.event_log import EventLog
 from studio_agent.telemetry import HostSampler, report_telemetry
 
+if TYPE_CHECKING:
+    from studio_runtime.identity.renewal import Renewal
+
 # What this agent can do beyond the first version of the contract; both sides must list a feature before it is used.
 FEATURES = ("logs", "telemetry", "commands")
 
@@ -48,6 +54,7 @@ async def run(settings: AgentSettings, running: RunSettings) -> None:
     """Supervise this host and stay connected until cancelled. Raises StateFolderInUseError."""
     configure_tracing("studio-agent")
     with _owned(settings.state):
+        agree_on_host_id(settings.state)
         try:
             async with _equipped(settings) as equipment:
                 await _run_equipped(equipment, running)
@@ -89,6 +96,10 @@ async def _run_equipped(equipment: Equipment, running: RunSettings) -> None:
         inquiries = Inquiries(equipment, adapters)
         desk = CommandDesk(CommandJournal.load(settings.state.commands), inquiries, group)
         link: Latest[Link | None] = Latest(None)
+        renewal = _renewal(settings.state)
+        conversation = _conversation(equipment, supervisor, sampler, desk, renewal)
+        if renewal is not None:
+            group.create_task(renewal.run(), name="identity")
         coordinators = ",".join(map(str, running.coordinators))
         for name, work in {
             "GPU health and events": watch_gpus(
@@ -96,7 +107,7 @@ async def _run_equipped(equipment: Equipment, running: RunSettings) -> None:
                 settings.state.gpu_health,
                 supervisor.hear,
             ),
-            "session": keep_connected(running.coordinators, _conversation(equipment, supervisor, sampler, desk), link),
+            "session": keep_connected(running.coordinators, conversation, link, settings.state.identity.tls),
             "telemetry": report_telemetry(
                 link, HostSampler(settings, host_id, equipment.readings, lambda: supervisor.records, sampler.figures)
             ),
@@ -112,7 +123,9 @@ async def _run_equipped(equipment: Equipment, running: RunSettings) -> None:
         log.info("agent_ready", host_id=host_id, coordinators=coordinators, state=str(settings.state.root))
 
 
-def _conversation(equipment: Equipment, supervisor: Supervisor, sampler: GpuSampler, desk: CommandDesk) -> Conversation:
+def _conversation(
+    equipment: Equipment, supervisor: Supervisor, sampler: GpuSampler, desk: CommandDesk, renewal: "Renewal | None"
+) -> Conversation:
     settings = equipment.settings
     identity = HostIdentity(
         host_id=settings.state.host_id(),
@@ -126,7 +139,25 @@ def _conversation(equipment: Equipment, supervisor: Supervisor, sampler: GpuSamp
         models=equipment.models.models,
     )
     events = equipment.events.queue
-    return Conversation(identity, supervisor, equipment.ledger, events, settings.state, equipment.changes, desk)
+    return Conversation(
+        identity,
+        supervisor,
+        equipment.ledger,
+        events,
+        settings.state,
+        equipment.changes,
+        desk,
+        on_authorities=(lambda _in_force: None) if renewal is None else renewal.hear,
+    )
+
+
+def _renewal(state: StateFolder) -> "Renewal | None":
+    """What renews this host's identity; None where it has not joined."""
+    if not state.identity.exists:
+        return None
+    from studio_runtime.identity.renewal import Renewal  # noqa: PLC0415 - 15 MB, which only a host that has joined needs
+
+    return Renewal(state.identity, random.uniform)
 
 
 def _serve_metrics(address: Address | None) -> Address | None:

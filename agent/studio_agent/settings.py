@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from studio_runtime.identity.folder import IdentityFolder
 from studio_runtime.process import write_atomically
 from studio_runtime.settings import Address
 
@@ -65,14 +66,31 @@ class StateFolder:
         """The record of the newest start, a second copy of what the ledger says."""
         return self.replica(replica_id) / "launch.json"
 
+    @property
+    def identity(self) -> IdentityFolder:
+        """Key, certificate and trusted authorities of a host that has joined."""
+        return IdentityFolder(self.root / "identity")
+
     def host_id(self) -> str:
-        """This host's identity where the connection proves none: made once, kept for ever."""
-        path = self.root / "host-id"
-        if path.exists():
-            return path.read_text(encoding="ascii").strip()
+        """This host's id: of its certificate, or where the connection proves none made once; kept for ever."""
+        if self.has_host_id:
+            return self._host_id.read_text(encoding="utf-8").strip()
         made = secrets.token_hex(8)
-        write_atomically(path, made.encode())
+        self.keep_host_id(made)
         return made
+
+    @property
+    def has_host_id(self) -> bool:
+        """Whether this host was called something already."""
+        return self._host_id.exists()
+
+    def keep_host_id(self, host_id: str) -> None:
+        """Call this host so from now on."""
+        write_atomically(self._host_id, host_id.encode())
+
+    @property
+    def _host_id(self) -> Path:
+        return self.root / "host-id"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from studio_runtime.identity.options import JOIN_EXAMPLES, add_join_options
 from studio_runtime.settings import DEFAULT_COORDINATOR_PORT, DEFAULT_GATEWAY_PORT, Address, Home
 
 # structlog imports the first to draw tracebacks and OpenTelemetry the second to describe a process, both only where they are
@@ -21,12 +22,18 @@ EXAMPLES = """examples:
   studio-gateway --coordinator 10.0.0.2:7070
   studio-gateway --listen 0.0.0.0:4000 --coordinator 10.0.0.2:7070,10.0.0.3:7070 --state-dir /var/lib/studio/gateway
   studio-gateway --workers 4 --metrics 127.0.0.1:9400
+  studio-gateway join --coordinator control:7072 --fingerprint 3f9a… --token-file /run/join-token
   studio-gateway --litellm off --metrics 127.0.0.1:9400
 """
 
 
 def main() -> None:
     """Read the command line and run the gateway until SIGTERM."""
+    if sys.argv[1:2] == ["join"]:
+        from studio_gateway.enrol import join  # noqa: PLC0415 - serving needs none of it
+
+        join(_join_parser().parse_args(sys.argv[2:]))
+        return
     arguments = _parser().parse_args()
     if arguments.workers is not None:
         from studio_gateway.workers import supervise  # noqa: PLC0415 - needs nothing of what serving needs
@@ -106,6 +113,20 @@ def _parser() -> argparse.ArgumentParser:
     add("--parent", type=int, help=argparse.SUPPRESS)
     add("--litellm", choices=("auto", "off"), default="auto", help="models of other providers (default: auto)")
     add("--log-level", choices=("debug", "info", "warning", "error"), default="info")
+    return parser
+
+
+def _join_parser() -> argparse.ArgumentParser:
+    home = Home.from_environment()
+    parser = argparse.ArgumentParser(
+        prog="studio-gateway join",
+        description="Get this gateway's identity from a coordinator, with a join token.",
+        epilog=JOIN_EXAMPLES.format(program="studio-gateway", noun="gateways", state="/var/lib/studio/gateway"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_join_options(parser)
+    parser.add_argument("--state-dir", type=Path, default=home.gateway, metavar="DIR", help="the gateway's own folder")
+    parser.add_argument("--name", default="", help="what people call it (default: the host's name)")
     return parser
 
 

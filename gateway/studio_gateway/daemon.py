@@ -16,7 +16,7 @@ import structlog
 from prometheus_client import REGISTRY
 from studio_runtime.logging import configure_logging
 from studio_runtime.metrics import serve_metrics
-from studio_runtime.process import announce_ready, die_with_parent, lock_folder, run_until_stopped, write_atomically
+from studio_runtime.process import announce_ready, die_with_parent, lock_folder, run_until_stopped
 from studio_runtime.settings import Address
 from studio_runtime.tracing import configure_tracing, flush_tracing
 from studio_runtime.watchdog import Watchdog
@@ -24,6 +24,7 @@ from studio_runtime.watchdog import Watchdog
 from studio_gateway.account import Metrics
 from studio_gateway.app import Gateway
 from studio_gateway.deadlines import Deadlines
+from studio_gateway.enrol import GatewayIdentity
 from studio_gateway.forward import Forwarder
 from studio_gateway.in_force import InForce
 from studio_gateway.last_good import LastGood
@@ -81,33 +82,31 @@ def run(settings: Settings) -> None:
         flush_tracing()
 
 
-def _identity(state_dir: Path) -> str:
-    """The gateway's name, made once and kept."""
-    file = state_dir / "gateway-id"
-    if not file.exists():
-        write_atomically(file, uuid.uuid4().hex.encode())
-    return file.read_text(encoding="ascii").strip()
-
-
 async def _run(settings: Settings, sock: socket.socket) -> None:
-    gateway_id = _identity(settings.state_dir)
+    identity = GatewayIdentity(settings.state_dir, is_worker=settings.parent is not None)
+    gateway_id, renewal = identity.gateway_id, identity.renewal()
+
+    def link() -> Link:
+        return Link(settings.coordinators, identity.tls)
+
     metrics = Metrics(REGISTRY)
     in_force = InForce(metrics)
     last_good = LastGood(settings.state_dir)
     last_good.load_into(in_force)
-    reporter = UsageReporter(Link(settings.coordinators), Spool(settings.state_dir / "usage"), gateway_id, metrics)
+    reporter = UsageReporter(link(), Spool(settings.state_dir / "usage"), gateway_id, metrics)
     lane = LiteLlmLane(LIMITS, enabled=settings.litellm)
     if in_force.route_table is not None and in_force.route_table.provider_routes:
         lane.want()
     traffic = Traffic(uuid.uuid4().hex)
     watch = RouteWatch(
-        Link(settings.coordinators),
+        link(),
         in_force,
         last_good,
         gateway_id,
         version("vllm-studio"),
         on_providers=lane.want,
         traffic=traffic,
+        on_authorities=(lambda _in_force: None) if renewal is None else renewal.hear,
     )
 
     async def announce() -> None:
@@ -124,7 +123,7 @@ async def _run(settings: Settings, sock: socket.socket) -> None:
     with Deadlines() as deadlines, Pool(deadlines, LIMITS.connect_seconds) as pool:
         async with asyncio.TaskGroup() as tasks:
             forwarder = Forwarder(in_force, pool, deadlines, metrics, LIMITS)
-            leasing = Leasing(Link(settings.coordinators), gateway_id, lambda: watch.is_connected)
+            leasing = Leasing(link(), gateway_id, lambda: watch.is_connected)
             waiting = WaitingRoom(deadlines, traffic)
             in_force.on_routes += (
                 waiting.look,
@@ -132,7 +131,7 @@ async def _run(settings: Settings, sock: socket.socket) -> None:
             )
             gateway = Gateway(in_force, forwarder, lane, reporter.add, metrics, LIMITS, leasing, traffic, waiting)
             # Requests end before the group does: their usage is in the reporter's last batch.
-            for part in (reporter, watch, lane, leasing):
+            for part in (reporter, watch, lane, leasing, *(() if renewal is None else (renewal,))):
                 tasks.create_task(part.run())
             server = Server(gateway, deadlines, LIMITS)
             _retire_on_hangup(server)

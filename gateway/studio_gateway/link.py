@@ -1,12 +1,13 @@
 """Which coordinator is being talked to, and when to try the next."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import grpc
 from studio.v1.route_service_pb2_grpc import RouteServiceStub
 from studio_runtime.channel import open_channel
 from studio_runtime.settings import Address
+from studio_runtime.tls import ClientTls
 
 if TYPE_CHECKING:
     # The generated file has this class for type checkers only.
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
 class Link:
     """A channel to one coordinator of several; each user has a link of its own, and turns it when a call fails."""
 
-    def __init__(self, coordinators: Sequence[Address]) -> None:
+    def __init__(self, coordinators: Sequence[Address], tls: Callable[[], ClientTls | None] = lambda: None) -> None:
         self._coordinators = coordinators
+        # Asked anew for each channel: the certificate is renewed meanwhile.
+        self._tls = tls
         self._turn = 0
         self._channel: grpc.aio.Channel | None = None
 
@@ -29,7 +32,7 @@ class Link:
     def service(self) -> "RouteServiceAsyncStub":
         """RouteService of the present coordinator."""
         if self._channel is None:
-            self._channel = open_channel(self.address)
+            self._channel = open_channel(self.address, self._tls())
         return RouteServiceStub(self._channel)
 
     async def turn(self) -> None:

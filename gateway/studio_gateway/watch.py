@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import grpc
 import structlog
+from studio.v1.identity_service_pb2 import AuthoritiesInForce
 from studio.v1.route_pb2 import AccessTable, RouteTable
 from studio.v1.route_service_pb2 import GatewayHello, TableAck, WatchRoutesRequest, WatchRoutesResponse
 
@@ -38,6 +39,7 @@ class RouteWatch:
         version: str,
         on_providers: Callable[[], None],
         traffic: Traffic,
+        on_authorities: Callable[[AuthoritiesInForce], None] = lambda _in_force: None,
     ) -> None:
         self._link = link
         self._in_force = in_force
@@ -46,6 +48,7 @@ class RouteWatch:
         self._version = version
         self._on_providers = on_providers
         self._traffic = traffic
+        self._on_authorities = on_authorities
         self._failures = 0
         # The stream is open and has brought a table.
         self.is_connected = False
@@ -114,6 +117,8 @@ class RouteWatch:
         """Put a table in force; returns it where something changed, and why not where it was refused."""
         if response.WhichOneof("message") == "access":
             return self._put_access(response.access)
+        if response.WhichOneof("message") == "authorities":
+            self._on_authorities(response.authorities)
         if response.WhichOneof("message") == "routes":
             return self._put_routes(response.routes)
         return None, ""

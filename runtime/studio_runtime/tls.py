@@ -1,12 +1,9 @@
 """TLS of a client: whom it trusts, and, where it has an identity of its own, the certificate that proves it."""
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from studio_runtime.errors import InvalidError
 
@@ -24,6 +21,8 @@ class ClientTls:
     @classmethod
     def trusting(cls, ca_file: Path) -> "ClientTls":
         """Trust what ``ca_file`` (PEM) holds and prove nothing. Raises InvalidError where it holds no certificate."""
+        from studio_runtime.certificates import certificates  # noqa: PLC0415 - 15 MB, which plain channels do not need
+
         try:
             content = ca_file.read_bytes()
             certificates(content)
@@ -37,14 +36,3 @@ class ClientTls:
     def credentials(self) -> grpc.ChannelCredentials:
         """The same for gRPC."""
         return grpc.ssl_channel_credentials(self.authorities, self.key or None, self.chain or None)
-
-
-def certificates(pem: bytes) -> list[x509.Certificate]:
-    """All certificates of ``pem``, in their order. Raises ValueError where there is none or one is damaged."""
-    return x509.load_pem_x509_certificates(pem)
-
-
-def fingerprint(certificate: x509.Certificate) -> str:
-    """SHA-256 of the certificate's public key, in hexadecimal: an authority keeps it when it is only made valid for longer."""
-    public = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return hashlib.sha256(public).hexdigest()

@@ -5,11 +5,14 @@ import contextlib
 import ctypes
 import os
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
 from studio_runtime.channel import open_channel
+from studio_runtime.errors import StudioError
 from studio_runtime.settings import Address
+from studio_runtime.tls import ClientTls
 
 from studio_agent.doctor.finding import Finding, bad, note, ok
 from studio_agent.errors import NoFreePortError
@@ -64,6 +67,20 @@ def ports(settings: AgentSettings) -> Finding:
     return ok(f"{ranged} can be listened on")
 
 
+def identity(settings: AgentSettings) -> Finding:
+    """A coordinator on another machine takes only hosts that have joined."""
+    folder = settings.state.identity
+    if not folder.exists:
+        return note("this host has not joined: it talks in clear text", "Beyond loopback: `studio-agent join`.")
+    try:
+        known = folder.load()
+    except StudioError as error:
+        return bad(error.message, error.hint)
+    if known.not_after < datetime.now(UTC):
+        return note(f"certificate ran out on {known.not_after:%Y-%m-%d %H:%M} UTC", "A running agent renews it.")
+    return ok(f"host {known.name.id}, certificate until {known.not_after:%Y-%m-%d %H:%M} UTC")
+
+
 def clock() -> Finding:
     """Certificates, leases and logs compare times of several hosts. The kernel knows, whatever program sets its clock."""
     # All zeros: nothing is set, the state is returned.
@@ -75,9 +92,9 @@ def clock() -> Finding:
     return ok("synchronised")
 
 
-async def coordinator(address: Address) -> Finding:
+async def coordinator(address: Address, tls: ClientTls | None = None) -> Finding:
     """The agent dials out; nothing dials in."""
-    async with open_channel(address) as channel:
+    async with open_channel(address, tls) as channel:
         state = channel.get_state(try_to_connect=True)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(REACH_SECONDS):

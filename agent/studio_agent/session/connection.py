@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import grpc
 import structlog
@@ -10,6 +10,7 @@ from studio.v1.agent_service_pb2_grpc import AgentServiceStub
 from studio_runtime.channel import open_channel
 from studio_runtime.errors import StudioError, from_rpc_error, leader_of
 from studio_runtime.settings import Address
+from studio_runtime.tls import ClientTls
 
 from studio_agent import metrics
 from studio_agent.latest import Latest
@@ -25,16 +26,22 @@ PUSHBACK = "grpc-retry-pushback-ms"
 
 
 async def keep_connected(
-    addresses: Sequence[Address], conversation: Conversation, current: Latest[Link | None]
+    addresses: Sequence[Address],
+    conversation: Conversation,
+    current: Latest[Link | None],
+    tls: Callable[[], ClientTls | None] = lambda: None,
 ) -> None:
-    """Keep a session open with the one of ``addresses`` that leads; ``current`` holds it. Returns only by cancellation."""
+    """Keep a session open with the one of ``addresses`` that leads; ``current`` holds it. Returns only by cancellation.
+
+    ``tls`` is asked anew for each connection: the certificate is renewed meanwhile. None: in clear text.
+    """
     backoff, loop = Backoff(random.uniform), asyncio.get_running_loop()
     coordinators = Coordinators(addresses)
     while True:
         began, asked, leader = loop.time(), 0.0, ""
         coordinator = coordinators.current
         try:
-            await _once(coordinators, conversation, current)
+            await _once(coordinators, conversation, current, tls())
         except* (StudioError, grpc.aio.AioRpcError) as group:
             error = _first(group)
             held = loop.time() - began
@@ -46,10 +53,12 @@ async def keep_connected(
             await asyncio.sleep(backoff.next_wait(loop.time() - began, asked))
 
 
-async def _once(coordinators: Coordinators, conversation: Conversation, current: Latest[Link | None]) -> None:
+async def _once(
+    coordinators: Coordinators, conversation: Conversation, current: Latest[Link | None], tls: ClientTls | None
+) -> None:
     # A channel for each try: a kept one would wait out its own back-off first.
     coordinator = coordinators.current
-    async with open_channel(coordinator) as channel:
+    async with open_channel(coordinator, tls) as channel:
         call = AgentServiceStub(channel).Connect()
         try:
             welcome = await conversation.open(call)

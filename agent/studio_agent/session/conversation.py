@@ -6,7 +6,7 @@ the assignment in force.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import grpc
 import structlog
@@ -20,6 +20,7 @@ from studio.v1.agent_service_pb2 import (
     Welcome,
 )
 from studio.v1.assignment_pb2 import Assignment
+from studio.v1.identity_service_pb2 import AuthoritiesInForce
 
 from studio_agent.commands.desk import CommandDesk
 from studio_agent.errors import SessionLostError
@@ -55,6 +56,7 @@ class Conversation:
         state: StateFolder,
         changes: Latest[None],
         desk: CommandDesk,
+        on_authorities: Callable[[AuthoritiesInForce], None] = lambda _in_force: None,
     ) -> None:
         self._identity = identity
         self._supervisor = supervisor
@@ -63,6 +65,7 @@ class Conversation:
         self._state = state
         self._changes = changes
         self._desk = desk
+        self._on_authorities = on_authorities
         self._heard_at = 0.0
 
     async def open(self, call: Call) -> Welcome:
@@ -114,6 +117,8 @@ class Conversation:
                 pulls.take(message.log_request)
             case "command":
                 self._desk.take(message.command, self._ledger.highest_term)
+            case "authorities":
+                self._on_authorities(message.authorities)
             case "heartbeat_ack" | "welcome" | None:
                 # Hearing it is all there is to it; a kind that a newer coordinator knows reads as None.
                 pass

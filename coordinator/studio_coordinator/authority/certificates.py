@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPri
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from studio_runtime.certificates import fingerprint
 from studio_runtime.errors import InvalidError
 from studio_runtime.identity.names import NodeName, kind_word
-from studio_runtime.tls import fingerprint
 
 # Clocks of a fleet differ by less.
 CLOCK_SKEW = timedelta(minutes=5)
@@ -121,15 +121,6 @@ def requested_key(csr: bytes) -> ec.EllipticCurvePublicKey:
     if not is_signed or not isinstance(public_key, ec.EllipticCurvePublicKey) or public_key.curve.name != "secp256r1":
         raise refused
     return public_key
-
-
-def signed_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
-    """Whether ``authority`` signed ``certificate``."""
-    try:
-        certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
 
 
 def _leaf(

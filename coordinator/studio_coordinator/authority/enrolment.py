@@ -13,11 +13,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from studio.v1.access_service_pb2 import JoinToken
 from studio.v1.event_pb2 import Event
 from studio.v1.identity_service_pb2 import Certificate, Identity, JoinRequest, RenewRequest
+from studio_runtime.certificates import key_fingerprint
 from studio_runtime.errors import ConflictError, DeniedError, InvalidError, UnauthenticatedError
 from studio_runtime.identity.join_token import JoinTokenText
-from studio_runtime.identity.names import NodeName, kind_word, node_name
+from studio_runtime.identity.names import NodeName, kind_word
 from studio_runtime.identity.proof import proves
-from studio_runtime.tls import key_fingerprint
+from studio_runtime.identity.stored import node_name
 
 from studio_coordinator.authority.certificates import CLOCK_SKEW, node_certificate, requested_key
 from studio_coordinator.authority.keyring import Keyring

@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from studio.v1.access_service_pb2 import Authority
 from studio.v1.identity_service_pb2 import AuthoritiesInForce
+from studio_runtime.certificates import certificates, fingerprint, signed_by
 from studio_runtime.errors import InvalidError, StudioError
-from studio_runtime.tls import certificates, fingerprint
 
-from studio_coordinator.authority.certificates import Signer, signed_by
+from studio_coordinator.authority.certificates import Signer
 from studio_coordinator.sealing import Sealer
 from studio_coordinator.store.authorities import AuthorityRow
 

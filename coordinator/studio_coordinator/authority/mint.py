@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from studio.v1.identity_service_pb2 import Identity
-from studio_runtime.identity.folder import key_pem
 from studio_runtime.identity.names import NodeName
+from studio_runtime.identity.stored import key_pem
 from studio_runtime.tls import ClientTls
 
 from studio_coordinator.authority.certificates import node_certificate

@@ -14,7 +14,7 @@ import grpc
 import structlog
 from cryptography.hazmat.primitives.asymmetric import ec
 from studio_runtime.errors import StudioError
-from studio_runtime.identity.folder import key_pem
+from studio_runtime.identity.stored import key_pem
 
 from studio_coordinator.authority.certificates import server_certificate
 from studio_coordinator.authority.office import AuthorityOffice

@@ -11,11 +11,13 @@ The private key is made on the node and never leaves it; the coordinator's autho
 ========== =====================================================================
 names      what a certificate says about its holder, as a URI
 join_token the text that lets one node join, once
+stored     one in memory
 folder     where key, certificate and trusted authorities lie
 pinning    the first connection: the authority with the fingerprint one was told
 join       token and request up, certificate down
 proof      that the caller of a renewal has the key of the certificate it shows
 renewal    before the certificate runs out, and when the authorities change
-command    ``join`` on the command line of a role
+options    ``join`` on the command line of a role
+command    what it does
 ========== =====================================================================
 """

@@ -10,63 +10,25 @@ next.key         the key of a renewal under way: on disk before it is asked for,
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from studio.v1.identity_service_pb2 import Certificate
 
 from studio_runtime.errors import StudioError
-from studio_runtime.identity.names import NodeName, node_name
 from studio_runtime.process import write_atomically
 from studio_runtime.settings import Address
-from studio_runtime.tls import ClientTls, certificates, fingerprint
+from studio_runtime.tls import ClientTls
+
+if TYPE_CHECKING:
+    from studio_runtime.identity.stored import StoredIdentity
 
 
 class IdentityUnreadableError(StudioError):
     """The identity on disk is damaged."""
 
     reason = "identity_unreadable"
-
-
-@dataclass(frozen=True)
-class StoredIdentity:
-    """A node's identity as it lies on disk."""
-
-    name: NodeName
-    key: ec.EllipticCurvePrivateKey = field(repr=False)
-    chain: tuple[x509.Certificate, ...]
-    # PEM.
-    authorities: bytes
-
-    @property
-    def not_before(self) -> datetime:
-        """From when on the certificate counts."""
-        return self.chain[0].not_valid_before_utc
-
-    @property
-    def not_after(self) -> datetime:
-        """Until when it counts."""
-        return self.chain[0].not_valid_after_utc
-
-    @property
-    def trusted(self) -> frozenset[str]:
-        """Fingerprints of the trusted authorities."""
-        return frozenset(fingerprint(authority) for authority in certificates(self.authorities))
-
-    @property
-    def signed_by(self) -> str:
-        """Fingerprint of the trusted authority that signed the certificate; empty where it is trusted no more."""
-        return next((fingerprint(one) for one in certificates(self.authorities) if _signed(self.chain[0], one)), "")
-
-    def tls(self) -> ClientTls:
-        """For channels that prove this identity."""
-        chain = b"".join(one.public_bytes(Encoding.PEM) for one in self.chain)
-        return ClientTls(self.authorities, chain, key_pem(self.key))
 
 
 @dataclass(frozen=True)
@@ -80,20 +42,18 @@ class IdentityFolder:
         """Whether this node has joined."""
         return self._identity.exists()
 
-    def load(self) -> StoredIdentity:
+    def load(self) -> "StoredIdentity":
         """Read the identity. Raises IdentityUnreadableError."""
+        # 15 MB, which only a node that has joined needs.
+        from studio_runtime.identity.stored import StoredIdentity  # noqa: PLC0415 - see above
+
         try:
-            pem = self._identity.read_bytes()
-            key = load_pem_private_key(pem, None)
-            chain = certificates(pem)
-            name = node_name(chain[0])
-            authorities = self._authorities.read_bytes()
-            certificates(authorities)
-        except (OSError, ValueError) as error:
-            raise self._unreadable(str(error)) from error
-        if not isinstance(key, ec.EllipticCurvePrivateKey) or name is None:
-            raise self._unreadable("it holds another kind of key, or a certificate of something else")
-        return StoredIdentity(name, key, tuple(chain), authorities)
+            return StoredIdentity.parse(self._identity.read_bytes(), self._authorities.read_bytes())
+        except (OSError, ValueError, TypeError) as error:
+            raise IdentityUnreadableError(
+                f"the identity in {self.root} cannot be read: {error}",
+                "Join again with a new token; engines are not touched.",
+            ) from error
 
     def tls(self) -> ClientTls | None:
         """For a channel that is opened now; None where this node has not joined: it talks in clear text, on loopback."""
@@ -107,21 +67,20 @@ class IdentityFolder:
         """Remember where to renew."""
         write_atomically(self._coordinators, "".join(f"{address}\n" for address in addresses).encode())
 
-    def next_key(self) -> ec.EllipticCurvePrivateKey:
-        """The key of the next certificate; made where there is none, and kept until its certificate is here."""
+    def next_key(self) -> bytes:
+        """The key (PEM) of the next certificate; made where there is none, and kept until its certificate is here."""
+        from studio_runtime.identity.stored import new_key  # noqa: PLC0415 - as above
+
         if not self._next_key.exists():
-            write_atomically(self._next_key, key_pem(ec.generate_private_key(ec.SECP256R1())))
-        key = load_pem_private_key(self._next_key.read_bytes(), None)
-        if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise self._unreadable("next.key is another kind of key")
-        return key
+            write_atomically(self._next_key, new_key())
+        return self._next_key.read_bytes()
 
     def take(self, certificate: Certificate) -> None:
         """Put the certificate of the next key in force."""
-        pem = key_pem(self.next_key())
+        key = self.next_key()
         # Trust first: with the new certificate and the old authorities no server might be believed.
         write_atomically(self._authorities, certificate.authorities)
-        write_atomically(self._identity, pem + certificate.chain)
+        write_atomically(self._identity, key + certificate.chain)
         self._next_key.unlink()
 
     def drop_next_key(self) -> None:
@@ -143,22 +102,3 @@ class IdentityFolder:
     @property
     def _next_key(self) -> Path:
         return self.root / "next.key"
-
-    def _unreadable(self, why: str) -> IdentityUnreadableError:
-        return IdentityUnreadableError(
-            f"the identity in {self.root} cannot be read: {why}",
-            "Join again with a new token; engines are not touched.",
-        )
-
-
-def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """A private key as PEM, in the clear: for a file of mode 0600."""
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def _signed(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True

@@ -15,10 +15,11 @@ from studio.v1.identity_service_pb2_grpc import IdentityServiceStub
 
 from studio_runtime.channel import open_channel
 from studio_runtime.errors import InvalidError, StudioError, UnavailableError, from_rpc_error
-from studio_runtime.identity.folder import IdentityFolder, StoredIdentity
+from studio_runtime.identity.folder import IdentityFolder
 from studio_runtime.identity.join_token import JoinTokenText
 from studio_runtime.identity.names import kind_word
 from studio_runtime.identity.pinning import pinned_authority
+from studio_runtime.identity.stored import StoredIdentity, parse_key
 from studio_runtime.settings import Address
 from studio_runtime.tls import ClientTls
 
@@ -47,7 +48,7 @@ async def join(folder: IdentityFolder, joining: Joining, token_text: str) -> tup
             "It was not used. Ask for one of the right kind.",
         )
     folder.drop_next_key()
-    request = JoinRequest(token=str(token), csr=request_for(folder.next_key()), host_name=joining.name)
+    request = JoinRequest(token=str(token), csr=request_for(parse_key(folder.next_key())), host_name=joining.name)
     certificate = await _first_answer(joining, request)
     folder.take(certificate)
     folder.keep_coordinators(joining.coordinators)

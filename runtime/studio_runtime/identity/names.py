@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-from cryptography import x509
 from studio.v1.identity_service_pb2 import Identity
 
 SCHEME = "studio"
@@ -42,13 +41,3 @@ class NodeName:
         if parts.scheme != SCHEME or parts.netloc not in KINDS or not node_id or generation < 1:
             return None
         return cls(KINDS[parts.netloc], node_id, generation)
-
-
-def node_name(certificate: x509.Certificate) -> NodeName | None:
-    """The holder of ``certificate``; None where it is no node's."""
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
-        return None
-    found = [NodeName.parse(uri) for uri in names.get_values_for_type(x509.UniformResourceIdentifier)]
-    return found[0] if len(found) == 1 else None

@@ -12,9 +12,9 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from studio_runtime.certificates import fingerprint
 from studio_runtime.errors import SafetyError, UnavailableError
 from studio_runtime.settings import Address
-from studio_runtime.tls import fingerprint
 
 SECONDS = 10.0
 

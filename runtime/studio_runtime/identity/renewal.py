@@ -25,9 +25,10 @@ from studio.v1.identity_service_pb2_grpc import IdentityServiceStub
 
 from studio_runtime.channel import open_channel
 from studio_runtime.errors import StudioError, UnavailableError, from_rpc_error
-from studio_runtime.identity.folder import IdentityFolder, StoredIdentity
+from studio_runtime.identity.folder import IdentityFolder
 from studio_runtime.identity.join import CALL_SECONDS, request_for
 from studio_runtime.identity.proof import make_proof
+from studio_runtime.identity.stored import StoredIdentity, parse_key
 from studio_runtime.process import lock_folder
 from studio_runtime.tls import ClientTls
 
@@ -79,21 +80,19 @@ class Renewal:
         self._heard.set()
 
     async def run(self) -> None:
-        """Renew whenever it is due, until cancelled. A node that has not joined has nothing to renew, and this returns."""
-        if not self.folder.exists:
-            return
+        """Renew whenever it is due, until cancelled."""
         failures = 0
         while True:
-            identity = await asyncio.to_thread(self.folder.load)
-            await self._until_due(identity)
             try:
+                identity = await asyncio.to_thread(self.folder.load)
+                await self._until_due(identity)
                 if renewed := await self._renew_once(identity):
                     log.info("identity_renewed", generation=renewed.name.generation, until=str(renewed.not_after))
                 # What it said before is overtaken; it says so again on the next change and on every new stream.
                 failures, self._in_force = 0, None
-            except StudioError as error:
+            except (StudioError, OSError) as error:
                 failures += 1
-                log.warning("identity_not_renewed", reason=error.message, until=str(identity.not_after))
+                log.warning("identity_not_renewed", reason=str(error))
                 await asyncio.sleep(retry_seconds(failures, self.uniform))
 
     async def _until_due(self, identity: StoredIdentity) -> None:
@@ -136,7 +135,7 @@ class Renewal:
         raise failure
 
     def _request(self, identity: StoredIdentity) -> RenewRequest:
-        csr = request_for(self.folder.next_key())
+        csr = request_for(parse_key(self.folder.next_key()))
         return RenewRequest(
             csr=csr,
             generation=identity.name.generation,
