@@ -4,12 +4,14 @@ import typer
 
 from studio_cli.commands import (
     apply,
+    authority,
     delete,
     deployments,
     describe,
     engines,
     estimate,
     events,
+    gateways,
     host_verbs,
     hosts,
     keys,
@@ -46,6 +48,8 @@ COMMANDS = (
     estimate,
     hosts,
     host_verbs,
+    gateways,
+    authority,
     rebalance,
     engines,
     models,

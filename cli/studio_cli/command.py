@@ -16,6 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 from studio_cli.addresses import resolve
 from studio_cli.coordinator import connect
 from studio_cli.output import Format
+from studio_cli.trust import trusted
 
 OutputOption = Annotated[Format, typer.Option("--output", "-o", help="How the answer is written.")]
 WatchOption = Annotated[bool, typer.Option("--watch", "-w", help="Go on and show what changes; Ctrl-C ends it.")]
@@ -95,7 +96,7 @@ def command(
 
     def invoke(*, coordinator: str, context: str, **arguments: Any) -> None:
         async def connected() -> None:
-            async with connect(resolve(coordinator, context)) as connection:
+            async with connect(resolve(coordinator, context), trusted(context)) as connection:
                 await body(connection, **arguments)
 
         with span(f"studio {typed}"):

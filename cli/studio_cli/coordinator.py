@@ -10,17 +10,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import grpc
+from studio.v1.access_service_pb2_grpc import AccessServiceStub
 from studio.v1.admin_service_pb2 import GetStatusRequest
 from studio.v1.admin_service_pb2_grpc import AdminServiceStub
 from studio_runtime.channel import open_channel
 from studio_runtime.errors import REFUSAL_KEY, StudioError, from_rpc_error
 from studio_runtime.settings import Address
+from studio_runtime.tls import ClientTls
 from studio_runtime.tracing import current_traceparent
 
 from studio_cli.errors import UnreachableError
 
 if TYPE_CHECKING:
     # Only the stub file knows this class.
+    from studio.v1.access_service_pb2_grpc import AccessServiceAsyncStub
     from studio.v1.admin_service_pb2_grpc import AdminServiceAsyncStub
 
 Request = TypeVar("Request")
@@ -36,6 +39,7 @@ class Coordinator:
 
     address: Address
     admin: "AdminServiceAsyncStub"
+    access: "AccessServiceAsyncStub"
 
     async def call(
         self, method: grpc.aio.UnaryUnaryMultiCallable[Request, Response], request: Request, doing: str
@@ -94,12 +98,13 @@ def unreachable(where: str) -> UnreachableError:
     """No coordinator answers at ``where``."""
     return UnreachableError(
         f"cannot reach the coordinator at {where}: is it running?",
-        "Start it with `studio up`, or name another one with --coordinator HOST:PORT.",
+        "Start it with `studio up`, or name another one with --coordinator HOST:PORT. "
+        "One that serves with TLS is called at its --admin-listen, with STUDIO_CA_FILE naming its authority.",
     )
 
 
 @asynccontextmanager
-async def connect(addresses: Sequence[Address]) -> AsyncIterator[Coordinator]:
+async def connect(addresses: Sequence[Address], tls: ClientTls | None = None) -> AsyncIterator[Coordinator]:
     """The one of ``addresses`` that leads, else the first that accepts a connection. Raises UnreachableError where none does.
 
     One that stands by serves reads, so where none leads for now a command still shows what is.
@@ -107,10 +112,10 @@ async def connect(addresses: Sequence[Address]) -> AsyncIterator[Coordinator]:
     async with AsyncExitStack() as channels:
         standing_by: list[Coordinator] = []
         for address in addresses:
-            channel = await channels.enter_async_context(open_channel(address))
+            channel = await channels.enter_async_context(open_channel(address, tls))
             if not await accepts(channel):
                 continue
-            found = Coordinator(address, AdminServiceStub(channel))
+            found = Coordinator(address, AdminServiceStub(channel), AccessServiceStub(channel))
             if len(addresses) == 1 or await leads(found):
                 yield found
                 return

@@ -6,10 +6,11 @@ from typing import Annotated
 import typer
 from studio.v1.admin_service_pb2 import ListEventsRequest, ListHostsRequest, ListReplicasRequest
 from studio.v1.host_pb2 import Host
+from studio.v1.identity_service_pb2 import Identity
 from studio_runtime.errors import NotFoundError
 
 from studio_cli.command import OutputOption, WatchOption, command, noun
-from studio_cli.commands import gpus
+from studio_cli.commands import gpus, identities
 from studio_cli.completion import completed_by, host_names
 from studio_cli.coordinator import Coordinator
 from studio_cli.output import Answer, Format, show_list, write_item
@@ -26,6 +27,7 @@ def register(app: typer.Typer) -> None:
     command(hosts, list_hosts, "studio hosts", "studio hosts -o wide", "studio hosts -w", name="list")
     command(hosts, show_host, "studio hosts show lab-1", "studio hosts show lab-1 -o yaml", name="show")
     gpus.register(hosts)
+    identities.register(hosts, "hosts", Identity.KIND_AGENT)
 
 
 async def list_hosts(coordinator: Coordinator, output: OutputOption = Format.TABLE, watch: WatchOption = False) -> None:

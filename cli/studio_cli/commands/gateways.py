@@ -1,0 +1,14 @@
+"""``studio gateways``."""
+
+import typer
+from studio.v1.identity_service_pb2 import Identity
+
+from studio_cli.command import command, noun
+from studio_cli.commands import identities
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
+    gateways = noun(app, "gateways", "The front doors that have joined.")
+    command(gateways, identities.listing(Identity.KIND_GATEWAY, "gateways"), "studio gateways", name="list")
+    identities.register(gateways, "gateways", Identity.KIND_GATEWAY)
