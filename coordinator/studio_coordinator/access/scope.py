@@ -109,6 +109,11 @@ def prune(method: str, response: Message, tenant: str, owns: Owns) -> bool:
     elif method in DEPLOYMENT_LISTS:
         field, path = DEPLOYMENT_LISTS[method]
         _keep(said, field, lambda item: owns(_at(item, path)))
+    elif method == "AdminService/Plan" and said.preempted:
+        # Whose they are is nobody else's to know.
+        count = len(said.preempted)
+        said.ClearField("preempted")
+        said.preempted.append(f"{count} replica{'s' if count > 1 else ''} of lower priority")
     elif method == "AdminService/WatchEvents":
         return owns(said.event.deployment)
     elif method == "AdminService/ListHosts":

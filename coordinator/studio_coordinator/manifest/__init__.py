@@ -8,6 +8,7 @@ tree      YAML text to plain nodes that know their line; size, depth and aliases
 units     ``24GiB``, ``10m``, ``20%``: to numbers and back
 decode    nodes to a message, led by its descriptor
 checks    what must hold within one recipe or deployment, and among those of one manifest
+flag_classes which flags are an administrator's; environment: variables no recipe sets; addresses: URLs that point inside
 parse     the three above in order
 dump      a message in the form that ``parse`` reads
 export    all of them as one manifest that may be applied elsewhere

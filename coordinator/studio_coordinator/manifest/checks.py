@@ -7,6 +7,9 @@ from google.protobuf.duration_pb2 import Duration
 from studio.v1.deployment_pb2 import DeploymentSpec
 from studio.v1.recipe_pb2 import DemoArgs, EngineArgs, EngineChoice, IntOrAuto, Recipe, Resources
 
+from studio_coordinator.manifest.addresses import urls_in, why_inside
+from studio_coordinator.manifest.environment import why_denied
+from studio_coordinator.manifest.flag_classes import texts_of
 from studio_coordinator.manifest.names import ALIAS, ALIAS_RULE, NAME, NAME_RULE, did_you_mean
 from studio_coordinator.manifest.spanning import check_spanning
 
@@ -49,9 +52,8 @@ def check_recipe(recipe: Recipe) -> Iterator[Problem]:
                 f"extra_args.{key}",
                 "a flag is written without leading dashes: letters, digits, dots, dashes, underscores",
             )
-    for key in recipe.env:
-        if not VARIABLE.fullmatch(key):
-            yield f"env.{key}", "not the name of an environment variable"
+    yield from _environment(recipe)
+    yield from _urls(recipe)
     for index, adapter in enumerate(recipe.lora):
         yield from _name(f"lora[{index}].name", adapter.name)
         yield from _source(f"lora[{index}].source", adapter.source)
@@ -80,6 +82,33 @@ def check_deployment(spec: DeploymentSpec) -> Iterator[Problem]:
     yield from _choice("via", spec.via, ("direct", "litellm"))
 
 
+def _environment(recipe: Recipe) -> Iterator[Problem]:
+    for path, names in (("env", recipe.env), ("secrets", recipe.secrets)):
+        for name in names:
+            if not VARIABLE.fullmatch(name):
+                yield f"{path}.{name}", "not the name of an environment variable"
+            elif why := why_denied(name):
+                yield f"{path}.{name}", f"no recipe may set it: it {why}"
+    for name, secret in recipe.secrets.items():
+        yield from _name(f"secrets.{name}", secret)
+        if name in recipe.env:
+            yield f"secrets.{name}", "is given in env already"
+    if recipe.model.token_secret:
+        yield from _name("model.token_secret", recipe.model.token_secret)
+        if not recipe.model.source.startswith("hf://"):
+            yield "model.token_secret", "only a model of the hub needs a token"
+
+
+def _urls(recipe: Recipe) -> Iterator[Problem]:
+    """Everything a URL may stand in: none may point inside."""
+    texts = [(f"env.{name}", value) for name, value in recipe.env.items()]
+    texts += [(f"extra_args.{name}", text) for name, value in recipe.extra_args.items() for text in texts_of(value)]
+    for path, text in texts:
+        for url in urls_in(text):
+            if why := why_inside(url):
+                yield path, f"the URL {url} points inside: {why}"
+
+
 def _engine(engine: EngineChoice) -> Iterator[Problem]:
     if not engine.name:
         yield "engine.name", f"missing; choose one of {', '.join(ENGINES)}"
@@ -95,6 +124,9 @@ def _model(recipe: Recipe) -> Iterator[Problem]:
         yield from _source("model.source", recipe.model.source)
     elif recipe.engine.name != DEMO:
         yield "model.source", f"missing; expected {SOURCE_RULE}"
+    for flag in recipe.extra_args:
+        if flag.replace("_", "-").removeprefix("no-") == "trust-remote-code":
+            yield f"extra_args.{flag}", "say it as args.trust_remote_code, which pins the model to a commit"
     if recipe.args.trust_remote_code and not COMMIT.fullmatch(recipe.model.revision):
         yield (
             "model.revision",

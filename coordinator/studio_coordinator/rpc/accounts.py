@@ -14,9 +14,10 @@ from studio.v1.admin_service_pb2 import (
     RemoveProviderRequest,
     RemoveProviderResponse,
 )
-from studio_runtime.errors import InvalidError
 
+from studio_coordinator.access.caller import current_caller
 from studio_coordinator.rpc.guard import actor_of, guarded
+from studio_coordinator.rpc.provider_rules import check_address, check_provider, check_secret
 from studio_coordinator.rpc.state import AdminState
 from studio_coordinator.store import providers, usage
 
@@ -31,14 +32,10 @@ class Accounts(AdminState):
         """Offer a model of another provider under a public name."""
         self.leadership.require()
         provider = request.provider
-        if not provider.model or not provider.provider_model:
-            raise InvalidError("a provider needs a public model name and the provider's own name for the model")
-        if provider.api_key_env and not provider.api_key_env.isidentifier():
-            raise InvalidError(
-                f"{provider.api_key_env!r} is not the name of an environment variable",
-                "Name the variable of the gateway that holds the key; never give the key itself.",
-            )
+        check_provider(provider)
+        await check_address(provider, current_caller())
         async with self.database.transaction() as conn:
+            await check_secret(conn, provider)
             await providers.add_provider(conn, provider, actor_of(context), datetime.now(UTC))
         self.desired_changed()
         return AddProviderResponse(provider=provider)

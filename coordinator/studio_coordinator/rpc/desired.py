@@ -25,6 +25,8 @@ from studio.v1.event_pb2 import Event
 from studio_runtime.errors import InvalidManifestError
 from studio_runtime.tracing import current_traceparent
 
+from studio_coordinator.access.admission import admit, admit_changes
+from studio_coordinator.access.caller import current_caller
 from studio_coordinator.access.journal import note_objects
 from studio_coordinator.manifest import Parsed, parse
 from studio_coordinator.rpc.guard import actor_of, guarded
@@ -75,11 +77,10 @@ class DesiredState(AdminState):
     async def put_in_force(self, conn: Connection, parsed: Parsed, request: ApplyRequest, actor: str) -> list[Applied]:
         """Store what ``parsed`` says, inside the caller's transaction, as ``request`` wants it."""
         now = datetime.now(UTC)
+        caller, numbered = current_caller(), sorted(parsed.numbered, key=lambda one: (one[1].name, one[0]))
         await note_objects(conn, parsed.objects)
-        applied = [
-            await recipes.put_revision(conn, recipe, revision, actor, now)
-            for revision, recipe in sorted(parsed.numbered, key=lambda one: (one[1].name, one[0]))
-        ]
+        await admit(conn, caller, {recipe.name for recipe in parsed.all_recipes}, parsed.deployments)
+        applied = [await recipes.put_revision(conn, recipe, revision, actor, now) for revision, recipe in numbered]
         applied += [
             await recipes.apply_recipe(
                 conn,
@@ -91,6 +92,9 @@ class DesiredState(AdminState):
             )
             for recipe in parsed.recipes
         ]
+        given = zip([*(recipe for _, recipe in numbered), *parsed.recipes], applied, strict=True)
+        changed = [recipe for recipe, item in given if item.outcome != Applied.OUTCOME_UNCHANGED]
+        await admit_changes(conn, caller, changed)
         applied += [
             await deployments.apply_deployment(
                 conn,
@@ -178,6 +182,7 @@ class DesiredState(AdminState):
         """Forget a recipe that no deployment uses, with all its revisions."""
         self.leadership.require()
         async with self.database.transaction() as conn:
+            await admit(conn, current_caller(), [request.name], [])
             await recipes.delete_recipe(conn, request.name)
             message = f"recipe {request.name} was deleted"
             await events.append(conn, [_event("recipe.deleted", message, actor_of(context), datetime.now(UTC))])

@@ -24,6 +24,8 @@ from studio.v1.deployment_pb2 import DeploymentSpec
 from studio.v1.recipe_pb2 import Recipe
 from studio_runtime.errors import InvalidError
 
+from studio_coordinator.access.admission import admit, admit_changes
+from studio_coordinator.access.caller import current_caller
 from studio_coordinator.manifest import changed_paths, convert, export, to_yaml
 from studio_coordinator.plan.presets import effective
 from studio_coordinator.rpc.desired import applied_event
@@ -70,10 +72,12 @@ class Recipes(AdminState):
         self.leadership.require()
         actor, now = actor_of(context), datetime.now(UTC)
         async with self.database.transaction() as conn:
+            await admit(conn, current_caller(), [request.name], [])
             applied = await recipes.rollback_recipe(
                 conn, request.name, request.revision, actor, now, request.expected_revision
             )
             if applied.outcome != Applied.OUTCOME_UNCHANGED:
+                await admit_changes(conn, current_caller(), [(await recipes.get_recipe(conn, request.name)).recipe])
                 await events.append(conn, [applied_event(applied, actor, now)])
         self.desired_changed()
         return RollbackRecipeResponse(applied=applied)

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import Column, String, Table, delete, select
+from sqlalchemy import Boolean, Column, String, Table, delete, select
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from studio.v1.route_pb2 import ProviderRoute
@@ -21,6 +21,7 @@ PROVIDER_MODELS = Table(
     Column("api_base", String, nullable=False),
     Column("api_key_env", String, nullable=False),
     Column("api_key_secret", String, nullable=False, server_default=""),
+    Column("allow_private", Boolean, nullable=False, server_default="false"),
     Column("fallbacks", ARRAY(String), nullable=False, server_default="{}"),
     Column("updated_at", Instant, nullable=False),
     Column("actor", String, nullable=False),

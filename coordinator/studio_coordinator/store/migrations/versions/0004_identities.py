@@ -26,6 +26,7 @@ def downgrade() -> None:
     for name in ("audit_head", "audit", "secrets", "operators", "master_key", "join_tokens", "identities", "authorities"):
         op.drop_table(name)
     op.execute("DROP FUNCTION refuse_audit_change()")
+    op.drop_column("provider_models", "allow_private")
     op.drop_column("provider_models", "api_key_secret")
 
 
@@ -112,6 +113,7 @@ def create_access() -> None:
         sa.PrimaryKeyConstraint("name", name="secrets_pkey"),
     )
     op.add_column("provider_models", sa.Column("api_key_secret", sa.String(), server_default="", nullable=False))
+    op.add_column("provider_models", sa.Column("allow_private", sa.Boolean(), server_default="false", nullable=False))
 
 
 def create_audit() -> None:
