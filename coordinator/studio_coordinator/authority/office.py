@@ -1,5 +1,6 @@
 """Keeps the keyring of this coordinator in step with the database, makes the first authority, and rotates."""
 
+import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from studio_coordinator.store import authorities, identities
 from studio_coordinator.store.authorities import AuthorityRow
 from studio_coordinator.store.database import Connection, Database
 from studio_coordinator.store.identities import IdentityRow
-from studio_coordinator.wakeup import Wakeup, wait_for
+from studio_coordinator.wakeup import Wakeup
 
 log = structlog.get_logger()
 
@@ -37,6 +38,7 @@ class AuthorityOffice:
     def __post_init__(self) -> None:
         self.keyring = Keyring()
         self._rows: list[AuthorityRow] = []
+        self._refreshing = asyncio.Lock()
 
     async def open(self) -> None:
         """Make the first authority where there is none, take up the given one, and know all. Raises StudioError."""
@@ -47,7 +49,7 @@ class AuthorityOffice:
             if (new := self._to_add(rows, now)) is not None:
                 await authorities.add(conn, new)
                 log.info("authority_added", fingerprint=new.fingerprint, phase=new.phase, given=new.given)
-            await self.current(conn)
+        await self.refresh()
 
     def _to_add(self, rows: list[AuthorityRow], now: datetime) -> AuthorityRow | None:
         if self.given is not None and self.given.fingerprint not in {row.fingerprint for row in rows}:
@@ -63,27 +65,32 @@ class AuthorityOffice:
         return None
 
     async def current(self, conn: Connection) -> Keyring:
-        """The keyring as of this transaction."""
+        """The keyring as of this transaction, which may know more than the one that this coordinator serves with."""
         rows = await authorities.list_authorities(conn)
-        if rows != self._rows:
-            self._rows, self.keyring = rows, Keyring.open(rows, self.sealer)
-            self.changed.set()
-        return self.keyring
+        return self.keyring if rows == self._rows else Keyring.open(rows, self.sealer)
+
+    async def refresh(self) -> None:
+        """Serve with what the database holds now. One at a time: an older picture must not replace a newer one."""
+        async with self._refreshing:
+            async with self.database.transaction() as conn:
+                rows = await authorities.list_authorities(conn)
+            if rows != self._rows:
+                self._rows, self.keyring = rows, Keyring.open(rows, self.sealer)
+                self.changed.set()
 
     async def run(self) -> None:
         """Follow what other coordinators change, until cancelled."""
         while True:
-            await wait_for(self.changed.ticket(), POLL_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
             try:
-                async with self.database.transaction() as conn:
-                    await self.current(conn)
+                await self.refresh()
             except StudioError as error:
                 log.warning("authorities_not_read", reason=error.message)
 
     async def listed(self) -> list[Authority]:
         """All authorities, each with how many live identities it signed."""
+        await self.refresh()
         async with self.database.transaction() as conn:
-            await self.current(conn)
             live = _live(await identities.list_identities(conn), datetime.now(UTC))
         return self._messages(live)
 
@@ -107,7 +114,7 @@ class AuthorityOffice:
                     await authorities.remove(conn, fingerprint)
                 else:
                     await authorities.set_phase(conn, fingerprint, phase)
-            await self.current(conn)
+        await self.refresh()
         message = _told(step)
         log.info("authority_rotated", message=message, forced=bool(step.waits_for))
         return message

@@ -72,6 +72,7 @@ class IdentityFolder:
         from studio_runtime.identity.stored import new_key  # noqa: PLC0415 - as above
 
         if not self._next_key.exists():
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_atomically(self._next_key, new_key())
         return self._next_key.read_bytes()
 
