@@ -127,7 +127,7 @@ async def _install(
     if plan.alias is not None:
         _add_alias(folder, *plan.alias)
     report(_said(f"installing {what}: checking that it runs"))
-    await program.run((str(folder / plan.program), "--version"), log, keep_open=held)
+    await program.run((str(folder / plan.program), *plan.proof), log, keep_open=held)
     packages: list[str] = []
     await program.run((str(python), "-m", "pip", "freeze", "--all"), log, packages.append, held)
     fields = {

@@ -11,9 +11,23 @@ from studio_agent.environments.pins import plan_for
 
 
 def test_a_gpu_host_gets_the_published_build():
-    plan = plan_for("vllm", "", has_gpu=True)
-    assert (plan.folder_name, plan.pip_runs[0].arguments) == ("vllm-0.33.0", ("vllm==0.33.0",))
+    assert plan_for("vllm", "", has_gpu=True).folder_name == "vllm-0.33.0"
     assert plan_for("vllm", "0.31.1", has_gpu=True).pip_runs[0].arguments == ("vllm==0.31.1",)
+    assert plan_for("sglang", "", has_gpu=True).folder_name == "sglang-0.5.23"
+    assert plan_for("sglang", "0.5.20", has_gpu=True).pip_runs[0].arguments == ("sglang==0.5.20",)
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_what_is_tested_is_locked_by_hash_with_all_that_it_needs(engine: str):
+    plan = plan_for(engine, "", has_gpu=True)
+    (run,) = plan.pip_runs
+    assert run.arguments[:3] == ("--no-deps", "--require-hashes", "-r")
+    lock = Path(run.arguments[3]).read_text()
+    names = re.findall(r"^([a-z0-9._-]+)==", lock, re.MULTILINE)
+    assert f"{engine}=={plan.version} " in lock
+    assert {"torch", "transformers", "nvidia-nccl-cu13"} <= set(names)
+    assert "://" not in lock
+    assert all("--hash=sha256:" in entry for entry in re.split(r"^(?=[a-z0-9._-]+==)", lock, flags=re.MULTILINE)[1:])
 
 
 @pytest.mark.parametrize("version", ["", "0.32.0", "0.32.0+cpu"])
@@ -41,7 +55,11 @@ def test_the_cpu_build_is_locked_by_hash_and_brings_no_torch():
         ("vllm", "0.33.0", False, "engine_version"),
         ("vllm", "0.33.0 --index-url=x", True, "engine_version"),
         ("vllm", "../up", True, "engine_version"),
-        ("sglang", "", True, "engine_not_provisioned"),
+        ("sglang", "", False, "engine_version"),
+        ("sglang", "0.5.23; x", True, "engine_version"),
+        ("llamacpp", "", True, "engine_not_provisioned"),
+        ("tabbyapi", "", True, "engine_not_provisioned"),
+        ("none", "", True, "engine_not_provisioned"),
     ],
 )
 def test_what_has_no_plan_is_refused(engine: str, version: str, has_gpu: bool, reason: str):
