@@ -12,6 +12,7 @@ from studio.v1.assignment_pb2 import AssignedReplica, Assignment
 from studio.v1.replica_pb2 import Failure
 
 from studio_agent.errors import LedgerUnreadableError
+from studio_agent.plan.gpu_blame import Strikes
 from studio_agent.plan.record import Engine, ReplicaRecord
 
 FORMAT = 1
@@ -26,15 +27,19 @@ class Decoded:
     assignment: Assignment | None
     highest_term: int
     records: dict[str, ReplicaRecord]
+    strikes: Strikes
 
 
-def encode(assignment: Assignment | None, highest_term: int, records: Iterable[ReplicaRecord]) -> bytes:
+def encode(
+    assignment: Assignment | None, highest_term: int, records: Iterable[ReplicaRecord], strikes: Strikes
+) -> bytes:
     """The whole ledger as bytes; progress is left out."""
     body = {
         "format": FORMAT,
         "assignment": None if assignment is None else _packed(assignment),
         "highest_term": highest_term,
         "records": [encode_record(record) for record in records],
+        "gpu_strikes": strikes.by_gpu,
     }
     text = json.dumps(body, indent=1).encode()
     return hashlib.sha256(text).hexdigest().encode() + b"\n" + text
@@ -55,6 +60,8 @@ def decode(content: bytes) -> Decoded:
             assignment=None if packed is None else _unpacked(packed, Assignment()),
             highest_term=body["highest_term"],
             records={record.replica_id: record for record in records},
+            # Ledgers of earlier agents do not have it.
+            strikes=Strikes(body.get("gpu_strikes", {})),
         )
     except (KeyError, TypeError, ValueError) as error:
         # Whole, and yet not what this agent writes: better found again by the engines' marks than never started.
@@ -81,6 +88,7 @@ def encode_record(record: ReplicaRecord) -> dict[str, Any]:
         "taken_ports": list(record.taken_ports),
         "holds_unknown": record.holds_unknown,
         "asleep": record.asleep,
+        "sleep_level": record.sleep_level,
     }
 
 
@@ -103,6 +111,7 @@ def decode_record(fields: Mapping[str, Any]) -> ReplicaRecord:
         holds_unknown=fields["holds_unknown"],
         # Ledgers of earlier agents do not have it.
         asleep=fields.get("asleep", False),
+        sleep_level=fields.get("sleep_level", 1 if fields.get("asleep", False) else 0),
     )
 
 

@@ -136,6 +136,10 @@ class CanMeasure(Protocol):
 class CanSleep(Protocol):
     """An engine that can give back its GPU memory and take it again, in the same process."""
 
+    @property
+    def sleep_levels(self) -> int:
+        """2 where it can also drop its weights and find them again by itself, else 1."""
+
     def sleep(self, *, keep_weights: bool) -> Sequence[HttpRequest]:
         """Requests, in order, that make an idle engine sleep; with ``keep_weights`` they wait in the host's memory."""
 

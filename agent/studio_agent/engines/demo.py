@@ -27,6 +27,7 @@ class DemoDriver:
     """
 
     name = "demo"
+    sleep_levels = 2
     default_version = ""
     ready_path = "/health"
     drain = DrainFacts(finishes_requests=True, limit_seconds=5.0, tells_running=True)

@@ -96,6 +96,7 @@ class SglangDriver:
     """See the module."""
 
     name = "sglang"
+    sleep_levels = 1
     default_version = "0.5.23"
     # `/health` of SGLang generates a token, and takes a second at least; `/ready` only looks.
     ready_path = "/ready"

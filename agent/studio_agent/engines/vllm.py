@@ -80,6 +80,7 @@ class VllmDriver:
     """See the module."""
 
     name = "vllm"
+    sleep_levels = 2
     default_version = "0.33.0"
     ready_path = "/health"
     # Without --shutdown-timeout it aborts what runs, at once.

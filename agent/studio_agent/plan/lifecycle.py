@@ -57,6 +57,8 @@ TRANSITIONS: Transitions = {
 STARTING = frozenset({State.STATE_PREPARING, State.STATE_STARTING})
 # It takes GPU memory: what measures free memory meanwhile would be misled.
 TAKING_MEMORY = STARTING | {State.STATE_WAKING}
+# It was told how deep to sleep, or may have been.
+ASLEEP_OR_WAKING = frozenset({State.STATE_SLEEPING, State.STATE_WAKING})
 # On its way out, and nothing brings it back.
 LEAVING = frozenset({State.STATE_DRAINING, State.STATE_STOPPING})
 
@@ -73,4 +75,6 @@ def advance(record: ReplicaRecord, state: "State.ValueType", reason: str, now: f
         changes.setdefault("progress", None)
     changes.setdefault("suspicion", "")
     changes.setdefault("asleep", False)
+    if state not in ASLEEP_OR_WAKING:
+        changes.setdefault("sleep_level", 0)
     return replace(record, state=state, reason=reason, since=now, **changes)

@@ -8,7 +8,8 @@ Then what is to run, in the order of the assignment. A replica starts when
 3. none of its GPUs has another engine on its way up: engines measure free memory while they start, and
 4. none of its GPUs is quarantined.
 
-One that serves is put to sleep when that is wished, and one that sleeps is woken when it is to run and 2 to 4 hold.
+One that serves is put to sleep when that is wished. One that sleeps holds no GPU; it is woken when it is to run and 2 to 4 hold,
+and for a moment also to sleep deeper.
 
 An assignment that is not known (a new host, or a ledger that was lost) starts and stops nothing. Each action carries its
 reason, the sentence that logs, events and people get.
@@ -62,10 +63,12 @@ class Stop:
 
 @dataclass(frozen=True)
 class Sleep:
-    """Have a serving replica give its GPU memory back and keep its process."""
+    """Have a serving replica give its GPU memory back and keep its process, or one that sleeps sleep deeper."""
 
     replica_id: str
     reason: str
+    # 1 keeps the weights in the host's memory, 2 does not.
+    level: int = 1
 
 
 @dataclass(frozen=True)
@@ -169,10 +172,17 @@ def _change_of_wish(
     assigned: AssignedReplica, record: ReplicaRecord, obstacle: str, circumstances: Circumstances
 ) -> Sleep | Wake | None:
     sleeps = assigned.wish == AssignedReplica.WISH_SLEEP and assigned.replica_id not in circumstances.sleepless
+    level = assigned.sleep_level or 1
     if sleeps and record.state == State.STATE_READY:
-        return Sleep(assigned.replica_id, "it is to sleep")
-    if not sleeps and record.state == State.STATE_SLEEPING and not obstacle:
+        return Sleep(assigned.replica_id, "it is to sleep", level)
+    if record.state != State.STATE_SLEEPING or obstacle:
+        return None
+    # Between the two it is falling asleep, and what it is told meanwhile might overtake that.
+    is_settled = record.asleep or not record.sleep_level
+    if not sleeps and is_settled:
         return Wake(assigned.replica_id, "it is to serve again")
+    if sleeps and record.asleep and record.sleep_level < level:
+        return Sleep(assigned.replica_id, "it is to sleep deeper", level)
     return None
 
 
@@ -207,9 +217,12 @@ def _is_other(record: ReplicaRecord, assigned: AssignedReplica, reason: str) -> 
 def _holdings(records: Mapping[str, ReplicaRecord], stopping: set[str]) -> dict[str, list[Holding]]:
     holdings: dict[str, list[Holding]] = {}
     for record in records.values():
-        if record.engine is None and record.state not in STARTING:
+        sleeps_on = record.asleep and record.replica_id not in stopping
+        if sleeps_on or (record.engine is None and record.state not in STARTING):
+            # Who sleeps keeps little of its GPUs, which is measured as a stranger's would be.
             continue
-        leaving = record.state in LEAVING or record.state == State.STATE_FAILED or record.replica_id in stopping
+        going = LEAVING | {State.STATE_FAILED, State.STATE_SLEEPING}
+        leaving = record.state in going or record.replica_id in stopping
         _hold(holdings, record.assigned, starting=record.state in TAKING_MEMORY, leaving=leaving)
     return holdings
 

@@ -66,6 +66,8 @@ class ReplicaRecord:
     suspicion: str = ""
     # In SLEEPING: the engine has given its memory back. Before that, requests in flight finish.
     asleep: bool = False
+    # How deep it was told to sleep; 0 while it was not told yet. Kept while it wakes, for that differs.
+    sleep_level: int = 0
     # It was found running and what it holds is not known: no start until it is gone.
     holds_unknown: bool = False
 

@@ -185,8 +185,8 @@ class Supervisor:
                 self._supervision(group, assigned.replica_id).start(assigned, reason)
             case Restart(assigned, reason):
                 self._supervision(group, assigned.replica_id).restart(assigned, reason)
-            case Sleep(replica_id, reason):
-                self._supervision(group, replica_id).sleep(reason)
+            case Sleep(replica_id, reason, level):
+                self._supervision(group, replica_id).sleep(reason, level)
             case Wake(replica_id, reason):
                 self._supervision(group, replica_id).wake(reason)
             case Stop(replica_id, reason):

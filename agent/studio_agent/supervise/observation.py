@@ -28,6 +28,7 @@ def observe(record: ReplicaRecord, engine_address: str) -> ReplicaObservation:
         gave_up=record.gave_up,
         measured=record.measured,
         rank=record.assigned.group.rank,
+        sleep_level=record.sleep_level if record.asleep else 0,
     )
     if record.engine is not None and record.engine.pid:
         if not record.follows:

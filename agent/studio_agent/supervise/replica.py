@@ -7,6 +7,7 @@ the agent ends) leave the engine as it is.
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from studio.v1.replica_pb2 import Failure
 from studio_runtime import tracing
 from studio_runtime.errors import StudioError
 from studio_runtime.failpoints import failpoint
+from studio_runtime.logging import redacted
 
 from studio_agent import metrics
 from studio_agent.engines import driver_for
@@ -92,10 +94,11 @@ class ReplicaSupervision:
         self._keeper.move(State.STATE_DRAINING if drains else State.STATE_STOPPING, reason)
         self._run(self._stop(reason))
 
-    def sleep(self, reason: str) -> None:
-        """Have a serving engine finish what it does and give its GPU memory back."""
-        self._keeper.move(State.STATE_SLEEPING, f"{reason}; what is in flight finishes first")
-        self._run(self._attempt(self._fall_asleep))
+    def sleep(self, reason: str, level: int) -> None:
+        """Have a serving engine finish what it does and give its GPU memory back, or one that sleeps sleep deeper."""
+        if self._keeper.record.state != State.STATE_SLEEPING:
+            self._keeper.move(State.STATE_SLEEPING, f"{reason}; what is in flight finishes first")
+        self._run(self._attempt(functools.partial(self._fall_asleep, level)))
 
     def wake(self, reason: str) -> None:
         """Have a sleeping engine serve again."""
@@ -110,7 +113,9 @@ class ReplicaSupervision:
         if state in (State.STATE_STARTING, State.STATE_READY):
             self._run(self._attempt(self._serve_adopted))
         elif state == State.STATE_SLEEPING:
-            self._run(self._attempt(self._fall_asleep))
+            record = self._keeper.record
+            level = record.sleep_level or record.assigned.sleep_level or 1
+            self._run(self._attempt(functools.partial(self._fall_asleep, level)))
         elif state == State.STATE_WAKING:
             self._run(self._attempt(self._wake_up))
         elif state in (State.STATE_DRAINING, State.STATE_STOPPING):
@@ -162,18 +167,19 @@ class ReplicaSupervision:
             await self._become_ready(driver)
         await self._serve(driver)
 
-    async def _fall_asleep(self) -> None:
-        driver, engine = self._driver(), self._keeper.engine()
-        if not self._keeper.record.asleep:
-            how = "rank 0 has all of them sleep"
-            if not self._keeper.record.follows:
-                how = await wind_down.drain(self._equipment, self._keeper.record, engine)
-                await self._while_alive(driver, sleep.put_to_sleep(self._equipment, engine, driver))
-            self._keeper.put(
-                replace(
-                    self._keeper.record, asleep=True, reason=f"{how}; it sleeps, its weights wait in the host's memory"
-                )
-            )
+    async def _fall_asleep(self, level: int) -> None:
+        driver, engine, before = self._driver(), self._keeper.engine(), self._keeper.record
+        if not before.asleep or before.sleep_level < level:
+            how = "rank 0 has all of them sleep" if before.follows else "no request is running"
+            if not (before.follows or before.asleep):
+                how = await wind_down.drain(self._equipment, before, engine)
+            # Written down first: whether an engine may have been told decides how it is woken.
+            self._keeper.put(replace(self._keeper.record, asleep=False, sleep_level=level))
+            if not before.follows:
+                lighter = before.sleep_level if before.asleep else 0
+                await self._while_alive(driver, sleep.put_to_sleep(self._equipment, engine, driver, level, lighter))
+            reason = f"{how}; {sleep.told(driver, level)}"
+            self._keeper.put(replace(self._keeper.record, asleep=True, reason=reason))
             self._keeper.say("replica.sleeping", f"{self._id} sleeps and has given its GPU memory back")
         await self._while_alive(driver, asyncio.Event().wait())
 
@@ -182,7 +188,8 @@ class ReplicaSupervision:
         if self._keeper.record.follows:
             self._keeper.move(State.STATE_READY, "rank 0 wakes all of them")
             await self._serve(driver)
-        await self._while_alive(driver, sleep.wake(self._equipment, engine, driver))
+        if level := self._keeper.record.sleep_level:
+            await self._while_alive(driver, sleep.wake(self._equipment, engine, driver, level))
         # Its log still tells of its start: that is no progress of its waking.
         await self._while_alive(
             driver, until_ready(self._equipment, self._keeper.record, driver, lambda _progress: None)
@@ -333,7 +340,9 @@ class ReplicaSupervision:
 
     async def _diagnose(self, driver: Driver, engine: Engine, code: int | None) -> Failure:
         lines = await asyncio.to_thread(lines_since, Path(engine.log_path), engine.log_offset)
-        return await asyncio.to_thread(driver.classify, lines, code)
+        failure = await asyncio.to_thread(driver.classify, lines, code)
+        failure.message = redacted(failure.message)
+        return failure
 
     # The job
 

@@ -13,6 +13,7 @@ from studio_agent.plan.record import Engine
 from studio_agent.supervise.equipment import Equipment
 from studio_agent.supervise.observation import base_url
 
+DEEP = 2
 NO_POWER = "this engine cannot sleep"
 NOT_ASKED = "its recipe does not set args.sleep_mode, without which this engine cannot sleep"
 
@@ -24,15 +25,34 @@ def unmet_wishes(assignment: Assignment) -> dict[str, str]:
     return {replica_id: reason for replica_id, reason in reasons.items() if reason}
 
 
-async def put_to_sleep(equipment: Equipment, engine: Engine, driver: Driver) -> None:
-    """Make an idle engine sleep, its weights kept in the host's memory. Raises EngineFailedError."""
-    await _send(equipment, engine, _sleeper(driver).sleep(keep_weights=True), "sleep_failed", "fall asleep")
+async def put_to_sleep(equipment: Equipment, engine: Engine, driver: Driver, level: int, lighter: int = 0) -> None:
+    """Make an idle engine sleep, or one that sleeps at level ``lighter`` sleep deeper. Raises EngineFailedError.
+
+    Level 1 keeps its weights in the host's memory; 2 does not, where the engine has a use for that.
+    """
+    if lighter:
+        # An engine that sleeps takes no other order than to wake.
+        await wake(equipment, engine, driver, lighter)
+    requests = _sleeper(driver).sleep(keep_weights=_keeps_weights(driver, level))
+    await _send(equipment, engine, requests, "sleep_failed", "fall asleep")
 
 
-async def wake(equipment: Equipment, engine: Engine, driver: Driver) -> None:
-    """Have a sleeping engine take its GPU memory again. Raises EngineFailedError."""
-    # The weights were kept, so no path is needed to read them from.
-    await _send(equipment, engine, _sleeper(driver).wake("", kept_weights=True), "wake_failed", "wake up")
+async def wake(equipment: Equipment, engine: Engine, driver: Driver, level: int) -> None:
+    """Have an engine that sleeps at ``level`` take its GPU memory again. Raises EngineFailedError."""
+    # Engines that drop their weights remember where they read them.
+    requests = _sleeper(driver).wake("", kept_weights=_keeps_weights(driver, level))
+    await _send(equipment, engine, requests, "wake_failed", "wake up")
+
+
+def told(driver: Driver, level: int) -> str:
+    """What is said of an engine that sleeps so."""
+    if _keeps_weights(driver, level):
+        return "it sleeps, its weights wait in the host's memory"
+    return "it sleeps deeply, its weights are read anew when it wakes"
+
+
+def _keeps_weights(driver: Driver, level: int) -> bool:
+    return level < DEEP or _sleeper(driver).sleep_levels < DEEP
 
 
 def _why_not(replica: AssignedReplica) -> str:

@@ -117,10 +117,37 @@ def test_what_is_to_sleep_sleeps_once_it_serves_and_wakes_when_it_is_to_run() ->
     assert kinds(plan(sleeping, {}, NOW)) == [(Start, "demo-1")]
     assert plan(sleeping, records(a_record(state=State.STATE_STARTING)), NOW) == []
     assert kinds(plan(sleeping, records(a_record()), NOW)) == [(Sleep, "demo-1")]
-    rests = records(a_record(state=State.STATE_SLEEPING, engine=an_engine()))
+    rests = records(a_record(state=State.STATE_SLEEPING, engine=an_engine(), asleep=True, sleep_level=1))
     assert plan(sleeping, rests, NOW) == []
     assert kinds(plan(running, rests, NOW)) == [(Wake, "demo-1")]
     assert plan(sleeping, records(a_record(state=State.STATE_WAKING, engine=an_engine())), NOW) == []
+
+
+def test_what_falls_asleep_is_woken_when_it_was_not_told_yet_or_sleeps() -> None:
+    running = an_assignment(assigned())
+    drains = a_record(state=State.STATE_SLEEPING, engine=an_engine())
+    assert kinds(plan(running, records(drains), NOW)) == [(Wake, "demo-1")]
+    assert plan(running, records(replace(drains, sleep_level=1)), NOW) == [], "what it is told now might overtake that"
+    assert kinds(plan(running, records(replace(drains, sleep_level=1, asleep=True)), NOW)) == [(Wake, "demo-1")]
+
+
+def test_what_sleeps_sleeps_deeper_when_that_is_wished_and_never_less_deep() -> None:
+    light = a_record(state=State.STATE_SLEEPING, engine=an_engine(), asleep=True, sleep_level=1)
+    wish = to_sleep(assigned())
+    wish.sleep_level = 2
+    assert plan(an_assignment(wish), records(light), NOW) == [Sleep("demo-1", "it is to sleep deeper", 2)]
+    assert plan(an_assignment(wish), records(replace(light, sleep_level=2)), NOW) == []
+    wish.sleep_level = 1
+    assert plan(an_assignment(wish), records(replace(light, sleep_level=2)), NOW) == []
+
+
+def test_who_sleeps_leaves_its_gpu_to_others_and_who_falls_asleep_is_waited_for() -> None:
+    sleeper, new = to_sleep(assigned("a-1", 1, "G")), assigned("b-1", 1, "G")
+    rests = a_record(sleeper, State.STATE_SLEEPING, engine=an_engine(), asleep=True, sleep_level=1)
+    assert kinds(plan(an_assignment(sleeper, new), records(rests), NOW)) == [(Start, "b-1")]
+    (wait,) = plan(an_assignment(sleeper, new), records(replace(rests, asleep=False)), NOW)
+    assert isinstance(wait, Wait)
+    assert "waits until a-1 has left GPU G" in wait.reason
 
 
 def test_what_cannot_sleep_serves() -> None:
@@ -130,7 +157,7 @@ def test_what_cannot_sleep_serves() -> None:
 
 def test_waking_and_starting_on_one_gpu_take_turns() -> None:
     asleep, new = assigned("a-1", 1, "G", share=0.5), assigned("b-1", 1, "G", share=0.5)
-    rests = a_record(asleep, State.STATE_SLEEPING, engine=an_engine())
+    rests = a_record(asleep, State.STATE_SLEEPING, engine=an_engine(), asleep=True, sleep_level=1)
     assert kinds(plan(an_assignment(asleep, new), records(rests), NOW)) == [(Wake, "a-1"), (Wait, "b-1")]
     assert kinds(plan(an_assignment(new, asleep), records(rests), NOW)) == [(Start, "b-1")]
     # One that goes on sleeping takes nothing.
@@ -189,7 +216,9 @@ def carry_out(known: dict[str, ReplicaRecord], action: Action, now: float) -> No
             state = State.STATE_STOPPED if known[name].state == State.STATE_PENDING else State.STATE_STOPPING
             if known[name].state == State.STATE_READY:
                 state = State.STATE_DRAINING
-            known[name] = advance(known[name], state, reason, now)
+            # A sleeper that goes has held no GPU since it slept.
+            engine = None if known[name].asleep else known[name].engine
+            known[name] = advance(known[name], state, reason, now, engine=engine)
         case Sleep(name, reason):
             known[name] = advance(known[name], State.STATE_SLEEPING, reason, now)
         case Wake(name, reason):
@@ -206,6 +235,8 @@ def time_passes(known: dict[str, ReplicaRecord], now: float) -> None:
             if record.state == State.STATE_PREPARING:
                 record = advance(record, State.STATE_STARTING, "loads", now, engine=engine)  # noqa: PLW2901 - one step each
             known[name] = advance(record, State.STATE_READY, "up", now)
+        elif record.state == State.STATE_SLEEPING:
+            known[name] = replace(record, asleep=True, sleep_level=1)
         elif record.state == State.STATE_WAKING:
             known[name] = advance(record, State.STATE_READY, "awake", now)
         elif record.state == State.STATE_DRAINING:
@@ -217,7 +248,7 @@ def time_passes(known: dict[str, ReplicaRecord], now: float) -> None:
 def assert_gpus_are_held_rightly(known: dict[str, ReplicaRecord]) -> None:
     holders: dict[str, list[ReplicaRecord]] = {}
     for record in known.values():
-        if record.engine is not None or record.state in STARTING:
+        if (record.engine is not None and not record.asleep) or record.state in STARTING:
             for uuid in record.assigned.gpu_uuids:
                 holders.setdefault(uuid, []).append(record)
     for held in holders.values():
@@ -253,4 +284,11 @@ def test_any_history_ends_in_a_fixed_point_and_no_gpu_is_ever_held_wrongly(
     for replica in last.replicas:
         rests = replica.wish == AssignedReplica.WISH_SLEEP
         end = State.STATE_SLEEPING if rests else State.STATE_READY
-        assert known[replica.replica_id].state in (end, State.STATE_PENDING)
+        record = known[replica.replica_id]
+        # One that is to wake sleeps on while others have its GPUs.
+        waits_asleep = record.asleep and any(
+            set(other.assigned.gpu_uuids) & set(replica.gpu_uuids) and not other.asleep
+            for other in known.values()
+            if other is not record
+        )
+        assert record.state in (end, State.STATE_PENDING) or waits_asleep
