@@ -35,6 +35,7 @@ from studio_agent.ledger import FileStore, Ledger
 from studio_agent.link import Link
 from studio_agent.models.cache import ModelCache
 from studio_agent.probe import Prober
+from studio_agent.secrets import SecretBox
 from studio_agent.session import Conversation, HostIdentity, keep_connected
 from studio_agent.settings import AgentSettings, RunSettings, StateFolder
 from studio_agent.supervise import Equipment, Supervisor
@@ -81,7 +82,13 @@ async def _run_equipped(equipment: Equipment, running: RunSettings) -> None:
         wake=lambda: gpu_news.set(None),
     )
     async with sampling as sampler, asyncio.TaskGroup() as group:
-        equipment = replace(equipment, gpus=sampler, gpu_room=lambda uuids: room_of(sampler, uuids))
+        link: Latest[Link | None] = Latest(None)
+        equipment = replace(
+            equipment,
+            gpus=sampler,
+            gpu_room=lambda uuids: room_of(sampler, uuids),
+            secrets=SecretBox(link, host_id),
+        )
         supervisor = Supervisor(equipment)
         group.create_task(supervisor.run(), name="supervisor")
         # What the first Hello says must be true: what runs here, on which GPUs.
@@ -95,7 +102,6 @@ async def _run_equipped(equipment: Equipment, running: RunSettings) -> None:
         adapters = Adapters(equipment, lambda: supervisor.records, supervisor.note_adapter, operations)
         inquiries = Inquiries(equipment, adapters)
         desk = CommandDesk(CommandJournal.load(settings.state.commands), inquiries, group)
-        link: Latest[Link | None] = Latest(None)
         renewal = _renewal(settings.state)
         conversation = _conversation(equipment, supervisor, sampler, desk, renewal)
         if renewal is not None:

@@ -24,7 +24,7 @@ from studio_agent.models.errors import (
 )
 from studio_agent.models.folders import RepositoryFolder, RevisionFolder, repositories
 from studio_agent.models.inventory import inventory
-from studio_agent.models.pull import pull
+from studio_agent.models.pull import Token, no_token, pull
 from studio_agent.models.source import check_local, local_directory, repository_of
 from studio_agent.models.voice import PullProgress
 from studio_agent.threads import to_the_end
@@ -59,10 +59,11 @@ class ModelCache:
         """What is here and what is on its way, by name."""
         return [model for source in sorted(self._known) for model in self._known[source]]
 
-    async def obtain(self, source: str, revision: str, report: Report) -> Path:
+    async def obtain(self, source: str, revision: str, report: Report, token: Token = no_token) -> Path:
         """The directory of a replica's model: fetched where it is not complete, without a word to the hub where it is.
 
-        While the pull is paused it waits. Raises ModelError.
+        ``token`` brings the hub token of the recipe, and is asked only where something is fetched. While the pull is paused it
+        waits. Raises ModelError.
         """
         if (local := local_directory(source)) is not None:
             await asyncio.to_thread(check_local, local)
@@ -75,7 +76,7 @@ class ModelCache:
                 await self._news.newer_than(version)
                 continue
             try:
-                await self._stoppable(folder.source, self._pull(folder, revision, report, mend=False))
+                await self._stoppable(folder.source, self._pull(folder, revision, report, token, mend=False))
             except PullPausedError:
                 continue
         return found.root
@@ -88,7 +89,7 @@ class ModelCache:
         folder, revision = self._folder(source), revision or DEFAULT_REVISION
         await to_the_end(folder.pause.unlink, missing_ok=True)
         self._tell()
-        await self._stoppable(folder.source, self._pull(folder, revision, report, mend=True))
+        await self._stoppable(folder.source, self._pull(folder, revision, report, no_token, mend=True))
         found = await asyncio.to_thread(_complete, folder, revision)
         if found is None:
             raise ModelDiskError(f"{source} was fetched, and is gone again", "Look who else writes there.")
@@ -148,7 +149,7 @@ class ModelCache:
         commit = await asyncio.to_thread(folder.commit_of, model.revision or DEFAULT_REVISION)
         return folder.revision(commit).root if commit else None
 
-    async def _pull(self, folder: RepositoryFolder, revision: str, report: Report, *, mend: bool) -> None:
+    async def _pull(self, folder: RepositoryFolder, revision: str, report: Report, token: Token, *, mend: bool) -> None:
         def heard(progress: PullProgress) -> None:
             self._pulling[folder.source] = progress
             self._show(folder, revision, progress)
@@ -167,7 +168,7 @@ class ModelCache:
                 try:
                     heard(PullProgress(note="asking the hub"))
                     # Whoever had to wait gets what another one has just fetched or checked.
-                    await pull(folder, revision, self._tries, lock, heard, mend=mend and not waited)
+                    await pull(folder, revision, self._tries, lock, heard, token, mend=mend and not waited)
                 finally:
                     self._pulling.pop(folder.source, None)
         except OSError as error:

@@ -11,6 +11,7 @@ from studio.v1.recipe_pb2 import ModelSource, Recipe
 from studio.v1.replica_pb2 import StartProgress
 
 from studio_agent.models.cache import ModelCache
+from studio_agent.models.pull import Token, no_token
 from studio_agent.models.source import GGUF, HUB, LOCAL, REPOSITORY
 from studio_agent.models.voice import PullProgress
 
@@ -27,17 +28,19 @@ def hub_models(recipe: Recipe) -> list[ModelSource]:
 
 
 async def resolve_models(
-    models: ModelCache, recipe: Recipe, report: Callable[[StartProgress], None]
+    models: ModelCache, recipe: Recipe, report: Callable[[StartProgress], None], token: Token = no_token
 ) -> tuple[str, Recipe]:
     """The absolute path of the model ("" where the recipe names none), and the recipe with paths for the others.
 
-    What is not here is fetched. Raises ModelError.
+    What is not here is fetched, with the hub token that ``token`` brings. Raises ModelError.
     """
     resolved = Recipe()
     resolved.CopyFrom(recipe)
 
     async def directory(model: ModelSource) -> str:
-        folder = await models.obtain(model.source, model.revision, lambda said: report(_fetching(model.source, said)))
+        folder = await models.obtain(
+            model.source, model.revision, lambda said: report(_fetching(model.source, said)), token
+        )
         return str(await asyncio.to_thread(_for_engine, folder))
 
     path = await directory(recipe.model) if recipe.model.source else ""

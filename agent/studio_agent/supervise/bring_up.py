@@ -5,7 +5,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from studio.v1.assignment_pb2 import AssignedReplica
@@ -13,7 +13,7 @@ from studio.v1.recipe_pb2 import Recipe
 from studio.v1.replica_pb2 import StartProgress
 from studio_runtime.process import write_atomically
 
-from studio_agent.engines import driver_for
+from studio_agent.engines import driver_for, environ
 from studio_agent.engines.base import Driver, LaunchContext
 from studio_agent.engines.flag_list import FlagList
 from studio_agent.engines.inquiry.installed_flags import flags_of
@@ -24,6 +24,7 @@ from studio_agent.ledger_format import decode_record, encode_record
 from studio_agent.logfiles import prepare_log
 from studio_agent.models.start import resolve_models
 from studio_agent.plan.record import Engine, ReplicaRecord
+from studio_agent.secrets import wanted
 from studio_agent.settings import StateFolder
 from studio_agent.supervise.equipment import Equipment
 from studio_agent.supervise.memory_release import memory_before
@@ -41,6 +42,8 @@ class Prepared:
     model_path: str
     model: ModelFacts | None
     known_flags: FlagList | None
+    # Of the engine's environment; never in a record, a note or a log.
+    secret_env: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Order:
 
     engine: Engine
     argv: tuple[str, ...]
-    env: dict[str, str]
+    env: dict[str, str] = field(repr=False)
     files: Mapping[PurePath, bytes]
 
 
@@ -58,10 +61,24 @@ async def prepare(equipment: Equipment, assigned: AssignedReplica, report: Calla
     recipe, settings = assigned.recipe, equipment.settings
     driver = driver_for(recipe.engine.name)
     program = await equipment.engines.program(recipe.engine, report)
-    model_path, recipe = await resolve_models(equipment.models, recipe, report)
+    needed = wanted(recipe)
+
+    def waiting(why: str) -> None:
+        report(StartProgress(phase=StartProgress.PHASE_DOWNLOAD, detail=why))
+
+    async def token() -> str:
+        # Asked for only where something is fetched: what is here already needs none.
+        names = frozenset({needed.token} - {""})
+        return (await equipment.secrets.obtain(names, waiting)).get(needed.token, "")
+
+    model_path, recipe = await resolve_models(equipment.models, recipe, report, token)
     # Asking an engine for its flags takes seconds, and says something about `extra_args` only.
     known_flags = await flags_of(driver.name, program, settings.engines_dir) if recipe.extra_args else None
-    return Prepared(driver, program, recipe, model_path, await asyncio.to_thread(facts_at, model_path), known_flags)
+    facts = await asyncio.to_thread(facts_at, model_path)
+    # As late as can be: downloads take hours, and the value may have been changed meanwhile.
+    values = await equipment.secrets.obtain(frozenset(needed.environment.values()), waiting)
+    secret_env = {variable: values[name] for variable, name in needed.environment.items()}
+    return Prepared(driver, program, recipe, model_path, facts, known_flags, secret_env)
 
 
 def describe(equipment: Equipment, record: ReplicaRecord, prepared: Prepared) -> Order:
@@ -105,7 +122,7 @@ def describe(equipment: Equipment, record: ReplicaRecord, prepared: Prepared) ->
         gpu_unowned_bytes=memory_before(equipment, assigned.gpu_uuids),
         adapters={adapter.name: local_path(adapter.source) for adapter in prepared.recipe.lora},
     )
-    return Order(engine, spec.argv, spec.env, spec.files)
+    return Order(engine, spec.argv, environ.with_recipe(spec.env, prepared.secret_env), spec.files)
 
 
 def write_files(order: Order) -> None:

@@ -10,6 +10,7 @@ from studio_agent.launch import Launcher
 from studio_agent.ledger import Ledger
 from studio_agent.models.cache import ModelCache
 from studio_agent.probe import Prober
+from studio_agent.secrets import SecretBox
 from studio_agent.settings import AgentSettings
 from studio_agent.supervise.event_log import EventLog
 from studio_agent.supervise.gpu_blame import GpuBlame
@@ -43,7 +44,14 @@ class Equipment:
     gpu_room: Callable[[Sequence[str]], GpuRoom] = lambda _uuids: GpuRoom()
     gpus: Gpus = field(default_factory=NoGpus)
     readings: Readings = field(default_factory=Readings)
-    blame: GpuBlame = field(default_factory=GpuBlame)
+    # What is held against GPUs is in the ledger.
+    blame: GpuBlame = field(init=False)
+    # Without a session nothing is known, and an engine that needs a secret waits.
+    secrets: SecretBox = field(default_factory=lambda: SecretBox(Latest(None), ""))
+
+    def __post_init__(self) -> None:
+        """Make what follows from the other parts."""
+        object.__setattr__(self, "blame", GpuBlame(self.ledger))
 
     def now(self) -> float:
         """Seconds since the epoch."""

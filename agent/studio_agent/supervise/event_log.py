@@ -5,6 +5,7 @@ from collections.abc import Callable
 import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
 from studio.v1.event_pb2 import Event
+from studio_runtime.logging import redacted
 
 from studio_agent.event_queue import EventQueue
 from studio_agent.plan.record import ReplicaRecord
@@ -54,6 +55,8 @@ class EventLog:
         log.info(event.kind.replace(".", "_"), reason=event.reason, message=event.message)
 
     def _put(self, event: Event) -> None:
+        # Engines quote their environment and their arguments when they fail.
+        event.message = redacted(event.message)
         event.host = self._host_name
         event.actor = "agent"
         self.queue.put(event)

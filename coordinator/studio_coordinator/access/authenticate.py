@@ -5,7 +5,7 @@ enough on a loopback listener that asks for no tokens. A token that is not good 
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -37,7 +37,7 @@ MOST_REMEMBERED = 1000
 HINT = "Give a token: `studio login`, or STUDIO_TOKEN_FILE. An administrator makes one with `studio operators create`."
 
 Metadata = Mapping[str, str | bytes]
-Peer = Mapping[str, Sequence[bytes]]
+Peer = Mapping[str, Iterable[bytes]]
 
 
 @dataclass

@@ -95,4 +95,5 @@ def _is_secret(field: FieldDescriptor) -> bool:
 
 
 def _is_map(field: FieldDescriptor) -> bool:
-    return bool(field.message_type.GetOptions().map_entry)
+    kind = field.message_type
+    return kind is not None and bool(kind.GetOptions().map_entry)

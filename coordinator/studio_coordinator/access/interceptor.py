@@ -8,7 +8,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import structlog
@@ -28,6 +28,9 @@ from studio_coordinator.store.witness import WITNESS
 log = structlog.get_logger()
 
 Context = grpc.aio.ServicerContext[Any, Any]
+if TYPE_CHECKING:
+    # Only the stub file knows that it is generic.
+    Handler = grpc.RpcMethodHandler[Any, Any]
 # What becomes of a call that its caller ended, or that was never tried, is no refusal.
 UNTOLD = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED})
 TOLD_OF_ALL = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED})
@@ -35,7 +38,7 @@ CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.Status
 AUDIENCES = {Audience.AGENTS: Kind.AGENT, Audience.GATEWAYS: Kind.GATEWAY}
 
 
-class AccessInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc] # the library is not typed
+class AccessInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every method of a server."""
 
     def __init__(self, authenticator: Authenticator, journal: Journal) -> None:
@@ -44,15 +47,15 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc] # the
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
-        details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler | None:
+        continuation: Callable[[grpc.HandlerCallDetails], "Awaitable[Handler | None]"],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "Handler | None":
         """The method, behind the checks."""
-        handler = await continuation(details)
-        rule = rule_of(details.method)
+        handler = await continuation(handler_call_details)
+        rule = rule_of(handler_call_details.method)
         if handler is None or (rule is not None and rule.audience is Audience.OPEN):
             return handler
-        guard = _Guard(self._authenticator, self._journal, short_name(details.method), rule)
+        guard = _Guard(self._authenticator, self._journal, short_name(handler_call_details.method), rule)
         return guard.wrapped(handler)
 
 
@@ -65,7 +68,7 @@ class _Guard:
     method: str
     rule: Rule | None
 
-    def wrapped(self, handler: Any) -> grpc.RpcMethodHandler:
+    def wrapped(self, handler: Any) -> "Handler":
         """``handler`` with its behaviour behind the checks, whichever of the four kinds it is."""
         codecs = {
             "request_deserializer": handler.request_deserializer,
@@ -214,8 +217,7 @@ def allow(rule: Rule, caller: Caller, method: str) -> None:
 
 def _outcome(context: Context) -> grpc.StatusCode:
     """The status that the method ended its call with; CANCELLED where it did not come to set one."""
-    code = context.code()
-    if isinstance(code, grpc.StatusCode):
-        return code
-    found = CODES.get(code, grpc.StatusCode.UNKNOWN) if isinstance(code, int) else grpc.StatusCode.UNKNOWN
-    return grpc.StatusCode.CANCELLED if found is grpc.StatusCode.OK else found
+    # Before the call has ended the library keeps a number here, whatever its types say.
+    code: Any = context.code()
+    found = CODES.get(code, grpc.StatusCode.UNKNOWN) if isinstance(code, int) else code
+    return grpc.StatusCode.CANCELLED if found is grpc.StatusCode.OK else found or grpc.StatusCode.UNKNOWN

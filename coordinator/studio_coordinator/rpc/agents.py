@@ -14,6 +14,8 @@ from studio.v1.agent_service_pb2 import (
     ConnectRequest,
     ConnectResponse,
     EventBatch,
+    GetSecretsRequest,
+    GetSecretsResponse,
     Hello,
     ObservationReport,
     ReportTelemetryRequest,
@@ -27,8 +29,10 @@ from studio_runtime.errors import InvalidError, OverloadedError, StudioError
 
 from studio_coordinator.leadership import Leadership
 from studio_coordinator.plan.snapshot import Timers
-from studio_coordinator.rpc.guard import refuse
+from studio_coordinator.rpc.guard import guarded, metadata_of, refuse
+from studio_coordinator.rpc.node_secrets import HOST_ID, secrets_for_host
 from studio_coordinator.rpc.peer import NodeGate, require_id, require_peer
+from studio_coordinator.sealing import Sealer
 from studio_coordinator.sessions import Session, SessionRegistry
 from studio_coordinator.store import assignments, events, hosts
 from studio_coordinator.store.database import Database
@@ -61,8 +65,10 @@ class AgentService(AgentServiceServicer):
         timers: Timers,
         events_stored: Wakeup,
         rings: Rings,
+        sealer: Sealer,
         gate: NodeGate | None = None,
     ) -> None:
+        self._sealer = sealer
         # None: without TLS a host is whom it says it is.
         self._gate = gate
         self._database = database
@@ -115,6 +121,18 @@ class AgentService(AgentServiceServicer):
         except StudioError as error:
             await refuse(context, error)
         return ReportTelemetryResponse()
+
+    @guarded
+    async def GetSecrets(  # noqa: N802 - the contract's name
+        self, request: GetSecretsRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> GetSecretsResponse:
+        """The secrets that recipes on this host name; which host it is, its certificate says."""
+        self._leadership.require()
+        if self._gate is not None:
+            host_id = (await self._gate.admit(context, Identity.KIND_AGENT)).id
+        else:
+            host_id = str(metadata_of(context).get(HOST_ID, ""))
+        return GetSecretsResponse(values=await secrets_for_host(self._database, self._sealer, host_id, request.names))
 
     async def _identify(self, hello: Hello, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         """Write into ``hello`` who calls, by its certificate. Raises DeniedError where it says that it is another."""

@@ -9,6 +9,8 @@ import grpc
 import structlog
 from studio.v1.identity_service_pb2 import Identity
 from studio.v1.route_service_pb2 import (
+    GetProviderSecretsRequest,
+    GetProviderSecretsResponse,
     LeaseQuotaRequest,
     LeaseQuotaResponse,
     ReportUsageRequest,
@@ -23,7 +25,9 @@ from studio_coordinator.gateways import GatewayRegistry, GatewaySession
 from studio_coordinator.leadership import Leadership
 from studio_coordinator.rpc import quota
 from studio_coordinator.rpc.guard import guarded, refuse
+from studio_coordinator.rpc.node_secrets import secrets_for_gateway
 from studio_coordinator.rpc.peer import Context, NodeGate, require_id
+from studio_coordinator.sealing import Sealer
 from studio_coordinator.store import lease, usage
 from studio_coordinator.store.database import Database
 
@@ -36,8 +40,14 @@ class RouteService(RouteServiceServicer):
     """The gateways' side of the coordinator."""
 
     def __init__(
-        self, database: Database, leadership: Leadership, gateways: GatewayRegistry, gate: NodeGate | None = None
+        self,
+        database: Database,
+        leadership: Leadership,
+        gateways: GatewayRegistry,
+        sealer: Sealer,
+        gate: NodeGate | None = None,
     ) -> None:
+        self._sealer = sealer
         # None: without TLS a gateway is whom it says it is.
         self._gate = gate
         self._database = database
@@ -98,6 +108,15 @@ class RouteService(RouteServiceServicer):
         async with self._database.transaction() as conn:
             await lease.check(conn, self._leadership.term)
             return await quota.lease(conn, request, datetime.now(UTC))
+
+    @guarded
+    async def GetProviderSecrets(  # noqa: N802 - the contract's name
+        self, request: GetProviderSecretsRequest, context: Context
+    ) -> GetProviderSecretsResponse:
+        """Keys of providers, which the gateway keeps in its memory alone."""
+        if self._gate is not None:
+            await self._gate.admit(context, Identity.KIND_GATEWAY)
+        return GetProviderSecretsResponse(values=await secrets_for_gateway(self._database, self._sealer, request.names))
 
     @guarded
     async def ReportUsage(  # noqa: N802 - the contract's name

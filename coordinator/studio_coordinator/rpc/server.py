@@ -138,9 +138,9 @@ def _operators(state: AdminState) -> Services:
 def _nodes(state: AdminState, timers: Timers, gate: NodeGate | None) -> Services:
     """What agents and gateways call."""
     agents = AgentService(
-        state.database, state.leadership, state.sessions, timers, state.events_stored, state.rings, gate
+        state.database, state.leadership, state.sessions, timers, state.events_stored, state.rings, state.sealer, gate
     )
-    routes = RouteService(state.database, state.leadership, state.gateways, gate)
+    routes = RouteService(state.database, state.leadership, state.gateways, state.sealer, gate)
     return [
         ("AgentService", add_AgentServiceServicer_to_server, agents),
         ("RouteService", add_RouteServiceServicer_to_server, routes),
