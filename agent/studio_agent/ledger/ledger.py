@@ -15,6 +15,7 @@ from studio_runtime.failpoints import failpoint
 from studio_agent.errors import LedgerUnreadableError
 from studio_agent.ledger.store import LedgerStore
 from studio_agent.ledger_format import decode, encode
+from studio_agent.plan.gpu_blame import Strikes
 from studio_agent.plan.record import ReplicaRecord
 from studio_agent.threads import to_the_end
 
@@ -27,6 +28,8 @@ class Ledger:
     assignment: Assignment | None = None
     highest_term: int = 0
     records: dict[str, ReplicaRecord] = field(default_factory=dict)
+    # What is held against the host's GPUs.
+    strikes: Strikes = field(default_factory=Strikes)
     # Where a damaged content was put; "" after a clean load.
     quarantined: str = ""
     # Called after every change.
@@ -45,7 +48,7 @@ class Ledger:
             known = decode(content)
         except LedgerUnreadableError:
             return cls(store, quarantined=store.quarantine())
-        return cls(store, known.assignment, known.highest_term, known.records)
+        return cls(store, known.assignment, known.highest_term, known.records, known.strikes)
 
     @property
     def applied_generation(self) -> int:
@@ -61,7 +64,8 @@ class Ledger:
         """Put an assignment in force once it is on disk. Raises OSError; the one before then stays in force."""
         async with self._writing:
             version = self._version
-            content = encode(assignment, max(self.highest_term, assignment.term), self.records.values())
+            term = max(self.highest_term, assignment.term)
+            content = encode(assignment, term, self.records.values(), self.strikes)
             failpoint("assignment_offered")
             await to_the_end(self.store.save, content)
             failpoint("assignment_written")
@@ -79,6 +83,12 @@ class Ledger:
         """Remember the highest term seen."""
         if term > self.highest_term:
             self.highest_term = term
+            self._touch()
+
+    def hold_against_gpus(self, strikes: Strikes) -> None:
+        """Replace what is held against the host's GPUs."""
+        if strikes != self.strikes:
+            self.strikes = strikes
             self._touch()
 
     def put(self, record: ReplicaRecord) -> None:
@@ -101,7 +111,8 @@ class Ledger:
         async with self._writing:
             if self._flushed >= wanted:
                 return
-            version, content = self._version, encode(self.assignment, self.highest_term, self.records.values())
+            version = self._version
+            content = encode(self.assignment, self.highest_term, self.records.values(), self.strikes)
             await to_the_end(self.store.save, content)
             self._flushed = version
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from studio.v1.event_pb2 import Event
 from studio.v1.replica_pb2 import Failure
 
-from studio_agent.plan.gpu_blame import GPU_FAULT, SeenXid, Strikes, explained
+from studio_agent.ledger import Ledger
+from studio_agent.plan.gpu_blame import GPU_FAULT, SeenXid, explained
 
 REMEMBERED_XIDS = 64
 XID_EVENT = "gpu.xid"
@@ -15,11 +16,11 @@ DEVICE_FAULTS = frozenset({"device", "contained"})
 
 
 class GpuBlame:
-    """Remembers XIDs, and which replicas failed on which GPU. It begins anew with each agent."""
+    """Remembers XIDs, and in the ledger which replicas failed on which GPU: that must outlast the agent."""
 
-    def __init__(self) -> None:
+    def __init__(self, ledger: Ledger) -> None:
         self._xids: deque[SeenXid] = deque(maxlen=REMEMBERED_XIDS)
-        self._strikes = Strikes()
+        self._ledger = ledger
 
     def hear(self, event: Event) -> bool:
         """Take in an event of the GPU sampler; whether it may explain a failure."""
@@ -37,9 +38,10 @@ class GpuBlame:
         """Hold a failure against the GPUs it happened on; those that are now to be quarantined, with who failed on them."""
         if failure.reason != GPU_FAULT:
             return {}
-        self._strikes = self._strikes.struck(uuids, replica_id, failure.at.ToNanoseconds() / 1e9)
-        condemned = self._strikes.condemned()
+        strikes = self._ledger.strikes.struck(uuids, replica_id, failure.at.ToNanoseconds() / 1e9)
+        condemned = strikes.condemned()
         for uuid in condemned:
             # A GPU that an operator returns to service starts with nothing held against it.
-            self._strikes = self._strikes.forgiven(uuid)
+            strikes = strikes.forgiven(uuid)
+        self._ledger.hold_against_gpus(strikes)
         return condemned

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from studio.v1.replica_pb2 import StartProgress
 from studio_agent.ledger import FileStore, Ledger
 from studio_agent.ledger_format import decode_record, encode_record
+from studio_agent.plan.gpu_blame import Strikes
 from studio_agent.plan.record import ReplicaRecord, State
 
 
@@ -22,6 +23,7 @@ async def a_ledger(path: Path) -> Ledger:
     ledger.put(
         a_record(assigned("other-1", 2), State.STATE_FAILED, failure=a_failure(), retry_at=NOW + 4, port_conflicts=1)
     )
+    ledger.hold_against_gpus(Strikes().struck(["GPU-1"], "other-1", NOW))
     await ledger.flush()
     return ledger
 
@@ -32,6 +34,7 @@ async def test_what_was_flushed_is_read_back(tmp_path: Path) -> None:
     read = Ledger.load(FileStore(path))
     assert (read.assignment, read.highest_term, read.records) == (written.assignment, 3, written.records)
     assert read.applied_generation == 7
+    assert read.strikes.by_gpu == {"GPU-1": {"other-1": NOW}}
     assert not read.quarantined
     assert path.stat().st_mode & 0o777 == 0o600
 
