@@ -3,6 +3,7 @@
 ::
 
     WAITING ──► READY     as many replicas of the target revision serve as are wanted
+       │  │               (or it sleeps: the next request wakes it)
        │  ╰───► STOPPED   an operator stopped the deployment: nothing will start
        ╰──────► FAILED    nothing is being tried any more, or trying again cannot help
 """
@@ -23,8 +24,6 @@ ESTIMATE_FROM_SHARE = 0.05
 
 # Nothing to speak of.
 SOON_SECONDS = 0.1
-
-SERVING = (Replica.STATE_READY, Replica.STATE_SLEEPING)
 
 
 class Verdict(Enum):
@@ -52,8 +51,10 @@ def judge(deployment: Deployment, replicas: Sequence[Replica], now: datetime) ->
     """How ``deployment`` stands, given its ``replicas``."""
     if deployment.stopped:
         return Standing(Verdict.STOPPED)
+    if deployment.state == Deployment.STATE_ASLEEP:
+        return Standing(Verdict.READY)
     current = [replica for replica in replicas if is_current(replica, deployment)]
-    serving = [replica for replica in current if replica.state in SERVING]
+    serving = [replica for replica in current if replica.state == Replica.STATE_READY]
     if len(serving) >= wanted(deployment):
         return Standing(
             Verdict.READY,
@@ -63,7 +64,7 @@ def judge(deployment: Deployment, replicas: Sequence[Replica], now: datetime) ->
     lost = [replica for replica in current if is_beyond_retry(replica)]
     if deployment.state == Deployment.STATE_FAILED or (lost and len(lost) == len(current)):
         return Standing(Verdict.FAILED, failure=cause_of(deployment, current))
-    waiting = [replica for replica in current if replica.state not in SERVING]
+    waiting = [replica for replica in current if replica.state != Replica.STATE_READY]
     lines = tuple(f"{replica.id} {describe_replica(replica, now)}" for replica in waiting)
     return Standing(Verdict.WAITING, lines or (deployment.state_reason or "waiting to be placed",))
 

@@ -39,6 +39,9 @@ def deployment_story(
     yield fact("changed", f"{changed} by {deployment.actor}" if deployment.actor else changed)
     if deployment.stopped:
         yield fact("next", f"studio start {deployment.name}")
+    elif deployment.state == Deployment.STATE_ASLEEP:
+        since = wording.age(deployment.rest_since, now)
+        yield fact("next", f"asleep for {since}: a request wakes it, or studio wake {deployment.name}")
     yield from event_lines(events, now)
 
 
