@@ -119,6 +119,10 @@ class Session:
         """Time since the last heartbeat."""
         return time.monotonic() - self._heard_at
 
+    def heard_since(self, at: float) -> bool:
+        """Whether there was a heartbeat at or after ``at``, by the monotonic clock."""
+        return self._heard_at >= at
+
     def gpus_to_store(self) -> list[Gpu] | None:
         """The host's GPUs when they are not in the database as they are now; None when they are."""
         return self.gpus if self._gpus_changed else None
@@ -267,6 +271,11 @@ class SessionRegistry:
         """What a connected host said last of itself; None where it has not yet said it."""
         session = self._sessions.get(host_id)
         return session.replicas if session is not None and session.has_observed else None
+
+    def heard_within(self, seconds: float) -> set[str]:
+        """Ids of the hosts whose last heartbeat is no older."""
+        since = time.monotonic() - seconds
+        return {session.host_id for session in self._sessions.values() if session.heard_since(since)}
 
     def all(self) -> list[Session]:
         """Every open session."""

@@ -77,7 +77,7 @@ class Fleet:
     def get_status(self, _request: admin.GetStatusRequest) -> admin.GetStatusResponse:
         return admin.GetStatusResponse(
             version="0.1.0",
-            schema_revision="0007",
+            schema_revision="0008",
             leader=True,
             term=3,
             leader_address="127.0.0.1:7070",

@@ -12,16 +12,16 @@ from studio_coordinator.gateways import GatewayRegistry
 from studio_coordinator.knowledge.activity import ActivityLog
 from studio_coordinator.knowledge.canaries import CanaryWatch
 from studio_coordinator.knowledge.demand import DemandLog
-from studio_coordinator.knowledge.figures import add_figures, in_steps, weights_on
+from studio_coordinator.knowledge.host_book import HostBook
 from studio_coordinator.knowledge.library import ModelLibrary
 from studio_coordinator.knowledge.sizes import SizeBook
+from studio_coordinator.knowledge.stored import StoredFleet
 from studio_coordinator.leadership import Leadership
 from studio_coordinator.plan.canary import Watched
 from studio_coordinator.plan.presets import effective
 from studio_coordinator.plan.snapshot import Snapshot, Timers
 from studio_coordinator.sessions import SessionRegistry
 from studio_coordinator.store import (
-    assignments,
     deployments,
     hosts,
     last_requests,
@@ -46,6 +46,10 @@ class SnapshotSource:
     activity: ActivityLog
     demand: DemandLog = field(default_factory=DemandLog)
     canaries: CanaryWatch = field(default_factory=CanaryWatch)
+    stored: StoredFleet = field(default_factory=StoredFleet)
+
+    def __post_init__(self) -> None:
+        self.book = HostBook(self.sessions)
 
     async def load(self, conn: Connection) -> Snapshot:
         """The world as ``conn`` sees it now."""
@@ -57,10 +61,8 @@ class SnapshotSource:
         needed |= {(item.rollout.to_recipe, item.rollout.to_revision) for item in wanted if item.rollout.phase}
         written = await recipes.revisions(conn, needed)
         known = {key: effective(recipe) for key, recipe in written.items()}
-        found = await hosts.list_hosts(conn)
-        for host in found:
-            add_figures(host, self.sessions)
-            in_steps(host)
+        await self.stored.refresh(conn)
+        found = self.book.update(self.stored.hosts(), await hosts.last_seen(conn, self._silent()))
         now = datetime.now(UTC)
         if self.demand.term != self.leadership.term:
             self.demand.begin(self.leadership.term, await last_requests.last_requests(conn), now)
@@ -75,18 +77,24 @@ class SnapshotSource:
             deployments=wanted,
             recipes=known,
             replicas=rows,
-            assignments=await assignments.list_assignments(conn),
+            assignments=self.stored.assignments(),
             table=await routes.current_table(conn),
             acknowledged_version=self.gateways.acknowledged_version(),
             providers=await providers.list_providers(conn),
             traceparents=await deployments.traceparents(conn),
             timers=self.timers,
-            models_on_hosts={host.id: weights_on(host) for host in found},
+            models_on_hosts=self.book.weights,
+            shapes=self.book.shapes,
             sizes=self.sizes.sizes(known, found),
             activities=self.activity.activities(rows, wanted, known, demands),
             demands=demands,
             watches=self.watched(wanted, rows),
         )
+
+    def _silent(self) -> list[str]:
+        """Hosts that are not heard: when they last were counts. Of the others, what is stored of it is old and not looked at."""
+        heard = self.sessions.heard_within(2 * self.timers.heartbeat_interval)
+        return [host.id for host in self.stored.hosts() if host.id not in heard]
 
     def watched(self, wanted: Sequence[Deployment], rows: Iterable[Replica]) -> dict[str, Watched]:
         """What the gateways have seen of canaries until now, by deployment."""

@@ -27,6 +27,7 @@ from studio_coordinator.plan.members import parts_held
 from studio_coordinator.plan.occupancy import Held, HostView
 from studio_coordinator.plan.pick import Pick, pick
 from studio_coordinator.plan.rank import Key, rank
+from studio_coordinator.plan.shape import Shape
 from studio_coordinator.plan.sizing import UNKNOWN, Sizing
 from studio_coordinator.plan.wish import GpuNeed, Wish, gpu_need, host_memory
 
@@ -97,10 +98,12 @@ class Fleet:
         models_on_hosts: Mapping[str, Collection[str]] | None = None,
         now: datetime | None = None,
         sizes: Mapping[tuple[str, int], Sizing] | None = None,
+        shapes: Mapping[str, Shape] | None = None,
     ) -> "Fleet":
         """Count every replica that has a host: it holds its GPUs until its row is gone.
 
-        ``models_on_hosts``: host id to the names of the weights there (`wish.weights_key`); ``sizes`` by recipe and revision.
+        ``models_on_hosts``: host id to the names of the weights there (`wish.weights_key`); ``sizes`` by recipe and revision;
+        ``shapes`` by host id, of those hosts that were looked at before.
         """
         known = {deployment.name: deployment for deployment in deployments}
         rows = sorted(replicas, key=lambda replica: replica.id)
@@ -108,7 +111,7 @@ class Fleet:
         rest = {item.name for item in known.values() if item.rest > Deployment.REST_AWAKE}
         asleep = {row.id for row in rows if row.state == Replica.STATE_SLEEPING and row.deployment in rest}
         by_name = sorted(hosts, key=lambda host: host.name)
-        views = [HostView(number, host, asleep) for number, host in enumerate(by_name)]
+        views = [HostView(number, host, _shape(host, asleep, shapes or {})) for number, host in enumerate(by_name)]
         ordinals: dict[str, set[int]] = defaultdict(set)
         for view in views:
             view.weights = frozenset((models_on_hosts or {}).get(view.host.id, ()))
@@ -278,6 +281,11 @@ class Fleet:
         if not ordinals:
             del self._buckets[before]
         insort(self._buckets[after], view.ordinal)
+
+
+def _shape(host: Host, asleep: Collection[str], known: Mapping[str, Shape]) -> Shape:
+    shape = known.get(host.id)
+    return shape if shape is not None and shape.serves_for(host, asleep) else Shape.of(host, asleep)
 
 
 def _rivals(deployments: Iterable[Deployment]) -> Mapping[str, frozenset[str]]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from studio.v1.host_pb2 import Gpu, Host
 from studio.v1.replica_pb2 import Replica
 
-from studio_coordinator.plan.engine_minimums import numbers
-from studio_coordinator.plan.gpus import Device, devices_of, measured_shares
+from studio_coordinator.plan.gpus import Device
+from studio_coordinator.plan.shape import Shape
 from studio_coordinator.plan.wish import GpuNeed, Wish
 
 
@@ -63,16 +63,15 @@ class Held:
 class HostView:
     """A host and who is on it; changes as replicas are placed."""
 
-    def __init__(self, ordinal: int, host: Host, asleep: Collection[str] = frozenset()) -> None:
+    def __init__(self, ordinal: int, host: Host, shape: Shape) -> None:
         # Place in the order of names.
         self.ordinal = ordinal
         self.host = host
         self.closed = why_closed(host)
-        self.devices: tuple[Device, ...]
-        self.gpus: tuple[Gpu, ...]
-        self.devices, self.gpus = devices_of(host, asleep)
-        self.driver = (numbers(host.facts.gpu_driver) or (0,))[0]
-        self.labels = dict(host.labels)
+        self.devices: tuple[Device, ...] = shape.devices
+        self.gpus: tuple[Gpu, ...] = shape.gpus
+        self.driver = shape.driver
+        self.labels = shape.labels
         # Names of the models whose files are here.
         self.weights: frozenset[str] = frozenset()
         self.replicas: dict[str, Held] = {}
@@ -82,8 +81,8 @@ class HostView:
         self.host_memory_reserved = 0
         # By position of the GPU.
         self.taken = (0.0,) * len(self.devices)
-        self._positions = {gpu.uuid: position for position, gpu in enumerate(self.gpus)}
-        self._measured = [measured_shares(gpu) if gpu.figures.processes else {} for gpu in self.gpus]
+        self._positions = shape.positions
+        self._measured = shape.measured
         self._shares: list[dict[str, float]] = [{} for _ in self.gpus]
 
     def add(self, held: Held) -> None:

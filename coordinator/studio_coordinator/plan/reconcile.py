@@ -16,7 +16,7 @@ from studio.v1.replica_pb2 import Replica
 from studio_coordinator.plan.allowance import allowances
 from studio_coordinator.plan.assignments import desired_assignments
 from studio_coordinator.plan.fleet import Fleet
-from studio_coordinator.plan.group import begin_anew, fold_group, gone_ranks, is_due, is_half_lost
+from studio_coordinator.plan.group import begin_anew, fold_group, gone_ranks, is_due, is_half_lost, is_stopped
 from studio_coordinator.plan.hosts import judge_hosts
 from studio_coordinator.plan.lifecycle import fold, routed_replicas
 from studio_coordinator.plan.members import is_group, parts
@@ -71,6 +71,7 @@ def decide(snapshot: Snapshot) -> Decision:
         snapshot.models_on_hosts,
         snapshot.now,
         snapshot.sizes,
+        snapshot.shapes,
     )
     draining = frozenset(host.id for host in snapshot.hosts if host.draining)
     resting = Resting.begin(snapshot, sheet, fleet, deployments, changes)
@@ -162,7 +163,7 @@ def _observe_group(
 
 def _withdrawn(snapshot: Snapshot, rows: list[Replica]) -> set[str]:
     """Replicas that are to go or to sleep, and that no gateway can send a request to any more."""
-    leaving = [row for row in rows if row.retiring or row.sleep_level]
+    leaving = [row for row in rows if row.retiring or row.sleep_level or is_stopped(row)]
     # What their host was told is not taken back while a later table is on its way to the gateways.
     told = {row.id for row in leaving if _is_told(row, snapshot.assignments.get(row.host_id, Assignment()))}
     acknowledged = snapshot.acknowledged_version
@@ -178,7 +179,7 @@ def _withdrawn(snapshot: Snapshot, rows: list[Replica]) -> set[str]:
 def _is_told(row: Replica, document: Assignment) -> bool:
     """Whether its host's document lets a replica that is to go, go, or one that is to sleep, sleep."""
     items = [item for item in document.replicas if item.replica_id == row.id]
-    if row.retiring:
+    if row.retiring or is_stopped(row):
         return not items
     return any(item.wish == AssignedReplica.WISH_SLEEP and item.generation == row.generation for item in items)
 

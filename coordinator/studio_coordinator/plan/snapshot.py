@@ -16,6 +16,7 @@ from studio.v1.route_pb2 import ProviderRoute, RouteTable
 from studio_coordinator.plan.canary import Watched
 from studio_coordinator.plan.ladder import Demand, RestChange
 from studio_coordinator.plan.on_demand import Activity
+from studio_coordinator.plan.shape import Shape
 from studio_coordinator.plan.sizing import Sizing
 
 
@@ -68,6 +69,8 @@ class Snapshot:
     timers: Timers = Timers()
     # Host id to the names of the model weights there (`wish.weights_key`); unknown where a host is missing.
     models_on_hosts: Mapping[str, Collection[str]] = field(default_factory=dict)
+    # Host id to what placement sees of each host, worked out for the messages in `hosts`.
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
     # What each recipe revision takes of a GPU, by name and revision; what is missing is unknown.
     sizes: Mapping[tuple[str, int], Sizing] = field(default_factory=dict)
     # What each replica has been doing, by id.

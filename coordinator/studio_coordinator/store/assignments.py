@@ -1,6 +1,8 @@
 """What each host should run now: one whole document per host, replaced only by a newer generation."""
 
-from sqlalchemy import BigInteger, Column, ForeignKey, String, Table, select
+from collections.abc import Collection
+
+from sqlalchemy import BigInteger, Column, ForeignKey, String, Table, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from studio.v1.assignment_pb2 import Assignment
@@ -16,6 +18,8 @@ ASSIGNMENTS = Table(
     # The leader's term that wrote it.
     Column("term", BigInteger, nullable=False),
     Column("document", Document(Assignment), nullable=False),
+    # The transaction that wrote it last, set by a trigger.
+    Column("changed_in", BigInteger, nullable=False, server_default=text("pg_current_xact_id()::text::bigint")),
 )
 
 
@@ -42,4 +46,11 @@ async def put_assignment(conn: AsyncConnection, host_id: str, assignment: Assign
 async def list_assignments(conn: AsyncConnection) -> dict[str, Assignment]:
     """The assignments of all hosts, by host id."""
     rows = await conn.execute(select(ASSIGNMENTS.c.host_id, ASSIGNMENTS.c.document))
+    return {row.host_id: row.document for row in rows}
+
+
+async def read_assignments(conn: AsyncConnection, host_ids: Collection[str]) -> dict[str, Assignment]:
+    """The assignments of those hosts that have one, by host id."""
+    query = select(ASSIGNMENTS.c.host_id, ASSIGNMENTS.c.document)
+    rows = await conn.execute(query.where(ASSIGNMENTS.c.host_id == func.any(list(host_ids))))
     return {row.host_id: row.document for row in rows}

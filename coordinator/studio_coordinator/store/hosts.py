@@ -4,12 +4,13 @@ Every session of an agent raises ``session_epoch``; what is written in the name 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -24,6 +25,7 @@ from sqlalchemy import (
     delete,
     func,
     select,
+    text,
     update,
     values,
 )
@@ -58,6 +60,8 @@ HOSTS = Table(
     Column("session_epoch", BigInteger, nullable=False),
     # Events of its agent are stored up to here.
     Column("event_sequence_acked", BigInteger, nullable=False),
+    # The transaction that changed the host or its GPUs last, set by triggers.
+    Column("changed_in", BigInteger, nullable=False, server_default=text("pg_current_xact_id()::text::bigint")),
 )
 
 GPUS = Table(
@@ -166,6 +170,26 @@ async def list_hosts(conn: AsyncConnection) -> list[Host]:
         if row["host_id"] in hosts:
             hosts[row["host_id"]].gpus.append(from_row(Gpu, row))
     return list(hosts.values())
+
+
+async def read_hosts(conn: AsyncConnection, ids: Collection[str]) -> dict[str, Host]:
+    """Those of the hosts ``ids`` that there are, by id, with their GPUs in the order of their index."""
+    found = await conn.execute(select(HOSTS).where(HOSTS.c.id == func.any(list(ids))))
+    hosts = {row["id"]: from_row(Host, row) for row in found.mappings()}
+    of_them = select(GPUS).where(GPUS.c.host_id == func.any(list(ids)))
+    gpus = await conn.execute(of_them.order_by(GPUS.c.host_id, GPUS.c.index, GPUS.c.uuid))
+    for row in gpus.mappings():
+        if row["host_id"] in hosts:
+            hosts[row["host_id"]].gpus.append(from_row(Gpu, row))
+    return hosts
+
+
+async def last_seen(conn: AsyncConnection, ids: Collection[str]) -> dict[str, Timestamp]:
+    """When each of the hosts ``ids`` was last heard, by id."""
+    if not ids:
+        return {}
+    found = await conn.execute(select(HOSTS.c.id, HOSTS.c.last_seen).where(HOSTS.c.id == func.any(list(ids))))
+    return {row.id: row.last_seen for row in found}
 
 
 async def find_host(conn: AsyncConnection, name: str) -> Host:
