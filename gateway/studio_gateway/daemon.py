@@ -31,6 +31,7 @@ from studio_gateway.last_good import LastGood
 from studio_gateway.limits import Limits
 from studio_gateway.link import Link
 from studio_gateway.litellm_lane import LiteLlmLane
+from studio_gateway.provider_keys import ProviderKeys
 from studio_gateway.quota.leasing import Leasing
 from studio_gateway.report import UsageReporter
 from studio_gateway.server import Server, listen
@@ -94,7 +95,8 @@ async def _run(settings: Settings, sock: socket.socket) -> None:
     last_good = LastGood(settings.state_dir)
     last_good.load_into(in_force)
     reporter = UsageReporter(link(), Spool(settings.state_dir / "usage"), gateway_id, metrics)
-    lane = LiteLlmLane(LIMITS, enabled=settings.litellm)
+    keys = ProviderKeys(link(), in_force)
+    lane = LiteLlmLane(LIMITS, enabled=settings.litellm, stored_key=keys.of)
     if in_force.route_table is not None and in_force.route_table.provider_routes:
         lane.want()
     traffic = Traffic(uuid.uuid4().hex)
@@ -126,12 +128,13 @@ async def _run(settings: Settings, sock: socket.socket) -> None:
             leasing = Leasing(link(), gateway_id, lambda: watch.is_connected)
             waiting = WaitingRoom(deadlines, traffic)
             in_force.on_routes += (
+                keys.look,
                 waiting.look,
                 lambda routes: traffic.forget_all_but(routes.by_name, routes.all_replica_ids),
             )
             gateway = Gateway(in_force, forwarder, lane, reporter.add, metrics, LIMITS, leasing, traffic, waiting)
             # Requests end before the group does: their usage is in the reporter's last batch.
-            for part in (reporter, watch, lane, leasing, *(() if renewal is None else (renewal,))):
+            for part in (reporter, watch, lane, keys, leasing, *(() if renewal is None else (renewal,))):
                 tasks.create_task(part.run())
             server = Server(gateway, deadlines, LIMITS)
             _retire_on_hangup(server)

@@ -8,13 +8,13 @@ It is given named parameters only: a client chooses neither addresses nor keys n
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import ModuleType
 from typing import Any
 
 import structlog
 from studio.v1.route_pb2 import ProviderRoute
-from studio_runtime.logging import SECRET
+from studio_runtime.logging import redacted
 
 from studio_gateway.account import Account
 from studio_gateway.call import Call
@@ -48,8 +48,10 @@ BAD_GATEWAY = 502
 class LiteLlmLane:
     """Answers from other providers. ``run`` has to run beside it: it imports LiteLLM when ``want`` was called."""
 
-    def __init__(self, limits: Limits, *, enabled: bool) -> None:
+    def __init__(self, limits: Limits, *, enabled: bool, stored_key: Callable[[str], str] = lambda _name: "") -> None:
+        """``stored_key`` has the value of a stored secret, "" while it is not known."""
         self._limits = limits
+        self._stored_key = stored_key
         self._enabled = enabled
         self._wanted = asyncio.Event()
         self._loaded: asyncio.Future[ModuleType | None] = asyncio.get_running_loop().create_future()
@@ -91,7 +93,7 @@ class LiteLlmLane:
                 f" offered: {', '.join(OPERATIONS)}.",
             )
         account.provider = provider.provider_model.partition("/")[0]
-        arguments = arguments_of(operation, call, provider, _key_of(provider), self._limits.first_byte_seconds)
+        arguments = arguments_of(operation, call, provider, self._key_of(provider), self._limits.first_byte_seconds)
         self.want()
         litellm = await asyncio.shield(self._loaded)
         if litellm is None:
@@ -110,6 +112,23 @@ class LiteLlmLane:
         except Exception as error:
             # The classes of LiteLLM and of the SDKs below it have only their status in common.
             raise _translated(error, arguments, exchange) from error
+
+    def _key_of(self, provider: ProviderRoute) -> str:
+        """The operator's key for ``provider``, empty where it needs none. Raises ApiError."""
+        if provider.api_key_secret:
+            key = self._stored_key(provider.api_key_secret)
+            where = f"does not know the secret {provider.api_key_secret} yet"
+            hint = "The operator stores it: studio secrets put."
+        elif provider.api_key_env:
+            key = os.environ.get(provider.api_key_env, "")
+            where = f"has no {provider.api_key_env} in its environment"
+            hint = "The operator sets it and restarts the gateway."
+        else:
+            return ""
+        if not key:
+            message = f"The gateway {where}, which holds the key for {provider.model!r}. {hint}"
+            raise ApiError(503, "provider_key_missing", message, kind=SERVER, finish="unavailable")
+        return key
 
     async def _relay_stream(
         self,
@@ -171,23 +190,6 @@ def _import_litellm() -> ModuleType:
     return module
 
 
-def _key_of(provider: ProviderRoute) -> str:
-    """The operator's key for ``provider``, empty where it needs none. Raises ApiError."""
-    if not provider.api_key_env:
-        return ""
-    key = os.environ.get(provider.api_key_env, "")
-    if not key:
-        raise ApiError(
-            503,
-            "provider_key_missing",
-            f"The gateway's environment has no {provider.api_key_env}, which holds the key for {provider.model!r}."
-            " The operator sets it and restarts the gateway.",
-            kind=SERVER,
-            finish="unavailable",
-        )
-    return key
-
-
 def _json_of(value: Any) -> str:
     if hasattr(value, "model_dump_json"):
         text: str = value.model_dump_json(exclude_unset=True)
@@ -230,7 +232,7 @@ def _translated(error: Exception, arguments: dict[str, Any], exchange: Exchange)
     return ApiError(
         status,
         code if isinstance(code, str) else "provider_error",
-        SECRET.sub(r"\1…", text)[:1000],
+        redacted(text)[:1000],
         finish="upstream_error",
     )
 
