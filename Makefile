@@ -55,6 +55,10 @@ test-engine: $(VENV)/.dev ## real vLLM on this machine's CPU, through the gatewa
 test-fleet: $(VENV)/.dev ## booted systemd hosts in network namespaces; needs root
 	$(BIN)/pytest -q tests/fleet
 
+CHAOS_SECONDS ?= 60
+test-chaos: $(VENV)/.dev ## limits attacked, and everything killed at random under load: CHAOS_SECONDS=…
+	CHAOS_SECONDS=$(CHAOS_SECONDS) $(BIN)/pytest -q tests/chaos
+
 proto: $(VENV)/.dev ## generate the contract's Python code
 	$(BIN)/python proto/generate.py
 
@@ -81,4 +85,4 @@ lock: ## make the lock files anew from pyproject.toml (needs uv)
 clean: ## remove the environment and what tools left behind
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help up test sim check test-engine test-fleet proto bench bench-gateway bench-agent bench-estimate bench-scheduler lock clean
+.PHONY: help up test sim check test-engine test-fleet test-chaos proto bench bench-gateway bench-agent bench-estimate bench-scheduler lock clean

@@ -7,9 +7,11 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fakes.whole_system import TINY_MODEL, System
 from studio.v1.recipe_pb2 import EngineChoice
 from studio.v1.replica_pb2 import StartProgress
 from studio_agent.environments import ensure_program
@@ -50,3 +52,21 @@ def tiny_model(engine_environment: Path, tmp_path_factory: pytest.TempPathFactor
     python = engine_environment.with_name("python")
     subprocess.run([python, HERE / "tiny_model.py", folder], check=True, capture_output=True, text=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def system(
+    engine_environment: Path, engines_dir: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[System]:
+    home = tmp_path_factory.mktemp("home")
+    # The environment that was installed above is found, not installed again.
+    (home / "engines").symlink_to(engines_dir)
+    assert engine_environment.is_relative_to(engines_dir)
+    system = System(home)
+    system.start("--engine", "vllm", "--model", str(tiny_model), "--name", TINY_MODEL)
+    try:
+        system.wait_until_up(at_most_seconds=300)
+        yield system
+    finally:
+        system.stop()
+    assert system.processes() == []

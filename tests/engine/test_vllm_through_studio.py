@@ -4,33 +4,14 @@ import json
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import openai
 import pytest
+from fakes.whole_system import TINY_MODEL as MODEL
 from fakes.whole_system import System, eventually, is_free, is_running
 from openai.types.chat import ChatCompletionMessageParam
 
-MODEL = "tiny-llama"
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "hello"}]
-
-
-@pytest.fixture(scope="module")
-def system(
-    engine_environment: Path, engines_dir: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[System]:
-    home = tmp_path_factory.mktemp("home")
-    # The environment that was installed above is found, not installed again.
-    (home / "engines").symlink_to(engines_dir)
-    assert engine_environment.is_relative_to(engines_dir)
-    system = System(home)
-    system.start("--engine", "vllm", "--model", str(tiny_model), "--name", MODEL)
-    try:
-        system.wait_until_up(at_most_seconds=300)
-        yield system
-    finally:
-        system.stop()
-    assert system.processes() == []
 
 
 @pytest.fixture

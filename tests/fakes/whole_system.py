@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 import psutil
 
 T = TypeVar("T")
+# What the engine lane calls the model that it makes on the spot.
+TINY_MODEL = "tiny-llama"
 STUDIO = Path(sys.executable).parent / "studio"
 
 

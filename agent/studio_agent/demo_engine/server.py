@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from studio_agent.demo_engine import adapters, api, control, misbehaviour
+from studio_agent.demo_engine import adapters, api, control, messages, misbehaviour
 from studio_agent.demo_engine.engine import DemoEngine
 from studio_agent.demo_engine.group import Group
 from studio_agent.demo_engine.loading import load
@@ -68,6 +68,7 @@ def application(engine: DemoEngine) -> web.Application:
     app = web.Application(middlewares=[_errors, _request_line], client_max_size=MAX_BODY_BYTES)
     app[api.ENGINE] = engine
     app.add_routes(api.routes)
+    app.add_routes(messages.routes)
     app.add_routes(control.routes)
     if engine.settings.enable_lora:
         app.add_routes(adapters.routes)
