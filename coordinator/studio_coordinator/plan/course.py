@@ -64,8 +64,12 @@ def course_of(deployment: Deployment, rows: Sequence[Replica], wanted: int) -> C
     drains = policy.drain_first_allowed
     if rollout.phase == PAUSED or (rollout.phase in MOVING and deployment.rest in RESTING):
         stands_in = rollout.paused_in if rollout.phase == PAUSED else rollout.phase
-        there = sum(revision_of(row) == new for row in rows)
-        return Course(old, new, there, shares_places=drains or stands_in == REPLACE)
+        there = [row for row in rows if revision_of(row) == new]
+        if stands_in == REPLACE:
+            # One that is lost is made up for by the old revision: nothing new is begun.
+            present = sum(row.state != Replica.STATE_LOST for row in there)
+            return Course(old, new, present, shares_places=True)
+        return Course(old, new, min(len(there), canary_replicas(policy, wanted)), shares_places=drains)
     if rollout.phase in (SURGE, CANARY):
         return Course(old, new, canary_replicas(policy, wanted), shares_places=drains, drains_first=drains)
     return Course(old if rollout.phase == ROLLED_BACK else new)
