@@ -5,7 +5,8 @@
     state gpu-02     cordoned | suspect | driver=550.54 | capability=7.0 | memory=64GiB:40GiB | weights=hf://a/b
     deployment big   gpus=8 memory=70GiB priority=100 replicas=2 share=0.3 models=H100,A100 spread=pack
                      hosts=gpu-01 pins=gpu-01:0,1 apart=chat label=rack:a engine=sglang version=0.5.9 ram=64GiB source=hf://a/b
-    running chat-1   gpu-01 0,1 served=3600 | starting | leaving
+                     span=2 (hosts of one replica)
+    running chat-1   gpu-01 0,1 served=3600 | starting | leaving | also=gpu-02
 
 The answer has a line for each replica that is new, is moved on, or has to leave.
 """
@@ -22,6 +23,7 @@ from studio.v1.host_pb2 import Gpu, Host
 from studio.v1.recipe_pb2 import Recipe
 from studio.v1.replica_pb2 import Replica
 from studio.v1.route_pb2 import RouteTable
+from studio_coordinator.plan.members import parts
 from studio_coordinator.plan.reconcile import plan
 from studio_coordinator.plan.snapshot import HostObservation, Snapshot
 
@@ -52,6 +54,10 @@ class Story:
                 gpus = [_short(devices[uuid]) for uuid in row.gpu_uuids]
                 where = f" GPU {','.join(gpus)}" if gpus else ""
                 yield f"{row.id} -> {row.host_name}{where}: {row.state_reason.partition(': ')[2]}"
+                for member in row.members:
+                    devices = {gpu.uuid: gpu for gpu in self.hosts[member.host_name].gpus}
+                    gpus = [_short(devices[uuid]) for uuid in member.gpu_uuids]
+                    yield f"    rank {member.rank} -> {member.host_name} GPU {','.join(gpus)}"
             elif not row.host_id:
                 first, *more = row.state_reason.split("; ")
                 yield f"{row.id} waits: {first}"
@@ -63,7 +69,7 @@ class Story:
             reports = {
                 row.id: ReplicaObservation(replica_id=row.id, generation=1, state=row.state)
                 for row in self.replicas
-                if row.host_id == host.id
+                if any(part.host_id == host.id for part in parts(row))
             }
             age = 12.0 if host.state == Host.STATE_SUSPECT else 0.0
             observations[host.id] = HostObservation(1, 0, reports, age)
@@ -216,6 +222,7 @@ _RECIPE: dict[str, Callable[[Recipe, str], object]] = {
     "memory": lambda recipe, value: setattr(recipe.resources.gpu.memory, "bytes", _bytes(value)),
     "share": lambda recipe, value: setattr(recipe.resources.gpu, "share", float(value)),
     "models": lambda recipe, value: recipe.resources.gpu.model.extend(value.split(",")),
+    "span": lambda recipe, value: setattr(recipe.resources, "hosts", int(value)),
     "ram": lambda recipe, value: setattr(recipe.resources, "host_memory_bytes", _bytes(value)),
     "engine": lambda recipe, value: setattr(recipe.engine, "name", value),
     "version": lambda recipe, value: setattr(recipe.engine, "version", value),
@@ -252,6 +259,14 @@ def _running(story: Story, rest: Sequence[str]) -> None:
             since = NOW - timedelta(seconds=float(value))
         elif key == "starting":
             row.state, row.engine_ready = Replica.STATE_STARTING, False
+        elif key == "also":
+            row.members.add(
+                rank=1,
+                host_id=f"id-{value}",
+                host_name=value,
+                gpu_uuids=[f"GPU-{value}-{index}" for index in _indexes(indexes)],
+                state=row.state,
+            )
         elif key == "leaving":
             row.retiring, row.retiring_reason, row.state = True, "it was stopped", Replica.STATE_DRAINING
         else:

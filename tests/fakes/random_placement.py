@@ -61,10 +61,11 @@ def a_wish(draw: st.DrawFn, priorities: Sequence[int] = (0,)) -> Wish:
 
 def fits_alone(hosts: Sequence[Host], wish: Wish) -> bool:
     """Whether some host could run the wish if nothing of ours ran anywhere: the rules once more, in plain words."""
-    return any(_host_fits(host, wish) for host in hosts)
+    return any(host_fits(host, wish) for host in hosts)
 
 
-def _host_fits(host: Host, wish: Wish) -> bool:
+def host_fits(host: Host, wish: Wish) -> bool:
+    """Whether this host could run it, or its part of it."""
     if host.cordoned or any(host.labels.get(key) != value for key, value in wish.labels):
         return False
     if wish.hosts and host.name not in wish.hosts:
@@ -96,9 +97,8 @@ def overcommitted(hosts: Sequence[Host], fleet: Fleet, placed: Mapping[str, Wish
             here = [
                 placed[name]
                 for name in placed
-                if (view := fleet.host_of(name)) is not None
-                and view.host.id == host.id
-                and gpu.uuid in view.replicas[name].gpu_uuids
+                for view in fleet.hosts_of(name)
+                if view.host.id == host.id and gpu.uuid in view.replicas[name].gpu_uuids
             ]
             foreign = sum(process.memory_used_bytes for process in gpu.figures.processes)
             parts = [wish.gpus.share for wish in here]

@@ -50,7 +50,7 @@ def desired_assignments(
     for replica in sorted(replicas, key=lambda item: item.id):
         if not replica.host_id:
             continue
-        if (replica.retiring and replica.id in withdrawn) or is_stopped(replica):
+        if replica.id in withdrawn and (replica.retiring or is_stopped(replica)):
             # Whoever retired it gave the reason; the agent's own brake need not ask again.
             confirmed.update(part.host_id for part in parts(replica))
             continue

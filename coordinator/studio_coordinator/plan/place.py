@@ -51,6 +51,8 @@ class Awaiting:
     # Those that have to be told to leave.
     preemption: Preemption | None = None
     more_hosts: tuple[tuple[Host, tuple[str, ...]], ...] = ()
+    # Names of the hosts that have to be left, where that is not `host` alone.
+    to_leave: tuple[str, ...] = ()
 
     @property
     def where(self) -> tuple[tuple[Host, tuple[str, ...]], ...]:
@@ -65,7 +67,7 @@ class Awaiting:
     @property
     def reason(self) -> str:
         """What it waits for."""
-        hosts = listed([host.name for host, _ in self.where])
+        hosts = listed(self.to_leave or [self.host.name])
         return f"{listed(self.leaving)} {'has' if len(self.leaving) == 1 else 'have'} to leave {hosts} first"
 
 
@@ -124,7 +126,8 @@ def _place_across(
 def _awaiting(offers: Sequence[Offer], preemption: Preemption | None) -> Awaiting:
     host, *more = [(offer.fit.view.host, offer.fit.gpu_uuids) for offer in offers]
     leaving = {name for offer in offers for name in (*offer.leaving, *(held.id for held in offer.victims))}
-    return Awaiting(*host, tuple(sorted(leaving)), preemption, tuple(more))
+    to_leave = sorted(offer.fit.view.host.name for offer in offers if offer.leaving or offer.victims)
+    return Awaiting(*host, tuple(sorted(leaving)), preemption, tuple(more), tuple(to_leave))
 
 
 def _praise_across(fits: Sequence[Fit], part: Wish) -> str:

@@ -80,6 +80,8 @@ def test_a_member_that_fails_stops_all_parts_and_all_begin_anew_after_a_wait() -
     world.step()
     assert world.states() == {"big-1": "FAILED"}
     assert world.endpoints("big") == []
+    assert running(world) == {("h1", 1), ("h2", 1)}, "gateways may still route to it"
+    world.settle()
     assert not any(document.replicas for document in world.assignments.values()), "both hosts are told to stop it"
     assert "restart 1 of 3 in 1 s" in world.replicas["big-1"].state_reason
     world.settle()
