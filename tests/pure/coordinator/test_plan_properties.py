@@ -12,6 +12,7 @@ from studio.v1.replica_pb2 import Replica
 from studio_coordinator.plan import hosts as host_states
 from studio_coordinator.plan import lifecycle, rollout
 from studio_coordinator.plan.course import serving_revision
+from studio_coordinator.plan.members import parts, parts_held
 from studio_coordinator.plan.reconcile import plan
 from studio_coordinator.plan.rollout import revision_of
 
@@ -28,6 +29,11 @@ class Fleet(RuleBasedStateMachine):
     @rule(name=NAMES, replicas=st.integers(0, 4), gpus=st.integers(0, 2), revision=st.integers(1, 3))
     def deploy(self, name: str, replicas: int, gpus: int, revision: int) -> None:
         self.world.deploy(name, replicas, gpus, revision)
+
+    @rule(name=NAMES, gpus=st.integers(0, 2), revision=st.integers(1, 3))
+    def deploy_over_hosts(self, name: str, gpus: int, revision: int) -> None:
+        self.world.deploy(name, 1, gpus, revision)
+        self.world.recipes[name, revision].resources.hosts = 2
 
     @rule(name=NAMES)
     def stop(self, name: str) -> None:
@@ -84,8 +90,27 @@ class Fleet(RuleBasedStateMachine):
 
     @invariant()
     def no_gpu_is_promised_twice(self) -> None:
-        promised = Counter(uuid for row in self.world.replicas.values() for uuid in row.gpu_uuids)
+        rows = self.world.replicas.values()
+        promised = Counter(uuid for row in rows for _, uuids in parts_held(row) for uuid in uuids)
         assert all(count == 1 for count in promised.values())
+
+    @invariant()
+    def a_replica_over_hosts_is_told_to_all_of_them_or_to_none(self) -> None:
+        for row in self.world.replicas.values():
+            if not row.members:
+                continue
+            told = {
+                host_id: item
+                for host_id, document in self.world.assignments.items()
+                for item in document.replicas
+                if item.replica_id == row.id
+            }
+            places = [part.host_id for part in parts(row)]
+            assert len(set(places)) == len(places), "each part has a host of its own"
+            assert not told or sorted(told) == sorted(places)
+            assert not told or [told[host_id].group.rank for host_id in places] == list(range(len(places)))
+            meetings = {(item.generation, item.group.size, item.group.leader_port) for item in told.values()}
+            assert len(meetings) <= 1, "all of them meet in one place, in one generation"
 
     @invariant()
     def planning_is_a_function(self) -> None:
