@@ -114,7 +114,8 @@ class Enrolment:
             _refuse_if_refused(stored)
             verdict = judge(stored, name.generation, key_fingerprint(public_key))
             if verdict in (Verdict.NEXT, Verdict.AGAIN):
-                generation = stored.identity.generation + (verdict is Verdict.NEXT)
+                newest = max(stored.identity.generation, name.generation)
+                generation = newest + (verdict is Verdict.NEXT)
                 renewed = NodeName(name.kind, name.id, generation)
                 return await self._issue(conn, stored.identity, renewed, public_key, stored.joined_generation, now)
             refusal = await _settle(conn, stored, verdict, name, now)

@@ -1,6 +1,6 @@
 """What a certificate that is to be renewed says of its caller.
 
-1. The newest one: renewed, with the next generation.
+1. The newest one, or a newer one than is on record (the database was restored from a backup): renewed, with the next generation.
 2. The one before, with the key of the newest: the answer was lost on its way, and is given again.
 3. One from before the last join: what was left behind of an earlier life. It is refused, and says nothing of the present holder.
 4. Any other: somebody went on with this identity already. Two machines hold it, and no certificate tells which is the right one:
@@ -26,7 +26,7 @@ def judge(stored: IdentityRow, presented_generation: int, requested_key: str) ->
     newest = stored.identity.generation
     if presented_generation < stored.joined_generation:
         return Verdict.REFUSE
-    if presented_generation == newest:
+    if presented_generation >= newest:
         return Verdict.NEXT
     if presented_generation == newest - 1 and requested_key == stored.key_fingerprint:
         return Verdict.AGAIN
