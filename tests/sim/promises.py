@@ -49,20 +49,10 @@ class Promises:
             if row.host_id and row.host_id != before.get(row.id, ""):
                 must(not deployments[row.deployment].stopped, f"{row.id} of a stopped deployment was placed")
         for change in decided.host_changes:
-            # A later loss elsewhere makes the earlier one an ordinary one, by the brake's own rule.
-            if change.state == Host.STATE_LOST and self._silent(snapshot) <= self._story.gone_together:
+            if change.state == Host.STATE_LOST:
                 must(change.host_id not in self._story.gone_together, f"{change.host_id} was given up with many others")
         if decided.table is not None:
             self._keeps_a_route(rows, snapshot, decided.table)
-
-    def _silent(self, snapshot: Snapshot) -> set[str]:
-        limit = snapshot.now.timestamp() - snapshot.timers.lease
-        return {
-            host.id
-            for host in snapshot.hosts
-            if ((seen := snapshot.observations.get(host.id)) is None and host.last_seen.ToSeconds() < limit)
-            or (seen is not None and seen.heartbeat_age_seconds > snapshot.timers.lease)
-        }
 
     def _keeps_a_route(self, rows: Rows, snapshot: Snapshot, table: RouteTable) -> None:
         after = models_with(table)

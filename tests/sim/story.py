@@ -157,8 +157,8 @@ class Story:
                     party.alone_since = self.schedule.now
 
     def _cut_off_a_host(self) -> None:
-        if not self.gone_together:
-            host = self.chance.choice(self.hosts)
+        host = self.chance.choice(self.hosts)
+        if host.name not in self.network.cut_off:
             host.troubled_at = self.schedule.now + 1000
             self._cut_off([host.name], self.chance.uniform(5, 120))
 

@@ -48,7 +48,7 @@ def test_without_the_agents_fence_a_host_obeys_an_older_term() -> None:
 
 
 def test_without_the_brake_hosts_that_vanish_together_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hosts, "brake_is_on", lambda _snapshot: False)
+    monkeypatch.setattr(hosts, "held_by_brake", lambda _snapshot: frozenset())
     assert "was given up with many others" in broken(tell)
 
 

@@ -6,8 +6,8 @@
         ▲                                 │                          │                       │
         └────────────────── a heartbeat ──┴──────────────────────────┴───────────────────────┘
 
-Only silence moves a host to the right, and never past DISCONNECTED while the brake is on: when many hosts fall silent at once
-the cause is more likely here or in the network than on each of them, so nothing is replaced until fresh evidence arrives.
+Only silence moves a host to the right, and never past DISCONNECTED while the brake holds it: when many hosts fall silent at once
+the cause is more likely here or in the network than on each of them, so none of them is replaced until fresh evidence arrives.
 """
 
 from collections.abc import Mapping
@@ -36,28 +36,34 @@ BRAKE_WINDOW = timedelta(seconds=60)
 
 def judge_hosts(snapshot: Snapshot) -> list[HostChange]:
     """The hosts whose state changes now, with the reason."""
-    braked = brake_is_on(snapshot)
+    held = held_by_brake(snapshot)
     changes = []
     for host in snapshot.hosts:
-        state, reason = _judge(host, snapshot, braked=braked)
+        state, reason = _judge(host, snapshot, braked=host.id in held)
         if state != host.state:
             changes.append(HostChange(host.id, state, reason))
     return changes
 
 
-def brake_is_on(snapshot: Snapshot) -> bool:
-    """Whether so many hosts went silent together that nothing may be replaced.
+def held_by_brake(snapshot: Snapshot) -> frozenset[str]:
+    """Ids of the hosts that fell silent together with so many others that none of them may be given up.
 
-    Counted are hosts whose last sign of life lies within one window of the latest one among the silent: a loss that happened
-    at once. The brake is released host by host as they call again, or as a later, different loss makes the old one small.
+    Two hosts fell silent together when their last signs of life lie within one window. What happens to other hosts later says
+    nothing about these: they are held until they call again, or until so many of them did that the rest is an ordinary loss. An
+    operator who drains a host says that it is gone indeed: it is held no more.
     """
     silent = [host for host in snapshot.hosts if _silent_for(host, snapshot) > snapshot.timers.lease]
-    silent = [host for host in silent if host.state != Host.STATE_LOST]
-    if len(silent) < BRAKE_COUNT:
-        return False
-    latest = max(host.last_seen.ToDatetime() for host in silent)
-    together = [host for host in silent if latest - host.last_seen.ToDatetime() <= BRAKE_WINDOW]
-    return len(together) >= max(BRAKE_COUNT, BRAKE_SHARE * len(snapshot.hosts))
+    silent = [host for host in silent if host.state != Host.STATE_LOST and not host.draining]
+    silent.sort(key=lambda host: host.last_seen.ToNanoseconds())
+    many = max(BRAKE_COUNT, BRAKE_SHARE * len(snapshot.hosts))
+    held: set[str] = set()
+    first = 0
+    for last, host in enumerate(silent):
+        while host.last_seen.ToDatetime() - silent[first].last_seen.ToDatetime() > BRAKE_WINDOW:
+            first += 1
+        if last - first + 1 >= many:
+            held.update(one.id for one in silent[first : last + 1])
+    return frozenset(held)
 
 
 def _silent_for(host: Host, snapshot: Snapshot) -> float:
