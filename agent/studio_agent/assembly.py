@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import signal
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -40,6 +41,7 @@ from studio_agent.session import Conversation, HostIdentity, keep_connected
 from studio_agent.settings import AgentSettings, RunSettings, StateFolder
 from studio_agent.supervise import Equipment, Supervisor
 from studio_agent.supervise.event_log import EventLog
+from studio_agent.supervise.race import first_of
 from studio_agent.telemetry import HostSampler, report_telemetry
 
 if TYPE_CHECKING:
@@ -64,12 +66,21 @@ async def run(settings: AgentSettings, running: RunSettings) -> None:
 
 
 async def stop_engines(settings: AgentSettings) -> None:
-    """Stop every engine that an agent on this state folder started, the careful way. Raises StateFolderInUseError."""
+    """Stop every engine that an agent on this state folder started, the careful way; SIGINT cuts every grace short.
+
+    Raises StateFolderInUseError.
+    """
+    hurry = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, hurry.set)
     with _owned(settings.state):
         async with _equipped(settings) as equipment:
             # What is to run is asked anew next time: nothing starts again before a coordinator has said so.
             equipment.ledger.drop_assignment()
-            await Supervisor(equipment, winding_down=True).run()
+            first, _ = await first_of(Supervisor(equipment, winding_down=True).run(), hurry.wait())
+            if first == 1:
+                # Another one takes up what this one began, as it would after a crash.
+                hurried = replace(equipment, settings=replace(settings, hurried=True))
+                await Supervisor(hurried, winding_down=True).run()
 
 
 async def _run_equipped(equipment: Equipment, running: RunSettings) -> None:

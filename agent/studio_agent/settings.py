@@ -136,6 +136,8 @@ class AgentSettings:
     launcher: LauncherName = "process"
     # From SIGTERM to SIGKILL, whatever the assignment says; None: as it says.
     stop_grace_seconds: float | None = None
+    # Somebody is in a hurry: nothing is drained, and SIGKILL follows SIGTERM at once.
+    hurried: bool = False
     start: StartLimits = field(default_factory=StartLimits)
     stop: StopLimits = StopLimits()
     health: HealthLimits = field(default_factory=HealthLimits)

@@ -87,12 +87,16 @@ class AgentProcess:
 
     async def command(self, *arguments: str) -> tuple[int, str]:
         """Run the program with other arguments; returns its exit code and what it printed."""
-        process = await asyncio.create_subprocess_exec(
-            *self._argv(*arguments), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-        )
+        process = await self.begin(*arguments)
         output, _ = await process.communicate()
         assert process.returncode is not None
         return process.returncode, output.decode()
+
+    async def begin(self, *arguments: str) -> asyncio.subprocess.Process:
+        """Start the program with other arguments; its standard output has all that it says."""
+        return await asyncio.create_subprocess_exec(
+            *self._argv(*arguments), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
 
     def engine_processes(self) -> list[int]:
         """Every live process of an engine that agents on this folder started."""

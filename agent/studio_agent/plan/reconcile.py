@@ -98,6 +98,8 @@ class Circumstances:
     barred: Mapping[str, str] = field(default_factory=dict)
     # Replicas whose engine cannot sleep: they run, whatever is wished.
     sleepless: Collection[str] = frozenset()
+    # Why a replica that is not assigned is to go.
+    why_unassigned: str = "no longer assigned to this host"
 
 
 ANYTHING_GOES = Circumstances()
@@ -121,7 +123,7 @@ def plan(
 ) -> list[Action]:
     """The actions that bring ``records`` nearer to ``desired``; none when they agree. ``now``: seconds since the epoch."""
     wanted = None if desired is None else {replica.replica_id: replica for replica in desired.replicas}
-    actions: list[Action] = [*_departures(wanted, records, now)]
+    actions: list[Action] = [*_departures(wanted, records, now, circumstances.why_unassigned)]
     if desired is None:
         return actions
     stopping = {action.replica_id for action in actions if isinstance(action, Stop)}
@@ -154,7 +156,10 @@ def next_due(records: Mapping[str, ReplicaRecord], now: float) -> float | None:
 
 
 def _departures(
-    wanted: Mapping[str, AssignedReplica] | None, records: Mapping[str, ReplicaRecord], now: float
+    wanted: Mapping[str, AssignedReplica] | None,
+    records: Mapping[str, ReplicaRecord],
+    now: float,
+    why_unassigned: str,
 ) -> Iterator[Action]:
     for record in records.values():
         if record.state == State.STATE_STOPPED:
@@ -163,7 +168,7 @@ def _departures(
         elif wanted is None or record.state in LEAVING:
             continue
         elif (successor := wanted.get(record.replica_id)) is None:
-            yield Stop(record.replica_id, "no longer assigned to this host")
+            yield Stop(record.replica_id, why_unassigned)
         elif successor.generation != record.generation:
             yield Stop(record.replica_id, f"generation {successor.generation} replaces {record.generation}")
 

@@ -18,8 +18,8 @@ NOT_WRITTEN = "state_not_written"
 WRITE_AGAIN_SECONDS = 1.0
 
 
-async def write_intent(equipment: Equipment, keeper: RecordKeeper) -> None:
-    """Return once the start that the record describes is on disk."""
+async def write_intent(equipment: Equipment, keeper: RecordKeeper) -> bool:
+    """Return once the start that the record describes is on disk; whether it had to be held until then."""
     told = False
     while (error := await _refusal(equipment, keeper)) is not None:
         reason = f"held: its start cannot be written down: {error}"
@@ -35,6 +35,7 @@ async def write_intent(equipment: Equipment, keeper: RecordKeeper) -> None:
             )
         await asyncio.sleep(WRITE_AGAIN_SECONDS)
     failpoint("intent_written")
+    return told
 
 
 async def _refusal(equipment: Equipment, keeper: RecordKeeper) -> OSError | None:

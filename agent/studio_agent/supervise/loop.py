@@ -147,7 +147,10 @@ class Supervisor:
 
     def _circumstances(self, desired: Assignment | None) -> Circumstances:
         sleepless = frozenset(() if desired is None else unmet_wishes(desired))
-        return Circumstances(self._equipment.gpus.quarantined(), sleepless)
+        barred = self._equipment.gpus.quarantined()
+        if self._winding_down:
+            return Circumstances(barred, sleepless, "every engine of this host is to stop")
+        return Circumstances(barred, sleepless)
 
     async def _loop(self, group: asyncio.TaskGroup) -> None:
         loop, lag, passes = asyncio.get_running_loop(), 0.0, 0

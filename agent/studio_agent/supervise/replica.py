@@ -202,9 +202,10 @@ class ReplicaSupervision:
     async def _launch(self) -> Driver:
         equipment = self._equipment
         prepared = await bring_up.prepare(equipment, self._keeper.record.assigned, self._keeper.report_progress)
-        order = bring_up.describe(equipment, self._keeper.record, prepared)
-        self._keeper.put(replace(self._keeper.record, engine=order.engine))
-        await write_intent(equipment, self._keeper)
+        order = self._order(prepared)
+        while await write_intent(equipment, self._keeper):
+            # It was held, and its port may be another's by now.
+            order = self._order(prepared)
         await asyncio.to_thread(bring_up.write_files, order)
         self._keeper.move(State.STATE_STARTING, "the engine loads")
         engine = await equipment.launcher.start(order.engine, order.argv, order.env)
@@ -212,6 +213,12 @@ class ReplicaSupervision:
         self._keeper.put(replace(self._keeper.record, engine=engine))
         log.info("engine_started", replica=self._id, pid=engine.pid, port=engine.port, argv=list(order.argv))
         return prepared.driver
+
+    def _order(self, prepared: bring_up.Prepared) -> bring_up.Order:
+        """What is to be started, in the record before it is."""
+        order = bring_up.describe(self._equipment, self._keeper.record, prepared)
+        self._keeper.put(replace(self._keeper.record, engine=order.engine))
+        return order
 
     async def _become_ready(self, driver: Driver) -> None:
         engine = self._keeper.engine()

@@ -24,6 +24,8 @@ async def drain(equipment: Equipment, record: ReplicaRecord, engine: Engine) -> 
     deadline = equipment.settings.stop.drain_seconds
     if record.assigned.HasField("drain_deadline"):
         deadline = record.assigned.drain_deadline.ToNanoseconds() / 1e9
+    if equipment.settings.hurried:
+        return "it was not drained, because somebody is in a hurry"
     try:
         driver = driver_for(record.assigned.recipe.engine.name)
     except UnknownEngineError:
@@ -52,7 +54,9 @@ async def stop(equipment: Equipment, record: ReplicaRecord, engine: Engine) -> N
         return
     await equipment.launcher.terminate(engine)
     grace = equipment.settings.stop.grace_seconds
-    if equipment.settings.stop_grace_seconds is not None:
+    if equipment.settings.hurried:
+        grace = 0.0
+    elif equipment.settings.stop_grace_seconds is not None:
         grace = equipment.settings.stop_grace_seconds
     elif record.assigned.HasField("stop_grace"):
         grace = record.assigned.stop_grace.ToNanoseconds() / 1e9

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from studio.v1.agent_service_pb2 import CheckGpu, Command
 from studio.v1.host_pb2 import Gpu, Host
-from studio_runtime.errors import NotFoundError
+from studio_runtime.errors import InvalidError, NotFoundError
 
 from studio_cli.command import OutputOption, WatchOption, command, noun
 from studio_cli.completion import completed_by, host_names
@@ -51,11 +51,23 @@ async def check_gpu(
 
     It is given work again if nothing that its driver says now speaks against it; else exit 5, with what does.
     """
-    (found,) = await hosts_named(coordinator, host)
+    found = await _one_host(coordinator, host)
     chosen = _chosen(found, gpu)
     await run_on_host(
         coordinator, found.name, f"check GPU {chosen.index}", Command(check_gpu=CheckGpu(uuid=chosen.uuid))
     )
+
+
+async def _one_host(coordinator: Coordinator, name: str) -> Host:
+    """The host ``name``. Raises InvalidError or NotFoundError."""
+    if not name:
+        raise InvalidError("no host is named", "Say which: studio hosts gpus check HOST GPU.")
+    found = await hosts_named(coordinator, name)
+    if len(found) > 1:
+        raise InvalidError(
+            f"several hosts are called {name}", f"Say which by its id: {', '.join(it.id for it in found)}."
+        )
+    return found[0]
 
 
 def _chosen(host: Host, name: str) -> Gpu:

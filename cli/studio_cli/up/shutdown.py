@@ -70,9 +70,10 @@ async def epilogue_succeeds(role: Role, hurry: asyncio.Event) -> bool:
     """Run the epilogue to its end, or to the end of patience."""
     with open_log(role.log) as log:
         child = Child(role.epilogue, log)
-    # Haste shortens the wait and does not skip the work: engines that are left behind would hold their GPUs.
+    # Haste shortens every grace and does not skip the work: engines that are left behind would hold their GPUs.
     ended = await has_ended(child, role.epilogue_seconds, hurry)
     if not ended and hurry.is_set():
+        child.send(signal.SIGINT)
         ended = await has_ended(child, HURRIED_EPILOGUE_SECONDS, asyncio.Event())
     if not ended:
         child.send(signal.SIGKILL)

@@ -23,6 +23,7 @@ TOLERATED_SHARE = 0.05
 STEP_BYTES = 256 * 2**20
 # Shares such as 0.1 do not add up exactly.
 SLACK = 1e-6
+WAY_BACK = "once mended: studio hosts gpus check"
 
 
 class Device(NamedTuple):
@@ -71,7 +72,7 @@ def _device(gpu: Gpu, asleep: Collection[str], *, divided: bool, nvlink: int) ->
         capability=numbers(gpu.compute_capability),
         instance=bool(gpu.parent_uuid),
         divided=divided,
-        quarantine=f"is quarantined: {gpu.health_reason}" if gpu.health == Gpu.HEALTH_QUARANTINED else "",
+        quarantine=f"is quarantined: {gpu.health_reason} ({WAY_BACK})" if gpu.health == Gpu.HEALTH_QUARANTINED else "",
         foreign_bytes=foreign,
         strangers=", ".join(map(_stranger, told[:2])) if foreign else "",
         nvlink=nvlink,

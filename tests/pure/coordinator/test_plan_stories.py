@@ -162,7 +162,7 @@ def test_every_host_says_why_it_does_not_fit() -> None:
     assert world.replicas["second-1"].state_reason == (
         "no host fits: wants 1 GPU; "
         "1 host h1: 1 \N{MULTIPLICATION SIGN} NVIDIA H100 80GB HBM3, but first-1 holds 1 (priority 0 ≥ 0: not pre-empted); "
-        "1 host h2: cordoned; 1 host h3: its GPU is quarantined: XID 79"
+        "1 host h2: cordoned; 1 host h3: its GPU is quarantined: XID 79 (once mended: studio hosts gpus check)"
     )
 
 

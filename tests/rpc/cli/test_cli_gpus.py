@@ -70,6 +70,15 @@ def test_what_is_not_there_is_answered_with_what_is(studio: Studio, fleet: Fleet
     assert fleet.asked("RunCommand") == []
 
 
+def test_a_gpu_of_no_host_is_asked_for_its_host(studio: Studio, fleet: Fleet):
+    said = studio("hosts", "gpus", "check", "", "1")
+    assert (said.code, said.err) == (
+        2,
+        "Error: no host is named\nSay which: studio hosts gpus check HOST GPU.\n",
+    )
+    assert fleet.asked("RunCommand") == []
+
+
 def test_a_host_says_what_lifts_a_quarantine(studio: Studio):
     told = studio("hosts", "show", "lab-1").out
     assert "once mended: studio hosts gpus check lab-1 1" in told

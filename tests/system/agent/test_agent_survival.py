@@ -57,6 +57,27 @@ async def test_sigterm_ends_the_agent_and_stop_engines_ends_the_engines(
     await agent.start()
 
 
+async def test_stop_engines_in_a_hurry_cuts_every_grace_short(
+    agent: AgentProcess, coordinator: FakeCoordinator
+) -> None:
+    stubborn = a_demo_replica(ignore_sigterm=True)
+    stubborn.drain_deadline.FromSeconds(600)
+    stubborn.stop_grace.FromSeconds(600)
+    coordinator.assign(stubborn)
+    await coordinator.until_state("demo-1", Replica.STATE_READY)
+    await agent.terminate()
+    stopping = await agent.begin("stop-engines", "--state-dir", str(agent.state))
+    log = agent.state / "replicas" / "demo-1" / "engine.log"
+    async with asyncio.timeout(30):
+        while "SIGTERM ignored" not in log.read_text():
+            await asyncio.sleep(0.05)
+    stopping.send_signal(signal.SIGINT)
+    output, _ = await stopping.communicate()
+    assert stopping.returncode == 0, output
+    assert b"every engine of this host is to stop" in output
+    assert not agent.engine_processes()
+
+
 @pytest.mark.usefixtures("coordinator")
 async def test_a_second_agent_on_the_state_folder_is_refused(agent: AgentProcess) -> None:
     code, output = await agent.command(*agent.run_arguments())

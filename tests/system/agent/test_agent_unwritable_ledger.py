@@ -1,6 +1,7 @@
 """An agent whose ledger cannot be written: nothing is begun that would not be remembered, and it goes on once it can."""
 
 import os
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from studio.v1.event_pb2 import Event
 from studio_agent import metrics
 from studio_agent.launch import EngineCgroups, ProcessLauncher
 from studio_agent.ledger_format import encode
+from studio_agent.plan.gpu_blame import Strikes
 from studio_agent.plan.record import State
 from studio_agent.probe import Prober
 from studio_agent.supervise.intent import NOT_WRITTEN
@@ -44,7 +46,7 @@ async def test_an_assignment_that_cannot_be_kept_starts_nothing(tmp_path: Path, 
 
 
 async def test_a_start_that_cannot_be_written_down_is_held_and_says_so(tmp_path: Path, prober: Prober) -> None:
-    store = FailingStore(encode(an_assignment(assigned()), 1, []))
+    store = FailingStore(encode(an_assignment(assigned()), 1, [], Strikes()))
     kept = store.content
     async with supervising(an_agent(tmp_path, prober, store)) as agent:
         said = await agent.until_event("replica.start_held")
@@ -61,8 +63,15 @@ async def test_a_start_that_cannot_be_written_down_is_held_and_says_so(tmp_path:
         await agent.until(lambda: metrics.LEDGER_WRITE_FAILED.collect()[0].samples[0].value == 1)
         assert store.content == kept
 
-        store.repair()
-        ready = await agent.until_state("demo-1", State.STATE_READY)
+        assert held.engine is not None
+        with socket.socket() as taken:
+            # Somebody takes the port that was chosen before the hold.
+            taken.bind(("127.0.0.1", held.engine.port))
+            taken.listen()
+            store.repair()
+            ready = await agent.until_state("demo-1", State.STATE_READY)
+        assert ready.engine is not None
+        assert ready.engine.port != held.engine.port
         assert ready.restart_count == 0
         await agent.until(lambda: metrics.LEDGER_WRITE_FAILED.collect()[0].samples[0].value == 0)
         events = [each.event.kind for each in agent.events.after(0, 100)]
@@ -71,7 +80,7 @@ async def test_a_start_that_cannot_be_written_down_is_held_and_says_so(tmp_path:
 
 
 async def test_a_held_start_can_be_taken_back(tmp_path: Path, prober: Prober) -> None:
-    store = FailingStore(encode(an_assignment(assigned()), 1, []))
+    store = FailingStore(encode(an_assignment(assigned()), 1, [], Strikes()))
     async with supervising(an_agent(tmp_path, prober, store)) as agent:
         await agent.until_event("replica.start_held")
         with pytest.raises(OSError, match="No space left"):
