@@ -111,7 +111,9 @@ def busy(figures: ReplicaFigures) -> tuple[str, str, str]:
 
 def is_on(replica: Replica, host: Host) -> bool:
     """Whether it, or a part of it, is on ``host``."""
-    return any(one.host_id == host.id or one.host_name == host.name for one in (replica, *replica.members))
+    ids = {replica.host_id, *(member.host_id for member in replica.members)}
+    names = {replica.host_name, *(member.host_name for member in replica.members)}
+    return host.id in ids or host.name in names
 
 
 def describe_hosts(replica: Replica) -> str:
