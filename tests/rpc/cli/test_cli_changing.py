@@ -231,7 +231,8 @@ def test_no_coordinator_is_6_and_says_where_and_what_to_do(studio: Studio):
     assert said.code == 6
     assert said.err == (
         "Error: cannot reach the coordinator at 127.0.0.1:1: is it running?\n"
-        "Start it with `studio up`, or name another one with --coordinator HOST:PORT.\n"
+        "Start it with `studio up`, or name another one with --coordinator HOST:PORT. "
+        "One that serves with TLS is called at its --admin-listen, with STUDIO_CA_FILE naming its authority.\n"
     )
 
 

@@ -29,9 +29,9 @@ async def doctor(folder: Path, coordinator: str, *options: str) -> tuple[int, di
 async def test_a_host_that_lacks_nothing(tmp_path: Path, coordinator: FakeCoordinator) -> None:
     code, lines, printed = await doctor(tmp_path, coordinator.address)
     assert code == 0, printed
-    assert list(lines) == ["state folder", "disk", "launcher", "gpus", "engines", "ports", "clock", "coordinator"], (
-        printed
-    )
+    names = ["state folder", "disk", "launcher", "gpus", "engines", "ports", "clock", "identity", "coordinator"]
+    assert list(lines) == names, printed
+    assert lines["identity"].startswith("! this host has not joined")
     assert lines["coordinator"] == f"✓ {coordinator.address} answers"
     assert lines["state folder"] == f"✓ {tmp_path}"
     assert await asyncio.to_thread(os.listdir, tmp_path) == [], "it changes nothing"
