@@ -7,7 +7,7 @@ of one (the newest assignment, the newest acknowledgement), so that a slow peer 
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
@@ -23,6 +23,7 @@ from studio.v1.agent_service_pb2 import (
     LogChunk,
     LogRequest,
     ObservationReport,
+    ReplicaObservation,
     ReportTelemetryRequest,
 )
 from studio.v1.assignment_pb2 import Assignment
@@ -53,6 +54,8 @@ class Session:
         # Of any leader, by the agent's word.
         self.highest_term = 0
         self.replicas: ObservationReport = ObservationReport()
+        # Of the same, made when it is first asked for.
+        self._by_id: Mapping[str, ReplicaObservation] | None = None
         # Before its first observation nothing is known of what is installed and cached there.
         self.has_observed = False
         self.gpus: list[Gpu] = []
@@ -79,6 +82,7 @@ class Session:
     def observed(self, report: ObservationReport) -> None:
         """Take the host's newest picture of itself."""
         self.replicas, self.has_observed = report, True
+        self._by_id = None
         if report.gpus and list(report.gpus) != self.gpus:
             self.gpus, self._gpus_changed = list(report.gpus), True
         self.applied_generation = max(self.applied_generation, report.applied_generation)
@@ -134,10 +138,12 @@ class Session:
 
     def observation(self) -> HostObservation:
         """What the plan looks at."""
+        if self._by_id is None:
+            self._by_id = {item.replica_id: item for item in self.replicas.replicas}
         return HostObservation(
             session_epoch=self.epoch,
             applied_generation=self.applied_generation,
-            replicas={item.replica_id: item for item in self.replicas.replicas},
+            replicas=self._by_id,
             heartbeat_age_seconds=self.silence_seconds(),
         )
 

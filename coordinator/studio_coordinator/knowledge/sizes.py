@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import is_not
 
 import structlog
 from studio.v1.host_pb2 import Host
@@ -38,11 +39,20 @@ class SizeBook:
         self._measurements = measurements
         # By the whole recipe, so that one that is only planned is never taken for another.
         self._answers: dict[bytes, _Answer] = {}
+        self._counted: list[Host] = []
+        self._kinds: Mapping[GpuKind, int] = {}
 
     def sizes(self, recipes: Mapping[RecipeKey, Recipe], hosts: Sequence[Host]) -> dict[RecipeKey, Sizing]:
         """The needs of every recipe whose model has a say in them."""
-        kinds = gpu_kinds(hosts)
-        return {key: self._size(recipe, kinds) for key, recipe in recipes.items() if kinds and needs_facts(recipe)}
+        asking = {key: recipe for key, recipe in recipes.items() if needs_facts(recipe)}
+        kinds = self._kinds_of(hosts) if asking else {}
+        return {key: self._size(recipe, kinds) for key, recipe in asking.items() if kinds}
+
+    def _kinds_of(self, hosts: Sequence[Host]) -> Mapping[GpuKind, int]:
+        """The kinds of GPUs there are; the same answer while the hosts are the same objects."""
+        if len(hosts) != len(self._counted) or any(map(is_not, hosts, self._counted)):
+            self._counted, self._kinds = list(hosts), gpu_kinds(hosts)
+        return self._kinds
 
     def _size(self, recipe: Recipe, kinds: Mapping[GpuKind, int]) -> Sizing:
         source, revision = recipe.model.source, recipe.model.revision

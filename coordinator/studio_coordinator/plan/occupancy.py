@@ -83,7 +83,8 @@ class HostView:
         self.taken = (0.0,) * len(self.devices)
         self._positions = shape.positions
         self._measured = shape.measured
-        self._shares: list[dict[str, float]] = [{} for _ in self.gpus]
+        # By position, of GPUs that were ever taken: most hosts of a pass are never touched.
+        self._shares: dict[int, dict[str, float]] = {}
 
     def add(self, held: Held) -> None:
         """Count a replica in."""
@@ -93,7 +94,7 @@ class HostView:
         for position in self._positions_of(held):
             device = self.devices[position]
             reserved = 1.0 if held.need is None else held.need.share_of(device.memory_bytes)
-            self._shares[position][held.id] = max(reserved, self._measured[position].get(held.id, 0.0))
+            self._shares.setdefault(position, {})[held.id] = max(reserved, self._measured[position].get(held.id, 0.0))
         self._sum_up(held)
 
     def remove(self, replica_id: str) -> None:
@@ -128,14 +129,14 @@ class HostView:
         copy.__dict__.update(self.__dict__)
         copy.replicas, copy.leaving = dict(self.replicas), set(self.leaving)
         copy.deployments = Counter(self.deployments)
-        copy._shares = [dict(shares) for shares in self._shares]  # noqa: SLF001 - a copy of itself
+        copy._shares = {position: dict(shares) for position, shares in self._shares.items()}  # noqa: SLF001 - a copy of itself
         for replica_id in replica_ids:
             copy.remove(replica_id)
         return copy
 
     def holders(self, positions: Collection[int]) -> list[Held]:
         """Who is on these GPUs."""
-        ids = {replica_id for position in positions for replica_id in self._shares[position]}
+        ids = {replica_id for position in positions for replica_id in self._shares.get(position, ())}
         return [self.replicas[replica_id] for replica_id in sorted(ids)]
 
     def allowed(self, need: GpuNeed) -> Sequence[int] | None:

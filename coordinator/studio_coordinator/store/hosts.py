@@ -8,26 +8,22 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import count
-from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    ColumnElement,
     ForeignKey,
     Integer,
     String,
     Table,
-    cast,
-    column,
+    bindparam,
     delete,
     func,
     select,
     text,
     update,
-    values,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -80,6 +76,15 @@ GPUS = Table(
     Column("parent_uuid", String, nullable=False),
     Column("nvlink_peers", ARRAY(String), nullable=False),
 )
+
+# Arrays, so that the statement is the same however many hosts there are. What is NULL stays as it is.
+WRITE_STATES = text(
+    "UPDATE hosts SET state = coalesce(given.state, hosts.state),"
+    " state_reason = coalesce(given.reason, hosts.state_reason), last_seen = coalesce(given.seen, hosts.last_seen)"
+    " FROM unnest(CAST(:ids AS varchar[]), CAST(:epochs AS bigint[]), CAST(:states AS varchar[]), CAST(:reasons AS varchar[]),"
+    " CAST(:seen AS timestamptz[])) AS given (host_id, session_epoch, state, reason, seen)"
+    " WHERE hosts.id = given.host_id AND hosts.session_epoch = coalesce(given.session_epoch, hosts.session_epoch)"
+).bindparams(bindparam("states", type_=ARRAY(HOST_STATE)))
 
 # Held while a host's name is chosen, so that two hosts never choose the same one.
 NAMING_LOCK = 7_701
@@ -222,23 +227,14 @@ async def set_states(conn: AsyncConnection, states: Sequence[HostState]) -> int:
     """Write the states whose session is still the host's newest, in one statement; returns how many rows changed."""
     if not states:
         return 0
-    given = values(
-        column("host_id", String),
-        column("session_epoch", BigInteger),
-        column("state", HOST_STATE),
-        column("state_reason", String),
-        column("last_seen", Instant),
-        name="given",
-    ).data([(s.host_id, s.session_epoch, s.state, s.reason, s.last_seen) for s in states])
-
-    def given_or_kept(name: str) -> ColumnElement[Any]:
-        # A column of nothing but NULLs has no type of its own.
-        return func.coalesce(cast(given.c[name], HOSTS.c[name].type), HOSTS.c[name])
-
-    newest_session = HOSTS.c.session_epoch == given_or_kept("session_epoch")
-    changed = {name: given_or_kept(name) for name in ("state", "state_reason", "last_seen")}
-    written = update(HOSTS).where(HOSTS.c.id == given.c.host_id, newest_session).values(changed)
-    return (await conn.execute(written)).rowcount
+    given = {
+        "ids": [state.host_id for state in states],
+        "epochs": [state.session_epoch for state in states],
+        "states": [state.state for state in states],
+        "reasons": [without_nul(state.reason) for state in states],
+        "seen": [state.last_seen for state in states],
+    }
+    return (await conn.execute(WRITE_STATES, given)).rowcount
 
 
 async def update_gpus(conn: AsyncConnection, host_id: str, session_epoch: int, gpus: Sequence[Gpu]) -> bool:
