@@ -56,7 +56,7 @@ async def serve(settings: ServeSettings) -> None:
             None if settings.hub_offline else hub_reader(settings.storage.state_dir / "models"),
             settings.advertise,
             local_token=LocalToken.load(storage.state_dir) if settings.require_tokens else None,
-            tls=None if settings.tls is None else tls_settings(settings.tls),
+            tls=None if settings.tls is None else tls_settings(settings.tls, storage.state_dir / "authorities.pem"),
         ) as server:
             metrics = serve_metrics(settings.metrics)
             where = {"address": str(server.address), "admin_address": str(server.admin_address)}
@@ -68,13 +68,13 @@ async def serve(settings: ServeSettings) -> None:
         await lease_database.close()
 
 
-def tls_settings(flags: TlsFlags) -> TlsSettings:
+def tls_settings(flags: TlsFlags, bundle_file: Path) -> TlsSettings:
     """What the flags mean. Raises InvalidError where the given authority cannot be used."""
     given = None
     if flags.ca_cert is not None and flags.ca_key is not None:
         given = read_signer(flags.ca_cert, flags.ca_key)
     validity = Validity(timedelta(seconds=flags.certificate_seconds), timedelta(seconds=flags.renew_grace_seconds))
-    return TlsSettings(flags.admin_listen, flags.names, validity, given)
+    return TlsSettings(flags.admin_listen, flags.names, validity, given, bundle_file)
 
 
 def hub_reader(cache_dir: Path) -> ReadHub:

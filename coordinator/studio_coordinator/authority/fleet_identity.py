@@ -1,9 +1,13 @@
 """The parts of this package put together, for a coordinator that serves with TLS."""
 
+import asyncio
 from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import structlog
+from studio_runtime.process import write_atomically
 from studio_runtime.settings import Address
 
 from studio_coordinator.authority.certificates import Signer
@@ -15,6 +19,8 @@ from studio_coordinator.gateways import GatewayRegistry
 from studio_coordinator.identity import Identity
 from studio_coordinator.sessions import SessionRegistry
 from studio_coordinator.store.database import Database
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,8 @@ class TlsSettings:
     validity: Validity
     # An operator's authority; None: one of our own.
     given: Signer | None = None
+    # Where the trusted authorities are written (PEM), for commands on this machine; None: nowhere.
+    bundle_file: Path | None = None
 
 
 @dataclass
@@ -63,3 +71,16 @@ class FleetIdentity:
         yield self.enrolment.office.run()
         yield self.streams.run()
         yield self.server_tls.run()
+        yield self._keep_bundle()
+
+    async def _keep_bundle(self) -> None:
+        """Write the trusted authorities to their file whenever they change, until cancelled."""
+        office, file = self.enrolment.office, self.settings.bundle_file
+        while file is not None:
+            ticket = office.changed.ticket()
+            try:
+                # No secret: what it holds is shown to everybody who connects.
+                await asyncio.to_thread(write_atomically, file, office.keyring.bundle, 0o644)
+            except OSError as error:
+                log.warning("authorities_not_written", file=str(file), error=str(error))
+            await ticket.wait()
