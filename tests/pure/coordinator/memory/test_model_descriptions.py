@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from studio.v1.agent_service_pb2 import ModelDescription
 from studio_agent.models.description import LARGEST_DESCRIPTION_BYTES, describe_model
+from studio_agent.models.errors import ModelDiskError
 from studio_coordinator.model_facts.description import read_description
 from studio_coordinator.model_facts.directory import read_directory
 from studio_coordinator.model_facts.errors import ModelUnreadableError
@@ -78,6 +79,63 @@ def test_a_gguf_header_is_read_from_what_was_sent(tmp_path: Path) -> None:
     write_gguf(path, metadata, {"token_embd.weight": (1, (64, 100)), "blk.0.attn_q.weight": (1, (64, 64))})
     described = ModelDescription(tensor_headers={path.name: path.read_bytes()})
     assert read_description(described) == read_directory(path)
+
+
+GGUF_METADATA = {
+    "general.architecture": "llama",
+    "llama.block_count": 1,
+    "llama.embedding_length": 64,
+    "llama.attention.head_count": 4,
+    "tokenizer.chat_template": "{{ messages }}" * 1000,
+    "tokenizer.ggml.tokens": [f"token {number}" for number in range(5000)],
+}
+GGUF_TENSORS = {"token_embd.weight": (1, (64, 5000)), "blk.0.attn_q.weight": (1, (64, 64))}
+
+
+def test_of_a_gguf_file_an_agent_sends_what_says_something_about_memory(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    write_gguf(path, GGUF_METADATA, GGUF_TENSORS)
+    for source in (path, tmp_path):
+        described = describe_model(source)
+        assert dict(described.sizes) == {path.name: path.stat().st_size}
+        assert described.ByteSize() < 1024
+        assert read_description(described) == read_directory(path)
+        assert read_description(described).vocabulary == 5000
+
+
+def test_of_a_split_gguf_all_parts_are_sent_and_of_several_copies_one(tmp_path: Path) -> None:
+    parts = ["a[x]-00001-of-00002.gguf", "a[x]-00002-of-00002.gguf"]
+    for name, tensor in zip(parts, GGUF_TENSORS, strict=True):
+        write_gguf(tmp_path / name, GGUF_METADATA, {tensor: GGUF_TENSORS[tensor]})
+    write_gguf(tmp_path / "b.gguf", GGUF_METADATA, GGUF_TENSORS)
+    for source in (tmp_path, tmp_path / parts[1]):
+        assert sorted(describe_model(source).tensor_headers) == parts
+    assert list(describe_model(tmp_path / "b.gguf").tensor_headers) == ["b.gguf"]
+
+
+def test_a_gguf_file_cut_anywhere_is_refused_and_nothing_else_happens(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    write_gguf(path, GGUF_METADATA | {"tokenizer.ggml.tokens": ["a"]}, GGUF_TENSORS)
+    whole = path.read_bytes()
+    for length in (*range(0, len(whole), 7), len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ModelDiskError, match=r"damaged"):
+            describe_model(path)
+
+
+@given(at=st.integers(4, 200), value=st.integers(0, 255))
+def test_a_gguf_file_that_lies_is_refused_or_read(
+    at: int, value: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("gguf") / "model.gguf"
+    write_gguf(path, GGUF_METADATA | {"tokenizer.ggml.tokens": ["a"]}, GGUF_TENSORS)
+    whole = bytearray(path.read_bytes())
+    whole[at] = value
+    path.write_bytes(whole)
+    try:
+        assert describe_model(path).ByteSize() < len(whole) + 1024
+    except ModelDiskError:
+        return
 
 
 @pytest.mark.parametrize("config", [b"{", b"[1]"])
