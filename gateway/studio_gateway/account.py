@@ -24,6 +24,7 @@ class Metrics:
         self.tally = Tally()
         registry.register(self.tally)
         self.retries = counter("retries", "Requests sent a second time, before anything had come back.")
+        self.fallbacks = counter("fallbacks", "Requests that another model was asked to answer instead.")
         self.ejections = counter("ejections", "Endpoints left out for a while because they failed.")
         self.refused_tables = counter("refused_tables", "Tables of the coordinator that were not put in force.")
         self.usage_lost = counter("usage_records_lost", "Usage records given up because memory and spool were full.")

@@ -28,6 +28,7 @@ from studio_gateway import openai_errors as errors
 from studio_gateway.account import Account, Metrics
 from studio_gateway.call import Call, read_call
 from studio_gateway.exchange import Exchange
+from studio_gateway.fallback import Chain
 from studio_gateway.forward import Forwarder
 from studio_gateway.in_force import InForce
 from studio_gateway.keys import Key, presented_key
@@ -129,6 +130,8 @@ class Request:
 
     __slots__ = (
         "_account",
+        "_call",
+        "_chain",
         "_exchange",
         "_gateway",
         "_is_over",
@@ -146,6 +149,8 @@ class Request:
         self._exchange = exchange
         self._account = Account(exchange.id, exchange.path)
         self._is_over = False
+        self._call: Call | None = None
+        self._chain: Chain | None = None
         # To an engine of the fleet.
         self._is_sent = False
         self._key: Key | None = None
@@ -244,6 +249,8 @@ class Request:
         account.model = model.name
         if model.provider is None:
             self._gateway.traffic.asked(model.name, account.at)
+        if model.fallbacks:
+            self._call, self._chain = call, Chain(model)
         if self._has_quota(key, call, model):
             self._send(call, model)
 
@@ -281,7 +288,9 @@ class Request:
             traceparent = self._trace.traceparent
             self._is_sent = True
             gateway.traffic.sent(model.name)
-            work: Work = gateway.forwarder.forward(exchange, call, model, account, traceparent, self._end)
+            work: Work = gateway.forwarder.forward(
+                exchange, call, model, account, traceparent, self._end, has_others=bool(self._chain)
+            )
         else:
             work = gateway.providers.forward(exchange, call, model, account, self._end)
         if not self._is_over:
@@ -320,7 +329,7 @@ class Request:
 
     def _end(self, error: errors.ApiError | None) -> None:
         """The one exit: the answer is complete, or ends with ``error``."""
-        if self._is_over:
+        if self._is_over or (error is not None and self._falls_back(error)):
             return
         exchange, account = self._exchange, self._account
         if error is not None:
@@ -332,10 +341,47 @@ class Request:
         if error is not None:
             exchange.fail(error)
 
+    def _falls_back(self, error: errors.ApiError) -> bool:
+        """Whether another model is asked instead of ending with ``error``."""
+        call, chain, routes = self._call, self._chain, self._gateway.in_force.routes
+        if call is None or chain is None or routes is None or self._exchange.is_started:
+            return False
+        model = chain.next(error, routes)
+        if model is None:
+            return False
+        account = self._account
+        log.warning("fell_back", request=self._exchange.id, model=account.model, to=model.name, code=error.code)
+        self._gateway.metrics.fallbacks.inc()
+        account.finish = error.finish
+        self._leave_attempt(error.status)
+        account.model, account.replica_id, account.recipe_revision, account.provider = model.name, "", 0, ""
+        account.status, account.finish = 0, ""
+        try:
+            self._send(call, model)
+        except Exception as failure:  # noqa: BLE001 - see _failed
+            self._failed(failure)
+        return True
+
+    def _leave_attempt(self, status: int) -> None:
+        """One model's part in this request is over."""
+        account, self._work = self._account, None
+        if self._trace is not None:
+            self._trace.end(status)
+            self._trace = None
+        if self._is_sent:
+            self._is_sent = False
+            self._gateway.traffic.ended(
+                account.model,
+                account.replica_id,
+                account.recipe_revision,
+                account.finish,
+                account.first_token_of_engine,
+                time.time(),
+            )
+
     def _close(self) -> None:
         gateway, account = self._gateway, self._account
         self._is_over = True
-        self._work = None
         gateway.running.discard(self)
         if not gateway.running:
             gateway.is_idle.set()
@@ -345,17 +391,7 @@ class Request:
                 gateway.by_key[self._key.id] = left
         if self._reservation is not None:
             self._settle(self._reservation)
-        if self._trace is not None:
-            self._trace.end(account.status)
-        if self._is_sent:
-            gateway.traffic.ended(
-                account.model,
-                account.replica_id,
-                account.recipe_revision,
-                account.finish,
-                account.first_token_of_engine,
-                time.time(),
-            )
+        self._leave_attempt(account.status)
         record = account.close(gateway.metrics)
         if record is not None:
             gateway.record(record)

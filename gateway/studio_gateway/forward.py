@@ -23,6 +23,7 @@ from studio_gateway.affinity import prefix_of, session_key, work_of
 from studio_gateway.call import Call
 from studio_gateway.deadlines import NEVER, Deadlines
 from studio_gateway.exchange import Exchange
+from studio_gateway.fallback import EngineRefusalError
 from studio_gateway.headers import for_engine
 from studio_gateway.http1 import AnswerHead
 from studio_gateway.in_force import InForce
@@ -60,11 +61,22 @@ class Forwarder:
         self.connecting: set[asyncio.Task[None]] = set()
 
     def forward(
-        self, exchange: Exchange, call: Call, model: Model, account: Account, traceparent: str, done: Done
+        self,
+        exchange: Exchange,
+        call: Call,
+        model: Model,
+        account: Account,
+        traceparent: str,
+        done: Done,
+        *,
+        has_others: bool = False,
     ) -> "Transfer":
-        """Answer ``exchange`` from one of the targets of ``model``, which has some; ``done`` is called once, at the end."""
+        """Answer ``exchange`` from one of the targets of ``model``, which has some; ``done`` is called once, at the end.
+
+        With ``has_others`` an engine that refuses is an end with an error: other models can be asked.
+        """
         self.budget.earn()
-        transfer = Transfer(self, exchange, call, model, account, traceparent, done)
+        transfer = Transfer(self, exchange, call, model, account, traceparent, done, has_others=has_others)
         transfer.start()
         return transfer
 
@@ -81,6 +93,7 @@ class Transfer:
         "_done",
         "_exchange",
         "_forwarder",
+        "_has_others",
         "_is_over",
         "_is_paused",
         "_model",
@@ -103,8 +116,11 @@ class Transfer:
         account: Account,
         traceparent: str,
         done: Done,
+        *,
+        has_others: bool,
     ) -> None:
         self._forwarder = forwarder
+        self._has_others = has_others
         self._exchange = exchange
         self._call = call
         self._model = model
@@ -220,7 +236,7 @@ class Transfer:
             self._failed()
         else:
             self._forwarder.in_force.standings.answered(self._target.replica_id)
-        self._relay = relay_of(self._exchange, self._call, head, self._account)
+        self._relay = relay_of(self._exchange, self._call, head, self._account, has_others=self._has_others)
 
     def take_part(self, data: bytes) -> None:
         """A part of the answer."""
@@ -238,10 +254,12 @@ class Transfer:
     def answer_ends(self) -> None:
         """The answer is whole."""
         self._connection = None
-        error = None
+        error: ApiError | None = None
         try:
             if self._relay is not None:
                 self._relay.end()
+        except EngineRefusalError as refusal:
+            error = refusal
         except ApiError as raised:
             self._failed()
             error = raised

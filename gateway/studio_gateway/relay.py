@@ -5,6 +5,7 @@ from typing import Protocol
 from studio_gateway.account import Account
 from studio_gateway.call import USAGE_ON_REQUEST, Call
 from studio_gateway.exchange import Exchange, Headers
+from studio_gateway.fallback import BAD_REQUEST, ENGINE_STATUSES, judged
 from studio_gateway.headers import for_client
 from studio_gateway.http1 import AnswerHead
 from studio_gateway.openai_errors import engine_error, upstream_error
@@ -29,8 +30,10 @@ class Relay(Protocol):
         """The engine's answer is whole. Raises ApiError where it says itself that it is not."""
 
 
-def relay_of(exchange: Exchange, call: Call, head: AnswerHead, account: Account) -> Relay:
-    """What copies an answer with this head."""
+def relay_of(exchange: Exchange, call: Call, head: AnswerHead, account: Account, *, has_others: bool) -> Relay:
+    """What copies an answer with this head; with ``has_others``, one that is an engine's refusal is not copied."""
+    if has_others and (head.status in ENGINE_STATUSES or head.status == BAD_REQUEST):
+        return JudgingRelay(exchange, call, head, account)
     account.status = head.status
     account.finish = _finish_of_status(head.status)
     content_type = head.by_name.get(b"content-type", b"").partition(b";")[0].strip().lower()
@@ -74,6 +77,33 @@ class EventRelay:
         if self._exchange.path in USAGE_ON_REQUEST and not stream.is_done and not stream.finish:
             raise upstream_error("broke off in the middle of its answer")
         self._exchange.end(stream.finished())
+
+
+class JudgingRelay:
+    """An answer of which only the whole says whether it goes to the client, or another model is asked."""
+
+    __slots__ = ("_account", "_call", "_exchange", "_head", "_held")
+
+    def __init__(self, exchange: Exchange, call: Call, head: AnswerHead, account: Account) -> None:
+        self._exchange = exchange
+        self._call = call
+        self._head = head
+        self._account = account
+        self._held = b""
+
+    def take(self, data: bytes) -> None:
+        """Hold a part."""
+        self._held += data
+        if len(self._held) > HELD_BYTES:
+            raise upstream_error("refused with more words than anybody reads")
+
+    def end(self) -> None:
+        """Copy it after all. Raises ApiError where another model should be asked."""
+        if (refusal := judged(self._head.status, self._held)) is not None:
+            raise refusal
+        relay = relay_of(self._exchange, self._call, self._head, self._account, has_others=False)
+        relay.take(self._held)
+        relay.end()
 
 
 class PlainRelay:

@@ -57,6 +57,8 @@ class Model:
     wake_queue: int = 0
     # How an endpoint is picked; what this gateway does not know yet is the default.
     strategy: str = LEAST_WORK
+    # Public names of models that answer instead, in this order.
+    fallbacks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ def _served(route: Route) -> Model:
         wake_seconds=route.wake_deadline.seconds + route.wake_deadline.nanos / 1e9,
         wake_queue=route.wake_queue,
         strategy=route.strategy if route.strategy in STRATEGIES else LEAST_WORK,
+        fallbacks=tuple(route.fallbacks),
     )
 
 
@@ -129,7 +132,7 @@ def _target(endpoint: Endpoint, model: str) -> Target:
 
 
 def _provided(route: ProviderRoute) -> Model:
-    return Model(name=route.model, aliases=(), created_seconds=0, provider=route)
+    return Model(name=route.model, aliases=(), created_seconds=0, provider=route, fallbacks=tuple(route.fallbacks))
 
 
 def refusal_of_routes(offered: RouteTable, in_force: RouteTable | None) -> str:

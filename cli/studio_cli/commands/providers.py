@@ -7,7 +7,7 @@ from studio.v1.admin_service_pb2 import AddProviderRequest, ListProvidersRequest
 from studio.v1.route_pb2 import ProviderRoute
 
 from studio_cli.command import OutputOption, command, noun
-from studio_cli.completion import completed_by, provider_models
+from studio_cli.completion import completed_by, deployment_names, provider_models
 from studio_cli.coordinator import Coordinator
 from studio_cli.output import Answer, Format, show_list
 from studio_cli.report import Report
@@ -22,7 +22,8 @@ def register(app: typer.Typer) -> None:
         providers,
         add_provider,
         "studio providers add gpt-5-mini openai/gpt-5-mini --key-env OPENAI_API_KEY",
-        "studio providers add big openai/big --api-base http://10.0.0.9:8000/v1",
+        "studio providers add big openai/big --api-base http://10.0.0.9:8000/v1 --allow-private",
+        "studio providers add mini openai/gpt-5-mini --key-secret openai --fallback chat",
         name="add",
     )
     command(providers, remove_provider, "studio providers remove gpt-5-mini", name="remove")
@@ -46,10 +47,32 @@ async def add_provider(
         str,
         typer.Option(help="The gateway's environment variable that holds the key; the key itself is stored nowhere."),
     ] = "",
+    key_secret: Annotated[
+        str, typer.Option(metavar="SECRET", help="Or a stored secret that is the key: studio secrets put.")
+    ] = "",
     api_base: Annotated[str, typer.Option(metavar="URL", help="Where it is not the provider's own.")] = "",
+    allow_private: Annotated[
+        bool, typer.Option("--allow-private", help="The URL may be on a private network; for administrators.")
+    ] = False,
+    fallback: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODEL",
+            help="A model that answers instead when the provider does not; may be repeated.",
+            autocompletion=completed_by(deployment_names, provider_models),
+        ),
+    ] = None,
 ) -> None:
     """Serve another provider's model under a public name."""
-    route = ProviderRoute(model=model, provider_model=provider_model, api_base=api_base, api_key_env=key_env)
+    route = ProviderRoute(
+        model=model,
+        provider_model=provider_model,
+        api_base=api_base,
+        api_key_env=key_env,
+        api_key_secret=key_secret,
+        allow_private=allow_private,
+        fallbacks=fallback or [],
+    )
     await coordinator.call(coordinator.admin.AddProvider, AddProviderRequest(provider=route), f"add {model}")
     Report.on_standard_output().line(f"{model} leads to {provider_model}")
 
