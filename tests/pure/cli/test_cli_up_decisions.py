@@ -35,16 +35,16 @@ def test_roles_in_the_order_of_their_start():
     assert roles["postgres"].stop_signal is signal.SIGINT
     assert " ".join(roles["coordinator"].argv) == (
         "python -m studio_coordinator serve --listen 127.0.0.1:2 --state-dir /home/coordinator "
-        "--embedded-data-dir /home/pg --metrics 127.0.0.1:0 --ready-file /home/run/coordinator.json"
+        "--require-tokens --embedded-data-dir /home/pg --metrics 127.0.0.1:0 --ready-file /home/run/coordinator.json"
     )
     assert " ".join(roles["agent"].argv) == (
         "python -m studio_agent run --coordinator 127.0.0.1:2 --state-dir /home/agent --engines-dir /home/engines "
-        "--host-name lab-1 --metrics 127.0.0.1:0 --ready-file /home/run/agent.json"
+        "--token-file /home/coordinator/local-token --host-name lab-1 --metrics 127.0.0.1:0 --ready-file /home/run/agent.json"
     )
     assert roles["agent"].epilogue == ("python", "-m", "studio_agent", "stop-engines", "--state-dir", "/home/agent")
     assert " ".join(roles["gateway"].argv) == (
         "python -m studio_gateway --listen 127.0.0.1:1 --coordinator 127.0.0.1:2 --state-dir /home/gateway "
-        "--metrics 127.0.0.1:0 --ready-file /home/run/gateway.json"
+        "--token-file /home/coordinator/local-token --metrics 127.0.0.1:0 --ready-file /home/run/gateway.json"
     )
 
 
