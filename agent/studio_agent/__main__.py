@@ -58,7 +58,7 @@ def _run(parsed: argparse.Namespace) -> None:
     from studio_agent.settings import RunSettings  # noqa: PLC0415 - see main
 
     settings = _settings(parsed)
-    running = RunSettings(parsed.coordinator, parsed.metrics, parsed.ready_file)
+    running = RunSettings(parsed.coordinator, parsed.metrics, parsed.ready_file, parsed.token_file)
     run_until_stopped(lambda: run(settings, running))
 
 
@@ -152,6 +152,12 @@ def _parser() -> argparse.ArgumentParser:
 def _add_run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--coordinator", type=_addresses, required=True, metavar="HOST:PORT[,…]", help="one or more; one of them leads"
+    )
+    run.add_argument(
+        "--token-file",
+        type=_folder,
+        metavar="FILE",
+        help="a token to call the coordinator with, where it asks for one on loopback: its local-token",
     )
     run.add_argument("--engines-dir", type=_folder, required=True, help="where engine environments are installed")
     run.add_argument(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 from studio.v1.host_pb2 import EngineEnvironment, HostFacts
+from studio_runtime.bearer import Bearer
 from studio_runtime.metrics import serve_metrics
 from studio_runtime.process import announce_ready, boot_id, lock_folder
 from studio_runtime.settings import Address
@@ -124,9 +125,15 @@ async def _run_equipped(equipment: Equipment, running: RunSettings) -> None:
                 settings.state.gpu_health,
                 supervisor.hear,
             ),
-            "session": keep_connected(running.coordinators, conversation, link, settings.state.identity.tls),
+            "session": keep_connected(
+                *(running.coordinators, conversation, link, settings.state.identity.tls), Bearer(running.token_file)
+            ),
             "telemetry": report_telemetry(
-                link, HostSampler(settings, host_id, equipment.readings, lambda: supervisor.records, sampler.figures)
+                link,
+                HostSampler(
+                    *(settings, host_id, equipment.readings, lambda: supervisor.records, sampler.figures),
+                    supervisor.note_gpu_use,
+                ),
             ),
         }.items():
             group.create_task(work, name=name)

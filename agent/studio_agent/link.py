@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import grpc
 from studio.v1.agent_service_pb2 import Welcome
+from studio_runtime.bearer import Metadata
 
 
 @dataclass(frozen=True)
@@ -12,3 +13,5 @@ class Link:
 
     channel: grpc.aio.Channel
     welcome: Welcome
+    # What says who calls, where the channel does not.
+    metadata: Metadata = ()

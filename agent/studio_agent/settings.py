@@ -163,3 +163,5 @@ class RunSettings:
     coordinators: Sequence[Address]
     metrics: Address | None = None
     ready_file: Path | None = None
+    # What says who calls, on a loopback listener that asks for it.
+    token_file: Path | None = None

@@ -40,23 +40,28 @@ class HostSampler:
         readings: Readings,
         records: Callable[[], Mapping[str, ReplicaRecord]],
         gpus: Callable[[], dict[str, GpuFigures]],
+        gpus_seen: Callable[[Mapping[str, GpuFigures]], None],
     ) -> None:
+        """``gpus_seen``: told the figures of the GPUs that a sample has."""
         self._settings = settings
         self._host_id = host_id
         self._readings = readings
         self._records = records
         self._gpus = gpus
+        self._gpus_seen = gpus_seen
 
     async def sample(self, session_epoch: int) -> ReportTelemetryRequest:
         """One sample; what cannot be read is absent or marked stale."""
         at = Timestamp()
         at.GetCurrentTime()
         host = await asyncio.to_thread(host_figures, self._settings.models, at)
+        gpus = self._gpus()
+        self._gpus_seen(gpus)
         return ReportTelemetryRequest(
             session_epoch=session_epoch,
             host_id=self._host_id,
             host=host,
-            gpus=self._gpus(),
+            gpus=gpus,
             replicas=dict(self._replicas(at.ToNanoseconds() / 1e9)),
         )
 
@@ -92,7 +97,7 @@ async def report_telemetry(link: Latest[Link | None], sampler: HostSampler) -> N
 
 async def _send(link: Link, sampler: HostSampler) -> None:
     interval = max(SHORTEST_INTERVAL_SECONDS, link.welcome.telemetry_interval.ToNanoseconds() / 1e9)
-    call = AgentServiceStub(link.channel).ReportTelemetry()
+    call = AgentServiceStub(link.channel).ReportTelemetry(metadata=link.metadata)
     loop = asyncio.get_running_loop()
     try:
         while True:

@@ -76,6 +76,15 @@ def of_context(name: str, configuration: Mapping[str, Any]) -> list[Address]:
     return parse_addresses(context["coordinator"])
 
 
+def context_in_force(flag: str, context: str) -> str:
+    """The context that was asked for, or the default one where nothing else names a coordinator: whose word on trust counts."""
+    if context:
+        return context
+    if flag or os.environ.get("STUDIO_COORDINATOR") or running_here(Home.from_environment()):
+        return ""
+    return str(read_configuration(configuration_file()).get("context", ""))
+
+
 def configuration_file() -> Path:
     """Where contexts are kept."""
     folder = os.environ.get("XDG_CONFIG_HOME")

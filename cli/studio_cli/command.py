@@ -15,6 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from studio_cli.addresses import resolve
 from studio_cli.coordinator import connect
+from studio_cli.credentials import bearer_for
 from studio_cli.output import Format
 from studio_cli.trust import trusted
 
@@ -96,7 +97,9 @@ def command(
 
     def invoke(*, coordinator: str, context: str, **arguments: Any) -> None:
         async def connected() -> None:
-            async with connect(resolve(coordinator, context), trusted(context)) as connection:
+            addresses = resolve(coordinator, context)
+            bearer = bearer_for(coordinator, context, addresses)
+            async with connect(addresses, trusted(coordinator, context), bearer) as connection:
                 await body(connection, **arguments)
 
         with span(f"studio {typed}"):

@@ -17,6 +17,7 @@ from studio_runtime.errors import StudioError
 
 from studio_cli.addresses import resolve
 from studio_cli.coordinator import Coordinator, connect
+from studio_cli.credentials import bearer_for
 from studio_cli.trust import trusted
 
 # A shell that hangs while somebody types is worse than one that completes nothing.
@@ -31,8 +32,10 @@ def completed_by(*sources: Names) -> Callable[[typer.Context, list[str], str], l
     def complete(ctx: typer.Context, args: list[str], incomplete: str) -> list[str]:  # noqa: ARG001 - typer's interface
         async def ask() -> list[str]:
             context = ctx.params.get("context") or ""
-            addresses = resolve(ctx.params.get("coordinator") or "", context)
-            async with asyncio.timeout(PATIENCE_SECONDS), connect(addresses, trusted(context)) as coordinator:
+            flag = ctx.params.get("coordinator") or ""
+            addresses = resolve(flag, context)
+            bearer, tls = bearer_for(flag, context, addresses), trusted(flag, context)
+            async with asyncio.timeout(PATIENCE_SECONDS), connect(addresses, tls, bearer) as coordinator:
                 return [name for source in sources for name in await source(coordinator)]
 
         with suppress(StudioError, TimeoutError, OSError):

@@ -8,17 +8,20 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
+from uuid import uuid4
 
 import grpc
 from studio.v1.access_service_pb2_grpc import AccessServiceStub
 from studio.v1.admin_service_pb2 import GetStatusRequest
 from studio.v1.admin_service_pb2_grpc import AdminServiceStub
+from studio_runtime.bearer import Bearer, Metadata
 from studio_runtime.channel import open_channel
 from studio_runtime.errors import REFUSAL_KEY, StudioError, from_rpc_error
 from studio_runtime.settings import Address
 from studio_runtime.tls import ClientTls
 from studio_runtime.tracing import current_traceparent
 
+from studio_cli.credentials import check_channel
 from studio_cli.errors import UnreachableError
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
+NO_TOKEN = Bearer()
 CALL_SECONDS = 10.0
 CONNECT_SECONDS = 3.0
 
@@ -40,13 +44,14 @@ class Coordinator:
     address: Address
     admin: "AdminServiceAsyncStub"
     access: "AccessServiceAsyncStub"
+    bearer: Bearer = NO_TOKEN
 
     async def call(
         self, method: grpc.aio.UnaryUnaryMultiCallable[Request, Response], request: Request, doing: str
     ) -> Response:
         """One call with a deadline; ``doing`` names it in the error. Raises StudioError."""
         try:
-            return await method(request, timeout=CALL_SECONDS, metadata=call_metadata())
+            return await method(request, timeout=CALL_SECONDS, metadata=self._metadata())
         except grpc.aio.AioRpcError as error:
             raise self._refusal(error, doing) from None
 
@@ -54,7 +59,7 @@ class Coordinator:
         self, method: grpc.aio.UnaryStreamMultiCallable[Request, Response], request: Request, doing: str
     ) -> AsyncIterator[Response]:
         """What the coordinator sends until it ends the stream. Raises StudioError."""
-        call = method(request, metadata=call_metadata())
+        call = method(request, metadata=self._metadata())
         try:
             async for response in call:
                 yield response
@@ -62,6 +67,9 @@ class Coordinator:
             raise self._refusal(error, doing) from None
         finally:
             call.cancel()
+
+    def _metadata(self) -> Metadata:
+        return (*call_metadata(), *self.bearer.metadata())
 
     def _refusal(self, error: grpc.aio.AioRpcError, doing: str) -> StudioError:
         refused = any(key == REFUSAL_KEY for key, _ in error.trailing_metadata() or ())
@@ -83,7 +91,8 @@ class Coordinator:
 def call_metadata() -> tuple[tuple[str, str], ...]:
     """What goes with each call: who asks, and the trace it belongs to."""
     traceparent = current_traceparent()
-    return (("studio-actor", actor()), *((("traceparent", traceparent),) if traceparent else ()))
+    request_id = ("studio-request-id", uuid4().hex)
+    return (("studio-actor", actor()), request_id, *((("traceparent", traceparent),) if traceparent else ()))
 
 
 def actor() -> str:
@@ -104,7 +113,9 @@ def unreachable(where: str) -> UnreachableError:
 
 
 @asynccontextmanager
-async def connect(addresses: Sequence[Address], tls: ClientTls | None = None) -> AsyncIterator[Coordinator]:
+async def connect(
+    addresses: Sequence[Address], tls: ClientTls | None = None, bearer: Bearer = NO_TOKEN
+) -> AsyncIterator[Coordinator]:
     """The one of ``addresses`` that leads, else the first that accepts a connection. Raises UnreachableError where none does.
 
     One that stands by serves reads, so where none leads for now a command still shows what is.
@@ -112,10 +123,11 @@ async def connect(addresses: Sequence[Address], tls: ClientTls | None = None) ->
     async with AsyncExitStack() as channels:
         standing_by: list[Coordinator] = []
         for address in addresses:
+            check_channel(bearer, tls, address)
             channel = await channels.enter_async_context(open_channel(address, tls))
             if not await accepts(channel):
                 continue
-            found = Coordinator(address, AdminServiceStub(channel), AccessServiceStub(channel))
+            found = Coordinator(address, AdminServiceStub(channel), AccessServiceStub(channel), bearer)
             if len(addresses) == 1 or await leads(found):
                 yield found
                 return
@@ -129,7 +141,7 @@ async def leads(coordinator: Coordinator) -> bool:
     """Whether it says so; one that does not answer, because it is frozen or too old, does not."""
     try:
         status = await coordinator.admin.GetStatus(
-            GetStatusRequest(), timeout=CONNECT_SECONDS, metadata=call_metadata()
+            GetStatusRequest(), timeout=CONNECT_SECONDS, metadata=(*call_metadata(), *coordinator.bearer.metadata())
         )
     except grpc.aio.AioRpcError:
         return False

@@ -52,6 +52,7 @@ def main() -> None:
             state_dir=arguments.state_dir,
             metrics=arguments.metrics,
             ready_file=arguments.ready_file,
+            token_file=arguments.token_file,
             litellm=arguments.litellm == "auto",
             log_level=arguments.log_level,
         )
@@ -93,6 +94,12 @@ def _parser() -> argparse.ArgumentParser:
         default=f"127.0.0.1:{DEFAULT_COORDINATOR_PORT}",
         metavar="HOST:PORT[,…]",
         help="one or more, tried in turn",
+    )
+    add(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="a token to call the coordinator with, where it asks for one on loopback: its local-token",
     )
     add("--state-dir", type=Path, default=home.gateway, metavar="DIR", help="last good tables, usage spool, identity")
     add(

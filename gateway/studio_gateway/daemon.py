@@ -14,6 +14,7 @@ from pathlib import Path
 
 import structlog
 from prometheus_client import REGISTRY
+from studio_runtime.bearer import Bearer
 from studio_runtime.logging import configure_logging
 from studio_runtime.metrics import serve_metrics
 from studio_runtime.process import announce_ready, die_with_parent, lock_folder, run_until_stopped
@@ -59,6 +60,8 @@ class Settings:
     metrics: Address | None
     ready_file: Path | None
     litellm: bool
+    # What says who calls, on a loopback listener that asks for it.
+    token_file: Path | None
     log_level: str
 
 
@@ -88,7 +91,7 @@ async def _run(settings: Settings, sock: socket.socket) -> None:
     gateway_id, renewal = identity.gateway_id, identity.renewal()
 
     def link() -> Link:
-        return Link(settings.coordinators, identity.tls)
+        return Link(settings.coordinators, identity.tls, Bearer(settings.token_file))
 
     metrics = Metrics(REGISTRY)
     in_force = InForce(metrics)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 from studio.v1.route_service_pb2_grpc import RouteServiceStub
+from studio_runtime.bearer import Bearer, Metadata
 from studio_runtime.channel import open_channel
 from studio_runtime.settings import Address
 from studio_runtime.tls import ClientTls
@@ -14,10 +15,19 @@ if TYPE_CHECKING:
     from studio.v1.route_service_pb2_grpc import RouteServiceAsyncStub
 
 
+NO_TOKEN = Bearer()
+
+
 class Link:
     """A channel to one coordinator of several; each user has a link of its own, and turns it when a call fails."""
 
-    def __init__(self, coordinators: Sequence[Address], tls: Callable[[], ClientTls | None] = lambda: None) -> None:
+    def __init__(
+        self,
+        coordinators: Sequence[Address],
+        tls: Callable[[], ClientTls | None] = lambda: None,
+        bearer: Bearer = NO_TOKEN,
+    ) -> None:
+        self._bearer = bearer
         self._coordinators = coordinators
         # Asked anew for each channel: the certificate is renewed meanwhile.
         self._tls = tls
@@ -28,6 +38,10 @@ class Link:
     def address(self) -> Address:
         """The coordinator that is tried now."""
         return self._coordinators[self._turn % len(self._coordinators)]
+
+    def metadata(self) -> Metadata:
+        """What says who calls, where the channel does not. Raises UnauthenticatedError."""
+        return self._bearer.metadata()
 
     def service(self) -> "RouteServiceAsyncStub":
         """RouteService of the present coordinator."""

@@ -67,7 +67,7 @@ class ProviderKeys:
         for name in sorted(names):
             try:
                 answer = await self._link.service().GetProviderSecrets(
-                    GetProviderSecretsRequest(names=[name]), timeout=CALL_SECONDS
+                    GetProviderSecretsRequest(names=[name]), timeout=CALL_SECONDS, metadata=self._link.metadata()
                 )
             except grpc.aio.AioRpcError as error:
                 answered = False

@@ -85,7 +85,7 @@ class UsageReporter:
 
     async def _send(self, request: ReportUsageRequest, seconds: float) -> None:
         try:
-            await self._link.service().ReportUsage(request, timeout=seconds)
+            await self._link.service().ReportUsage(request, timeout=seconds, metadata=self._link.metadata())
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
                 raise

@@ -77,7 +77,7 @@ class RouteWatch:
 
     async def _follow(self) -> None:
         """One stream, until it ends."""
-        stream = self._link.service().WatchRoutes()
+        stream = self._link.service().WatchRoutes(metadata=self._link.metadata())
         voice = Voice(stream.write, self._traffic, lambda name: self._in_force.standings.of(name).in_flight)
         voice.say(WatchRoutesRequest(hello=self._hello()))
         # Never cancelled in the middle of a write: that would end the call.

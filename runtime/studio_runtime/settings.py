@@ -31,6 +31,11 @@ class Home:
         return self.root / "coordinator"
 
     @property
+    def local_token(self) -> Path:
+        """The token of this user for the coordinator of this installation."""
+        return self.coordinator / "local-token"
+
+    @property
     def agent(self) -> Path:
         """Ledger, event queue and replica folders of this host's agent."""
         return self.root / "agent"

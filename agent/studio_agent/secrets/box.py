@@ -54,11 +54,10 @@ def wanted(recipe: Recipe) -> Wanted:
 
 @dataclass
 class SecretBox:
-    """Asks over the open session. ``credentials`` goes with the call where a token is needed."""
+    """Asks over the open session."""
 
     link: Latest[Link | None]
     host_id: str
-    credentials: Callable[[], tuple[tuple[str, str], ...]] = tuple
     _known: dict[str, str] = field(default_factory=dict, repr=False)
 
     async def obtain(self, names: frozenset[str], waiting: Callable[[str], None]) -> dict[str, str]:
@@ -84,7 +83,7 @@ class SecretBox:
         if link is None:
             raise UnavailableError("no coordinator is connected")
         request = GetSecretsRequest(names=sorted(names))
-        metadata = ((HOST_ID, self.host_id), *self.credentials())
+        metadata = ((HOST_ID, self.host_id), *link.metadata)
         try:
             answer = await AgentServiceStub(link.channel).GetSecrets(request, timeout=CALL_SECONDS, metadata=metadata)
         except asyncio.CancelledError:

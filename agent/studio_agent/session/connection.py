@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import grpc
 import structlog
 from studio.v1.agent_service_pb2_grpc import AgentServiceStub
+from studio_runtime.bearer import Bearer, Metadata
 from studio_runtime.channel import open_channel
 from studio_runtime.errors import StudioError, from_rpc_error, leader_of
 from studio_runtime.settings import Address
@@ -19,6 +20,8 @@ from studio_agent.session.conversation import Conversation
 from studio_agent.session.coordinators import Coordinators
 from studio_agent.session.reconnect import Backoff
 
+NO_TOKEN = Bearer()
+
 log = structlog.get_logger()
 
 # How a server says how long to stay away.
@@ -30,10 +33,12 @@ async def keep_connected(
     conversation: Conversation,
     current: Latest[Link | None],
     tls: Callable[[], ClientTls | None] = lambda: None,
+    bearer: Bearer = NO_TOKEN,
 ) -> None:
     """Keep a session open with the one of ``addresses`` that leads; ``current`` holds it. Returns only by cancellation.
 
-    ``tls`` is asked anew for each connection: the certificate is renewed meanwhile. None: in clear text.
+    ``tls`` is asked anew for each connection: the certificate is renewed meanwhile. None: in clear text, with the token of
+    ``bearer``, if it has one.
     """
     backoff, loop = Backoff(random.uniform), asyncio.get_running_loop()
     coordinators = Coordinators(addresses)
@@ -41,7 +46,7 @@ async def keep_connected(
         began, asked, leader = loop.time(), 0.0, ""
         coordinator = coordinators.current
         try:
-            await _once(coordinators, conversation, current, tls())
+            await _once(coordinators, conversation, current, tls(), bearer.metadata())
         except* (StudioError, grpc.aio.AioRpcError) as group:
             error = _first(group)
             held = loop.time() - began
@@ -54,18 +59,22 @@ async def keep_connected(
 
 
 async def _once(
-    coordinators: Coordinators, conversation: Conversation, current: Latest[Link | None], tls: ClientTls | None
+    coordinators: Coordinators,
+    conversation: Conversation,
+    current: Latest[Link | None],
+    tls: ClientTls | None,
+    metadata: Metadata,
 ) -> None:
     # A channel for each try: a kept one would wait out its own back-off first.
     coordinator = coordinators.current
     async with open_channel(coordinator, tls) as channel:
-        call = AgentServiceStub(channel).Connect()
+        call = AgentServiceStub(channel).Connect(metadata=metadata)
         try:
             welcome = await conversation.open(call)
             coordinators.served()
             metrics.CONNECTED.set(1)
             log.info("session_open", coordinator=str(coordinator), epoch=welcome.session_epoch, host=welcome.host_name)
-            current.set(Link(channel, welcome))
+            current.set(Link(channel, welcome, metadata))
             await conversation.go_on(call, welcome)
         finally:
             metrics.CONNECTED.set(0)

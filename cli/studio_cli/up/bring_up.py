@@ -12,6 +12,7 @@ from studio_runtime.settings import Home
 
 from studio_cli import wording
 from studio_cli.coordinator import Coordinator, connect
+from studio_cli.credentials import local_bearer
 from studio_cli.report import Report
 from studio_cli.up.keeper import Keeper
 from studio_cli.up.leftovers import end_leftovers
@@ -64,13 +65,13 @@ async def come_up(
         with report.step(keeper.role.name) as step:
             await supervisor.start(keeper, group)
             if keeper.role.name == "agent":
-                async with connect([options.coordinator]) as coordinator:
+                async with connect([options.coordinator], bearer=local_bearer(home)) as coordinator:
                     host = await until_connected(coordinator, keeper)
                 gpu_count = len(host.gpus)
                 step.done(describe_host(host))
             else:
                 step.done(await describe_role(keeper, home, options))
-    async with connect([options.coordinator]) as coordinator:
+    async with connect([options.coordinator], bearer=local_bearer(home)) as coordinator:
         api_key = await local_key(coordinator, home.root / "api-key")
         serving, problem = await serve_first(coordinator, options, gpu_count, report)
     if not await until_served(options.gateway, api_key, serving, SERVED_SECONDS):
@@ -111,7 +112,7 @@ async def describe_role(keeper: Keeper, home: Home, options: UpOptions) -> str:
             major = f" {version.read_text(encoding='ascii').strip()}" if version.exists() else ""
             return f"embedded{major}, {home.postgres}"
         case "coordinator":
-            async with connect([options.coordinator]) as coordinator:
+            async with connect([options.coordinator], bearer=local_bearer(home)) as coordinator:
                 status = await coordinator.call(coordinator.admin.GetStatus, GetStatusRequest(), "ask for the status")
             return f"{options.coordinator}, schema {status.schema_revision}"
         case "gateway":

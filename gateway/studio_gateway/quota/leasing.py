@@ -155,7 +155,9 @@ class Leasing:
 
     async def _ask(self, request: LeaseQuotaRequest) -> None:
         try:
-            answer = await self._link.service().LeaseQuota(request, timeout=ANSWER_SECONDS)
+            answer = await self._link.service().LeaseQuota(
+                request, timeout=ANSWER_SECONDS, metadata=self._link.metadata()
+            )
         except grpc.aio.AioRpcError as error:
             log.warning("quota_not_leased", error=error.details(), code=error.code().name)
             self._failed = True
