@@ -40,16 +40,16 @@ async def export(
         list[str] | None,
         typer.Argument(
             metavar="[KIND/NAME]…",
-            help="Recipe/NAME, Recipe/NAME@REVISION or Deployment/NAME. Default: all.",
+            help="Recipe/NAME, Recipe/NAME@REVISION or Deployment/NAME. Default: everything.",
             autocompletion=completed_by(exportable_names),
         ),
     ] = None,
     output: OutputOption = Format.YAML,
 ) -> None:
-    """Write all recipes and deployments as a manifest.
+    """Write the whole desired state as a manifest: recipes, deployments, tenants, prices, providers, labels of hosts.
 
     `studio import` and `studio apply` take it. Revisions that deployments pin keep their numbers, and what an operator stopped
-    stays stopped; older revisions, keys, providers and what hosts are labelled with are not in it.
+    stays stopped. Stored secrets are named and never written; older revisions and keys, which are hashes, are not in it.
     """
     await write_manifest(coordinator, names or [], output)
 
@@ -59,7 +59,7 @@ async def import_state(
     file: Annotated[str, typer.Argument(metavar="FILE", help="What `studio export` wrote; - reads standard input.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change and change nothing.")] = False,
     keep_existing: Annotated[
-        bool, typer.Option("--keep-existing", help="Leave recipes and deployments that are there already as they are.")
+        bool, typer.Option("--keep-existing", help="Leave what is there already as it is.")
     ] = False,
     wait: WaitOption = None,
     timeout: TimeoutOption = "1h",
@@ -67,7 +67,8 @@ async def import_state(
 ) -> None:
     """Put an exported state in force.
 
-    All of it is taken, or nothing. What is not in the file stays as it is.
+    All of it is taken, or nothing. What is not in the file stays as it is. Secrets that it names must be stored before, and hosts
+    that it names must have joined.
     """
     seconds = wording.parse_duration(timeout)
     request = request_for(read_manifest(file), file, dry_run=dry_run, create_only=keep_existing)

@@ -3,16 +3,14 @@
 from collections.abc import Iterator
 from typing import Any
 
-from studio.v1.deployment_pb2 import DeploymentSpec
-from studio.v1.recipe_pb2 import Recipe
-
 from studio_coordinator.manifest.dump import dump
+from studio_coordinator.manifest.kinds import Item
 
 # Values of environment variables may be secrets: that they changed is said, not to what.
 HIDDEN = "env."
 
 
-def changed_paths(before: Recipe | DeploymentSpec, after: Recipe | DeploymentSpec) -> list[str]:
+def changed_paths(before: Item, after: Item) -> list[str]:
     """One line for each path that differs: ``args.max_model_len: 1024 → 2048``, in the order of the paths."""
     old, new = dict(_leaves(dump(before))), dict(_leaves(dump(after)))
     return [_line(path, old.get(path), new.get(path)) for path in sorted(old | new) if old.get(path) != new.get(path)]

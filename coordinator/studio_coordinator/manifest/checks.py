@@ -5,11 +5,14 @@ from collections.abc import Iterable, Iterator
 
 from google.protobuf.duration_pb2 import Duration
 from studio.v1.deployment_pb2 import DeploymentSpec
+from studio.v1.host_pb2 import Host
 from studio.v1.recipe_pb2 import DemoArgs, EngineArgs, EngineChoice, IntOrAuto, Recipe, Resources
+from studio.v1.route_pb2 import Price, ProviderRoute, Tenant
 
 from studio_coordinator.manifest.addresses import urls_in, why_inside
 from studio_coordinator.manifest.environment import why_denied
 from studio_coordinator.manifest.flag_classes import texts_of
+from studio_coordinator.manifest.kinds import Item
 from studio_coordinator.manifest.names import ALIAS, ALIAS_RULE, NAME, NAME_RULE, did_you_mean
 from studio_coordinator.manifest.spanning import check_spanning
 
@@ -20,6 +23,7 @@ ENGINES = ("vllm", "sglang", "tabbyapi", "llamacpp", DEMO)
 SPECULATIVE_ENGINES = ("vllm", "sglang")
 PRESETS = ("high-throughput", "low-latency", "long-context", "memory-efficient", "tool-calling")
 MAX_REPLICAS = 1_000
+MAX_WEIGHT = 1_000
 POSITIVE_ARGS = {
     "pipeline_parallel",
     "data_parallel",
@@ -35,6 +39,25 @@ SOURCE_RULE = "hf://OWNER/NAME or path:///ABSOLUTE/DIRECTORY"
 COMMIT = re.compile(r"[0-9a-f]{40}")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 FLAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def check(item: Item) -> Iterator[Problem]:
+    """Problems of one document, whatever its kind."""
+    match item:
+        case Recipe():
+            yield from check_recipe(item)
+        case DeploymentSpec():
+            yield from check_deployment(item)
+        case Tenant():
+            yield from _tenant(item)
+        case Price():
+            yield from _alias("model", item.model)
+            for name in ("prompt_micros", "completion_micros", "cached_micros"):
+                yield from _at_least(name, getattr(item, name), 0)
+        case ProviderRoute():
+            yield from _alias("model", item.model)
+        case Host():
+            yield from _name("name", item.name)
 
 
 def check_recipe(recipe: Recipe) -> Iterator[Problem]:
@@ -206,6 +229,19 @@ def _name(path: str, name: str) -> Iterator[Problem]:
         yield path, "missing"
     elif not NAME.fullmatch(name):
         yield path, f"{name!r} is not a name: {NAME_RULE}"
+
+
+def _tenant(tenant: Tenant) -> Iterator[Problem]:
+    yield from _name("name", tenant.name)
+    if tenant.HasField("weight") and not 0 < tenant.weight <= MAX_WEIGHT:
+        yield "weight", f"{tenant.weight:g} is not above 0 and at most {MAX_WEIGHT:,}"
+    for field, value in tenant.limits.ListFields():
+        yield from _at_least(f"limits.{field.name}", value, 1)
+
+
+def _alias(path: str, name: str) -> Iterator[Problem]:
+    if not ALIAS.fullmatch(name):
+        yield path, f"{name!r} is not a public model name: {ALIAS_RULE}"
 
 
 def _source(path: str, source: str) -> Iterator[Problem]:

@@ -6,10 +6,10 @@ written without knowing which texts YAML takes for numbers. A null means that th
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import NullValue, Struct, Value
@@ -36,9 +36,11 @@ class Decoder:
         self.problems: list[tuple[str, str, int]] = []
         self.lines: dict[str, int] = {}
 
-    def fill(self, message: Message, node: Node, path: str = "") -> None:
-        """Set the fields of ``message`` that ``node`` gives."""
+    def fill(self, message: Message, node: Node, path: str = "", only: Collection[str] = ()) -> None:
+        """Set the fields of ``message`` that ``node`` gives; with ``only``, no others than these."""
         fields = fields_by_word(message)
+        if only:
+            fields = {word: field for word, field in fields.items() if field.name in only}
         for entry, inner in self._entries(node, path):
             field = fields.get(entry.key)
             if field is None:
@@ -104,8 +106,9 @@ class Decoder:
         if field.type == FieldDescriptor.TYPE_STRING:
             return self._text(node, path)
         try:
-            if field.type == FieldDescriptor.TYPE_BOOL:
-                return BOOLS[node.text.lower()]
+            if field.type == FieldDescriptor.TYPE_BOOL or field.enum_type is not None:
+                words = BOOLS if field.enum_type is None else enum_words(field.enum_type)
+                return words[node.text.lower()]
             if field.type in INT_BITS:
                 size = field.name.endswith(BYTES_SUFFIX)
                 return units.read_bytes(node.text) if size else read_int(node.text, INT_BITS[field.type])
@@ -201,6 +204,12 @@ def fields_by_word(message: Message) -> dict[str, FieldDescriptor]:
     return {name.removesuffix(BYTES_SUFFIX): field for name, field in fields.items()} | fields
 
 
+def enum_words(enum: EnumDescriptor) -> dict[str, int]:
+    """The numbers of an enum by the words that people write: ``PERIOD_MONTH`` is ``month``; unspecified is not written."""
+    prefix = str(enum.values_by_number[0].name).removesuffix("UNSPECIFIED")
+    return {value.name.removeprefix(prefix).lower(): value.number for value in enum.values if value.number}
+
+
 def is_null(node: Node) -> bool:
     """Whether the node says that there is no value."""
     return isinstance(node, Scalar) and not node.quoted and node.text in NULLS
@@ -243,6 +252,8 @@ def _expected(field: FieldDescriptor) -> str:
         return "a text"
     if field.type == FieldDescriptor.TYPE_BOOL:
         return "true or false"
+    if field.enum_type is not None:
+        return f"one of {', '.join(enum_words(field.enum_type))}"
     if field.name.endswith(BYTES_SUFFIX):
         return units.BYTES_RULE
     if field.type in INT_BITS:

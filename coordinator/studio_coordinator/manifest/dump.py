@@ -9,19 +9,19 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
-from studio.v1.deployment_pb2 import DeploymentSpec
-from studio.v1.recipe_pb2 import BytesOrAuto, IntOrAuto, Recipe
+from studio.v1.recipe_pb2 import BytesOrAuto, IntOrAuto
 
 from studio_coordinator.manifest import units
-from studio_coordinator.manifest.decode import BYTES_SUFFIX, EXACT_INTEGER
+from studio_coordinator.manifest.decode import BYTES_SUFFIX, EXACT_INTEGER, enum_words
+from studio_coordinator.manifest.kinds import Item, kind_of, written
 
 
-def dump(item: Recipe | DeploymentSpec) -> dict[str, Any]:
-    """The document of a recipe or deployment, its ``kind`` first."""
-    return {"kind": "Recipe" if isinstance(item, Recipe) else "Deployment"} | _fields(item)
+def dump(item: Item) -> dict[str, Any]:
+    """The document of an item, its ``kind`` first."""
+    return {"kind": kind_of(item)} | _fields(written(item))
 
 
-def to_yaml(items: Iterable[Recipe | DeploymentSpec]) -> str:
+def to_yaml(items: Iterable[Item]) -> str:
     """A manifest of ``items``; ``parse`` gives the same items back."""
     return documents_to_yaml(dump(item) for item in items)
 
@@ -54,6 +54,9 @@ def _fields(message: Message) -> dict[str, Any]:
             dumped[field.name] = {key: _dumped(value[key]) for key in sorted(value)}
         elif field.is_repeated:
             dumped[field.name] = [_dumped(item) for item in value]
+        elif field.enum_type is not None:
+            words = {number: word for word, number in enum_words(field.enum_type).items()}
+            dumped[field.name] = words[value]
         else:
             dumped[field.name] = units.write_bytes(value) if field.name.endswith(BYTES_SUFFIX) else _dumped(value)
     return dumped

@@ -13,20 +13,24 @@ from studio.v1.deployment_pb2 import Deployment
 from studio.v1.recipe_pb2 import RecipeRevision
 
 from studio_coordinator.manifest.dump import documents_to_yaml, dump
+from studio_coordinator.manifest.kinds import Item
 
 
 @dataclass(frozen=True)
 class DesiredState:
-    """What is to be exported: newest revisions, revisions that deployments pin, and deployments."""
+    """What is to be exported: newest revisions, revisions that deployments pin, deployments, and all else operators decide."""
 
     newest: list[RecipeRevision] = field(default_factory=list)
     pinned: list[RecipeRevision] = field(default_factory=list)
     deployments: list[Deployment] = field(default_factory=list)
+    # Tenants, prices, providers' models, and hosts that have labels or take nothing new; in the order of a manifest.
+    fleet: list[Item] = field(default_factory=list)
 
 
 def export(state: DesiredState) -> str:
-    """The manifest, recipes first, everything in the order of names; empty where there is nothing."""
-    documents = [*_recipes(state), *(_deployment(one) for one in sorted(state.deployments, key=lambda one: one.name))]
+    """The manifest; what others name comes before them, everything in the order of names; empty where there is nothing."""
+    deployments = sorted(state.deployments, key=lambda one: one.name)
+    documents = [*map(dump, state.fleet), *_recipes(state), *map(_deployment, deployments)]
     return documents_to_yaml(documents) if documents else ""
 
 

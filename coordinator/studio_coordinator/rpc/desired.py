@@ -29,6 +29,7 @@ from studio_coordinator.access.admission import admit, admit_changes
 from studio_coordinator.access.caller import current_caller
 from studio_coordinator.access.journal import note_objects
 from studio_coordinator.manifest import Parsed, parse
+from studio_coordinator.rpc.fleet_state import FleetWriter, check_fleet
 from studio_coordinator.rpc.guard import actor_of, guarded
 from studio_coordinator.rpc.state import AdminState
 from studio_coordinator.store import deployments, events, idempotency, recipes
@@ -55,6 +56,7 @@ class DesiredState(AdminState):
         """Take a manifest whole, or refuse it whole with every problem."""
         self.leadership.require()
         parsed = await parsed_manifest(request.manifest, request.source_name)
+        await check_fleet(current_caller(), parsed)
         digest = hashlib.sha256(request.SerializeToString(deterministic=True)).hexdigest()
         response = ApplyResponse()
         try:
@@ -80,6 +82,7 @@ class DesiredState(AdminState):
         caller, numbered = current_caller(), sorted(parsed.numbered, key=lambda one: (one[1].name, one[0]))
         await note_objects(conn, parsed.objects)
         await admit(conn, caller, {recipe.name for recipe in parsed.all_recipes}, parsed.deployments)
+        fleet = await FleetWriter(conn, actor, now, create_only=request.create_only).put(parsed)
         applied = [await recipes.put_revision(conn, recipe, revision, actor, now) for revision, recipe in numbered]
         applied += [
             await recipes.apply_recipe(
@@ -110,6 +113,7 @@ class DesiredState(AdminState):
         for item in applied:
             if item.kind == "Deployment" and item.name in parsed.stopped:
                 await _keep_stopped(conn, item, request, actor, now)
+        applied = [*fleet, *applied]
         told = [applied_event(item, actor, now) for item in applied if item.outcome != Applied.OUTCOME_UNCHANGED]
         await events.append(conn, told)
         return applied

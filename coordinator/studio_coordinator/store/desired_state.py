@@ -1,4 +1,4 @@
-"""All recipes and deployments as they were at one moment, for an export."""
+"""Everything that operators decided, as it was at one moment, for an export."""
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -7,7 +7,11 @@ from studio.v1.recipe_pb2 import RecipeRevision
 
 from studio_coordinator.manifest import DesiredState
 from studio_coordinator.store.deployments import list_deployments
+from studio_coordinator.store.hosts import list_hosts
+from studio_coordinator.store.prices import list_prices
+from studio_coordinator.store.providers import list_providers
 from studio_coordinator.store.recipes import get_recipe, list_recipes
+from studio_coordinator.store.tenants import DEFAULT, list_tenants
 
 # Each of several queries would else see what others commit between them.
 ONE_MOMENT = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -19,4 +23,8 @@ async def desired_state(conn: AsyncConnection) -> DesiredState:
     deployments = [one for one in await list_deployments(conn) if one.state != Deployment.STATE_STOPPING]
     pins = sorted({(one.spec.recipe, one.spec.recipe_revision) for one in deployments if one.spec.recipe_revision})
     pinned: list[RecipeRevision] = [await get_recipe(conn, name, revision) for name, revision in pins]
-    return DesiredState(await list_recipes(conn), pinned, deployments)
+    hosts = [host for host in await list_hosts(conn) if host.labels or host.cordoned or host.draining]
+    # The tenant that every system has says nothing as long as nobody changed it.
+    tenants = [one for one in await list_tenants(conn) if one.name != DEFAULT or one.version > 1]
+    fleet = [*tenants, *await list_prices(conn), *await list_providers(conn), *hosts]
+    return DesiredState(await list_recipes(conn), pinned, deployments, fleet)

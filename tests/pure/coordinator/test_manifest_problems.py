@@ -2,6 +2,7 @@
 
 import pytest
 from studio_coordinator.manifest import parse
+from studio_coordinator.manifest.kinds import EXPECTED
 
 Problem = tuple[int, int, str, str]
 
@@ -223,11 +224,19 @@ def test_no_problem(text: str):
         ("---\n...\n# nothing\n", (1, 1, "", "the manifest is empty")),
         (
             "kind: Recipes\n",
-            (1, 1, "kind", "'Recipes' is not known: expected Recipe or Deployment; did you mean Recipe?"),
+            (
+                1,
+                1,
+                "kind",
+                f"'Recipes' is not known: expected {EXPECTED}; did you mean Recipe?",
+            ),
         ),
-        ("name: a\n", (1, 1, "kind", "missing: expected Recipe or Deployment")),
-        ("kind: [Recipe]\n", (1, 1, "kind", "missing: expected Recipe or Deployment")),
-        ("- a\n", (1, 1, "", "expected fields, beginning with kind: Recipe or kind: Deployment")),
+        ("name: a\n", (1, 1, "kind", f"missing: expected {EXPECTED}")),
+        ("kind: [Recipe]\n", (1, 1, "kind", f"missing: expected {EXPECTED}")),
+        (
+            "- a\n",
+            (1, 1, "", f"expected fields, beginning with kind: {EXPECTED}"),
+        ),
         ("a: [1, 2\nb: }", (1, 2, "", "not YAML: while parsing a flow sequence, did not find expected ',' or ']'")),
         ("? [a, b]\n: c", (1, 1, "", "a key must be a plain text")),
         ("a: &x [*x]", (1, 1, "", "the alias *x stands for nothing that is complete before it")),
