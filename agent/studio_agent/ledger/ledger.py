@@ -95,8 +95,9 @@ class Ledger:
         """Replace what is known of one replica."""
         known = self.records.get(record.replica_id)
         self.records[record.replica_id] = record
-        # Progress and suspicion are for watchers; they are not worth a write to disk.
-        if known is None or replace(known, progress=record.progress, suspicion=record.suspicion) != record:
+        # What is for watchers alone is not worth a write to disk.
+        watched = {"progress": record.progress, "suspicion": record.suspicion, "measured": record.measured}
+        if known is None or replace(known, **watched) != record:
             self._version += 1
         self.changed()
 

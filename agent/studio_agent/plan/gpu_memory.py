@@ -68,6 +68,20 @@ def remains_of(
     return found
 
 
+def use_by_replica(now: Mapping[str, GpuFigures]) -> dict[str, int]:
+    """What each replica's engine uses of a GPU in bytes: of the one where that is most. Unknown is left out."""
+    used: dict[str, int] = {}
+    unknown: set[str] = set()
+    for figures in now.values():
+        here: dict[str, int] = {}
+        for process in figures.processes:
+            if figures.stale or not process.HasField("memory_used_bytes"):
+                unknown.add(process.replica_id)
+            here[process.replica_id] = here.get(process.replica_id, 0) + process.memory_used_bytes
+        used |= {replica_id: max(use, used.get(replica_id, 0)) for replica_id, use in here.items()}
+    return {replica_id: use for replica_id, use in used.items() if replica_id and replica_id not in unknown}
+
+
 def sentence(remains: Iterable[Remains]) -> str:
     """What is left, for people."""
     return "; ".join(_clause(each) for each in remains)

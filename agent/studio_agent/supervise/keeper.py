@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from studio.v1.event_pb2 import Event
-from studio.v1.replica_pb2 import Failure, StartProgress
+from studio.v1.replica_pb2 import Failure, MeasuredMemory, StartProgress
 
 from studio_agent import metrics
 from studio_agent.plan.gpu_memory import Remains, sentence
@@ -13,6 +13,9 @@ from studio_agent.plan.restarts import record_failure
 from studio_agent.supervise.equipment import Equipment
 from studio_agent.supervise.event_log import timestamp
 from studio_agent.supervise.readiness import with_phase_since
+
+# A higher use that is less than so much higher is not worth telling.
+PEAK_STEP_BYTES = 16 * 1024 * 1024
 
 
 class RecordKeeper:
@@ -47,6 +50,15 @@ class RecordKeeper:
         if directory is not None:
             adapters[name] = directory
         self.put(replace(self.record, engine=replace(engine, adapters=adapters)))
+
+    def note_gpu_use(self, used_bytes: int) -> None:
+        """The engine uses so much of a GPU now: the most that it ever used is kept."""
+        record, measured = self.record, MeasuredMemory()
+        if record.measured is not None:
+            measured.CopyFrom(record.measured)
+        if record.engine is not None and used_bytes >= measured.gpu_peak_bytes + PEAK_STEP_BYTES:
+            measured.gpu_peak_bytes = used_bytes
+            self.put(replace(record, measured=measured))
 
     def suspect(self, reason: str) -> None:
         """The engine may be hung, for ``reason``; "": nothing speaks for that any more."""

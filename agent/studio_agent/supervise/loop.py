@@ -8,17 +8,20 @@ replicas' own jobs, so a pass is short; its beat is what the heartbeat to the co
 import asyncio
 import contextlib
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import structlog
 from studio.v1.agent_service_pb2 import ReplicaObservation
 from studio.v1.assignment_pb2 import Assignment
 from studio.v1.event_pb2 import Event
+from studio.v1.host_pb2 import GpuFigures
 from studio_runtime.watchdog import Watchdog
 
 from studio_agent import metrics
 from studio_agent.latest import Latest
 from studio_agent.plan.assignment import Accept, Refuse, Verdict, judge_assignment
+from studio_agent.plan.gpu_memory import use_by_replica
 from studio_agent.plan.reconcile import (
     Action,
     Circumstances,
@@ -137,13 +140,19 @@ class Supervisor:
     def note_adapter(self, replica_id: str, token: str, name: str, directory: str | None) -> None:
         """The engine with ``token`` was given a LoRA adapter, or (None) had it taken away."""
         if (supervision := self._supervised.get(replica_id)) is not None:
-            supervision.note_adapter(token, name, directory)
+            supervision.keeper.note_adapter(token, name, directory)
+
+    def note_gpu_use(self, figures: Mapping[str, GpuFigures]) -> None:
+        """Take in figures of the GPUs, by UUID: the most that each engine uses is part of what is measured of it."""
+        for replica_id, used_bytes in use_by_replica(figures).items():
+            if replica_id in self._ledger.records and (supervision := self._supervised.get(replica_id)) is not None:
+                supervision.keeper.note_gpu_use(used_bytes)
 
     def hear(self, event: Event) -> None:
         """Take in an event of the GPU sampler: it may explain why a replica failed."""
         if self._equipment.blame.hear(event):
             for supervision in list(self._supervised.values()):
-                supervision.reconsider()
+                supervision.keeper.reconsider()
 
     def _circumstances(self, desired: Assignment | None) -> Circumstances:
         sleepless = frozenset(() if desired is None else unmet_wishes(desired))

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from studio.v1.host_pb2 import GpuFigures, GpuProcess
-from studio_agent.plan.gpu_memory import NEAR_BYTES, Remains, remains_of, sentence, unowned_bytes
+from studio_agent.plan.gpu_memory import NEAR_BYTES, Remains, remains_of, sentence, unowned_bytes, use_by_replica
 
 GIB = 1 << 30
 GPU = "GPU-0"
@@ -84,3 +84,14 @@ def test_strangers_are_never_blamed_and_what_stays_is_always_seen(
         assert found
     elif held * GIB < NEAR_BYTES - rounding:
         assert found == []
+
+
+def test_an_engine_uses_what_its_processes_use_of_the_fullest_gpu() -> None:
+    now = {
+        "GPU-0": figures(
+            30, process(1, 10, "chat-1"), process(2, 2, "chat-1"), process(3, 5, "other-1"), process(4, 9)
+        ),
+        "GPU-1": figures(30, process(5, 11, "chat-1"), process(6, None, "hidden-1"), process(7, 1, "hidden-1")),
+        "GPU-2": figures(30, process(8, 1, "old-1"), stale=True),
+    }
+    assert use_by_replica(now) == {"chat-1": 12 * GIB, "other-1": 5 * GIB}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fakes.agent_process import AgentProcess, a_demo_replica
 from fakes.coordinator import FakeCoordinator
-from fakes.nvml import FakeNvml
+from fakes.nvml import GIB, FakeNvml
 from studio.v1.agent_service_pb2 import CheckGpu, Command, CommandResult, ConnectResponse
 from studio.v1.host_pb2 import Gpu
 from studio.v1.replica_pb2 import Replica
@@ -32,7 +32,10 @@ async def test_gpus_are_known_from_the_first_hello_and_a_quarantine_outlives_the
             ready = await coordinator.until_state("demo-1", Replica.STATE_READY)
             assert list(ready.gpu_uuids) == [gpu.uuid]
 
+            nvml.set("gpu.0.processes", f"{ready.pid}:{5 * GIB}")
+            # It has the sampler read at once what it reads now and then, the processes among it.
             nvml.raise_xid(0, 79)
+            await coordinator.until_replica("demo-1", lambda one: one.measured.gpu_peak_bytes == 5 * GIB)
             await coordinator.until(lambda: coordinator.gpus[gpu.uuid].health == Gpu.HEALTH_QUARANTINED)
             await coordinator.until(lambda: [kind for kind in coordinator.kinds() if kind.startswith("gpu.")])
 

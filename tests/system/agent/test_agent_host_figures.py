@@ -24,7 +24,7 @@ def second_disk(tmp_path: Path) -> Path:
 async def test_the_disk_is_that_of_the_models_even_before_there_is_one(tmp_path: Path, second_disk: Path) -> None:
     models = second_disk / "not" / "made" / "yet"
     settings = AgentSettings(StateFolder(tmp_path), tmp_path / "engines", "lab-1", models_dir=models)
-    sampler = HostSampler(settings, "id", Readings(), dict, dict)
+    sampler = HostSampler(settings, "id", Readings(), dict, dict, lambda _gpus: None)
     shown = (await sampler.sample(1)).host
     total = shutil.disk_usage(second_disk).total
     assert shutil.disk_usage(tmp_path).total != total
