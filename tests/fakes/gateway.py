@@ -6,7 +6,13 @@ from contextlib import asynccontextmanager
 
 import grpc
 from studio.v1.route_pb2 import AccessTable, RouteTable
-from studio.v1.route_service_pb2 import GatewayHello, TableAck, WatchRoutesRequest
+from studio.v1.route_service_pb2 import (
+    EndpointTraffic,
+    GatewayHello,
+    TableAck,
+    TrafficReport,
+    WatchRoutesRequest,
+)
 from studio.v1.route_service_pb2_grpc import RouteServiceStub
 
 
@@ -20,6 +26,8 @@ class FakeGateway:
         self.access = AccessTable()
         # False: tables are taken but not acknowledged.
         self.acknowledges = True
+        # A call takes one write at a time.
+        self._speaking = asyncio.Lock()
 
     async def run(self) -> None:
         await self._call.write(WatchRoutesRequest(hello=GatewayHello(gateway_id=self._id, protocol=1)))
@@ -35,7 +43,16 @@ class FakeGateway:
     async def acknowledge(self) -> None:
         self.acknowledges = True
         ack = TableAck(route_version=self.routes.version, access_version=self.access.version)
-        await self._call.write(WatchRoutesRequest(ack=ack))
+        await self._say(WatchRoutesRequest(ack=ack))
+
+    async def report(self, *endpoints: EndpointTraffic) -> None:
+        """Tell what it has seen of endpoints, since it began."""
+        traffic = TrafficReport(gateway_instance_id=self._id, endpoints=endpoints)
+        await self._say(WatchRoutesRequest(traffic=traffic))
+
+    async def _say(self, message: WatchRoutesRequest) -> None:
+        async with self._speaking:
+            await self._call.write(message)
 
     def endpoints(self, model: str) -> list[str]:
         return [end.replica_id for route in self.routes.routes if route.model == model for end in route.endpoints]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from studio.v1.deployment_pb2 import Deployment
 from studio.v1.replica_pb2 import Replica
 
+from studio_coordinator.plan.course import serving_revision
 from studio_coordinator.plan.ladder import is_at_rest
 from studio_coordinator.plan.scale import wanted_replicas
 
@@ -15,6 +16,7 @@ def with_state(deployment: Deployment, replicas: Sequence[Replica]) -> Deploymen
     """A copy of ``deployment`` with its state, reason and replica counts; ``replicas`` are its own."""
     told = Deployment()
     told.CopyFrom(deployment)
+    told.target_revision = serving_revision(deployment).number
     told.wanted_replicas = wanted_replicas(deployment)
     told.ready_replicas = sum(row.state == Replica.STATE_READY for row in replicas)
     told.state, told.state_reason = _judge(told, replicas)
