@@ -14,40 +14,30 @@ Path and key are looked at when the head is here: nobody without a key has a bod
 """
 
 import asyncio
-import functools
 import time
 from collections.abc import Callable
 from typing import Protocol
-from urllib.parse import unquote
 
 import structlog
-from studio.v1.route_pb2 import Price, UsageRecord
+from studio.v1.route_pb2 import UsageRecord
 
-from studio_gateway import models
 from studio_gateway import openai_errors as errors
 from studio_gateway.account import Account, Metrics
-from studio_gateway.call import Call, read_call
+from studio_gateway.call import Call
 from studio_gateway.exchange import Exchange
-from studio_gateway.fallback import Chain
 from studio_gateway.forward import Forwarder
 from studio_gateway.in_force import InForce
 from studio_gateway.keys import Key, presented_key
 from studio_gateway.limits import Limits
-from studio_gateway.quota.claims import claims_for, cost
 from studio_gateway.quota.leasing import Leasing
-from studio_gateway.quota.purse import Reservation
-from studio_gateway.table import Model, Routes, usable_names
-from studio_gateway.trace import Trace, tracing
+from studio_gateway.request import Request
+from studio_gateway.table import Model
+from studio_gateway.trace import tracing
 from studio_gateway.traffic import Traffic
 from studio_gateway.waking.room import WaitingRoom
 from studio_gateway.work import Done, Work
 
 log = structlog.get_logger()
-
-API = "/v1/"
-# Engines change themselves through these; the coordinator alone does that.
-ENGINE_ADMINISTRATION = frozenset(("/v1/load_lora_adapter", "/v1/unload_lora_adapter"))
-CLIENT_GONE_STATUS = 499
 
 
 class ProviderLane(Protocol):
@@ -89,7 +79,7 @@ class Gateway:
         self.is_idle.set()
         metrics.in_flight.set_function(lambda: len(self.running))
 
-    def open(self, exchange: Exchange) -> "Request":
+    def open(self, exchange: Exchange) -> Request:
         """The head of a request is here."""
         request = Request(self, exchange)
         request.open()
@@ -123,314 +113,3 @@ class Gateway:
                 request.abandon(errors.shutting_down())
             if late:
                 log.warning("requests_ended_by_drain", count=len(late))
-
-
-class Request:
-    """One request, from its head to its end."""
-
-    __slots__ = (
-        "_account",
-        "_call",
-        "_chain",
-        "_exchange",
-        "_gateway",
-        "_is_over",
-        "_is_sent",
-        "_key",
-        "_price",
-        "_reservation",
-        "_routes",
-        "_trace",
-        "_work",
-    )
-
-    def __init__(self, gateway: Gateway, exchange: Exchange) -> None:
-        self._gateway = gateway
-        self._exchange = exchange
-        self._account = Account(exchange.id, exchange.path)
-        self._is_over = False
-        self._call: Call | None = None
-        self._chain: Chain | None = None
-        # To an engine of the fleet.
-        self._is_sent = False
-        self._key: Key | None = None
-        self._price: Price | None = None
-        self._reservation: Reservation | None = None
-        self._routes: Routes | None = None
-        self._trace: Trace | None = None
-        self._work: Work | None = None
-
-    def open(self) -> None:
-        """Answer what needs no body; else only look at path and key."""
-        exchange, gateway = self._exchange, self._gateway
-        if exchange.path in ("/health", "/ready"):
-            self._is_over = True
-            _answer_probe(exchange, gateway.in_force)
-            return
-        gateway.running.add(self)
-        gateway.is_idle.clear()
-        try:
-            self._admit()
-        except Exception as error:  # noqa: BLE001 - see _failed
-            self._failed(error)
-
-    def take_body(self, body: bytes) -> None:
-        """The body is whole: answer."""
-        if self._is_over:
-            return
-        try:
-            self._answer(body)
-        except Exception as error:  # noqa: BLE001 - see _failed
-            self._failed(error)
-
-    def abandon(self, error: errors.ApiError | None) -> None:
-        """Stop: with ``error``, or because the client is gone."""
-        if self._is_over:
-            return
-        if self._work is not None:
-            self._work.stop()
-        if error is None:
-            self._account.status, self._account.finish = CLIENT_GONE_STATUS, "client_gone"
-            self._close()
-        else:
-            self._end(error)
-
-    def pause(self) -> None:
-        """The client has to catch up first."""
-        if self._work is not None:
-            self._work.pause()
-
-    def resume(self) -> None:
-        """The client has caught up."""
-        if self._work is not None:
-            self._work.resume()
-
-    def _failed(self, error: Exception) -> None:
-        """Whatever goes wrong is the end of this request, and of no other."""
-        if isinstance(error, errors.ApiError):
-            self._end(error)
-            return
-        log.error("request_failed", request=self._exchange.id, path=self._exchange.path, exc_info=error)
-        self._end(errors.internal_error(self._exchange.id))
-
-    def _admit(self) -> None:
-        exchange, gateway, account = self._exchange, self._gateway, self._account
-        if not _is_api_path(exchange.path, exchange.raw_path):
-            raise errors.not_found(exchange.method, exchange.path)
-        key = gateway.key_of(exchange)
-        routes = gateway.in_force.routes
-        if routes is None:
-            raise errors.not_ready()
-        account.key_id, account.tenant = key.id, key.tenant
-        running = gateway.by_key.get(key.id, 0)
-        if running >= gateway.limits.requests_per_key:
-            raise errors.too_many_at_once(gateway.limits.requests_per_key)
-        gateway.by_key[key.id] = running + 1
-        self._key, self._routes = key, routes
-
-    def _answer(self, body: bytes) -> None:
-        exchange, key, routes, account = self._exchange, self._key, self._routes, self._account
-        if key is None or routes is None:
-            raise errors.missing_api_key()
-        if exchange.path == "/v1/models" or exchange.path.startswith("/v1/models/"):
-            _answer_models(exchange, routes, key)
-            account.finish = "complete"
-            self._end(None)
-            return
-        content_type = exchange.header(b"content-type")
-        call = read_call(exchange.path, content_type, body, self._gateway.limits.json_depth)
-        name = call.model or unquote(exchange.header(b"x-studio-model"))
-        if not name:
-            raise errors.missing_model()
-        account.asked_model, account.stream = name, call.stream
-        model = models.find(routes, key, name)
-        if model is None:
-            raise errors.model_not_found(name, usable_names(routes, key.models))
-        account.model = model.name
-        if model.provider is None:
-            self._gateway.traffic.asked(model.name, account.at)
-        if model.fallbacks:
-            self._call, self._chain = call, Chain(model)
-        if self._has_quota(key, call, model):
-            self._send(call, model)
-
-    def _has_quota(self, key: Key, call: Call, model: Model) -> bool:
-        """Whether the request may go on at once; else it goes on, or ends, when its limits have been looked up."""
-        ring = self._gateway.in_force.keys
-        claims = claims_for(ring, key, model.name, call) if ring is not None else []
-        if ring is None or not claims:
-            return True
-        self._price = ring.prices.get(model.name)
-        asked = time.perf_counter()
-
-        def granted(reservation: Reservation) -> None:
-            self._account.queue_seconds += time.perf_counter() - asked
-            self._reservation, self._work = reservation, None
-            try:
-                self._send(call, model)
-            except Exception as error:  # noqa: BLE001 - see _failed
-                self._failed(error)
-
-        held = self._gateway.leasing.reserve(claims, granted, self._end)
-        if isinstance(held, Reservation):
-            self._reservation = held
-            return True
-        self._work = held
-        return False
-
-    def _send(self, call: Call, model: Model) -> None:
-        exchange, gateway, account = self._exchange, self._gateway, self._account
-        if model.provider is None and not model.targets:
-            self._hold(call, model)
-            return
-        self._trace = gateway.begin_trace(exchange.header(b"traceparent"), model.name, exchange.id)
-        if model.provider is None:
-            traceparent = self._trace.traceparent
-            self._is_sent = True
-            gateway.traffic.sent(model.name)
-            work: Work = gateway.forwarder.forward(
-                exchange, call, model, account, traceparent, self._end, has_others=bool(self._chain)
-            )
-        else:
-            work = gateway.providers.forward(exchange, call, model, account, self._end)
-        if not self._is_over:
-            self._work = work
-
-    def _hold(self, call: Call, model: Model) -> None:
-        """Wait until ``model`` is up, where that is of use. Raises ApiError."""
-        gateway, tenant = self._gateway, self._account.tenant
-        routes = gateway.in_force.routes
-        # The table that this request began with may be older than the last that the waiting room has looked at.
-        model = routes.by_name.get(model.name, model) if routes is not None else model
-        if model.targets:
-            self._send(call, model)
-            return
-        if not model.is_wakeable:
-            raise errors.model_unavailable(model.name, model.unavailable_reason, starting=model.is_starting)
-        ring, asked = gateway.in_force.keys, time.perf_counter()
-
-        def woken(up: Model) -> None:
-            self._account.queue_seconds += time.perf_counter() - asked
-            self._work = None
-            try:
-                self._send(call, up)
-            except Exception as error:  # noqa: BLE001 - see _failed
-                self._failed(error)
-
-        self._work = gateway.waiting.hold(
-            self._exchange,
-            model,
-            tenant,
-            ring.weights.get(tenant, 1.0) if ring is not None else 1.0,
-            streams=call.stream,
-            go=woken,
-            refuse=self._end,
-        )
-
-    def _end(self, error: errors.ApiError | None) -> None:
-        """The one exit: the answer is complete, or ends with ``error``."""
-        if self._is_over or (error is not None and self._falls_back(error)):
-            return
-        exchange, account = self._exchange, self._account
-        if error is not None:
-            account.finish = error.finish
-            account.status = exchange.status if exchange.is_started else error.status
-        else:
-            account.status = account.status or exchange.status
-        self._close()
-        if error is not None:
-            exchange.fail(error)
-
-    def _falls_back(self, error: errors.ApiError) -> bool:
-        """Whether another model is asked instead of ending with ``error``."""
-        call, chain, routes = self._call, self._chain, self._gateway.in_force.routes
-        if call is None or chain is None or routes is None or self._exchange.is_started:
-            return False
-        model = chain.next(error, routes)
-        if model is None:
-            return False
-        account = self._account
-        log.warning("fell_back", request=self._exchange.id, model=account.model, to=model.name, code=error.code)
-        self._gateway.metrics.fallbacks.inc()
-        account.finish = error.finish
-        self._leave_attempt(error.status)
-        account.model, account.replica_id, account.recipe_revision, account.provider = model.name, "", 0, ""
-        account.status, account.finish = 0, ""
-        try:
-            self._send(call, model)
-        except Exception as failure:  # noqa: BLE001 - see _failed
-            self._failed(failure)
-        return True
-
-    def _leave_attempt(self, status: int) -> None:
-        """One model's part in this request is over."""
-        account, self._work = self._account, None
-        if self._trace is not None:
-            self._trace.end(status)
-            self._trace = None
-        if self._is_sent:
-            self._is_sent = False
-            self._gateway.traffic.ended(
-                account.model,
-                account.replica_id,
-                account.recipe_revision,
-                account.finish,
-                account.first_token_of_engine,
-                time.time(),
-            )
-
-    def _close(self) -> None:
-        gateway, account = self._gateway, self._account
-        self._is_over = True
-        gateway.running.discard(self)
-        if not gateway.running:
-            gateway.is_idle.set()
-        if self._key is not None:
-            left = gateway.by_key.pop(self._key.id) - 1
-            if left:
-                gateway.by_key[self._key.id] = left
-        if self._reservation is not None:
-            self._settle(self._reservation)
-        self._leave_attempt(account.status)
-        record = account.close(gateway.metrics)
-        if record is not None:
-            gateway.record(record)
-
-    def _settle(self, reservation: Reservation) -> None:
-        """Give back what was reserved and not used. What nobody counted is taken as used: breaking off must not be cheaper."""
-        usage, leasing = self._account.usage, self._gateway.leasing
-        if self._account.ended_unknown:
-            leasing.settle_whole(reservation)
-        else:
-            leasing.settle(reservation, usage.prompt + usage.completion, cost(self._price, usage))
-
-
-def _answer_probe(exchange: Exchange, in_force: InForce) -> None:
-    if exchange.path == "/health":
-        exchange.answer_json({"status": "ok"})
-        return
-    routes, keys = in_force.routes, in_force.keys
-    versions = {"routes": routes.version if routes else None, "keys": keys.version if keys else None}
-    is_ready = routes is not None and keys is not None
-    exchange.answer_json({"ready": is_ready} | versions, 200 if is_ready else 503)
-
-
-def _answer_models(exchange: Exchange, routes: Routes, key: Key) -> None:
-    if exchange.method not in ("GET", "HEAD"):
-        raise errors.method_not_allowed(exchange.method, exchange.path)
-    name = exchange.path.removeprefix("/v1/models").removeprefix("/")
-    if not name:
-        exchange.answer_json(models.listing(routes, key))
-        return
-    model = models.find(routes, key, name)
-    if model is None:
-        raise errors.model_not_found(name, usable_names(routes, key.models))
-    exchange.answer_json(models.document(name, model))
-
-
-@functools.lru_cache(maxsize=1024)
-def _is_api_path(path: str, raw_path: str) -> bool:
-    """Whether the path is one under /v1/ that reads the same however often it is decoded or normalised."""
-    if not path.startswith(API) or not raw_path.startswith(API) or path in ENGINE_ADMINISTRATION:
-        return False
-    return "\\" not in path and not {"", ".", ".."}.intersection(path.removeprefix(API).split("/"))

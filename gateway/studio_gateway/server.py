@@ -8,11 +8,12 @@ from collections.abc import Awaitable, Callable
 
 from studio_runtime.settings import Address
 
-from studio_gateway.app import Gateway, Request
+from studio_gateway.app import Gateway
 from studio_gateway.client import ClientConnection
 from studio_gateway.deadlines import Deadlines
 from studio_gateway.exchange import Exchange
 from studio_gateway.limits import Limits
+from studio_gateway.request import Request
 
 BACKLOG = 2048
 LAST_BYTES_SECONDS = 1.0
