@@ -10,6 +10,8 @@ The configuration file is ``$XDG_CONFIG_HOME/vllm-studio/config.toml``::
 
     [contexts.lab]
     coordinator = "10.0.0.5:7070,10.0.0.6:7070"
+    ca_file = "/etc/studio/authorities.pem"        # optional: whom to trust; without it in clear text
+    token_file = "~/.config/vllm-studio/lab.token" # optional: `studio login` writes it
 """
 
 import json

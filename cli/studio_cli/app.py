@@ -4,6 +4,7 @@ import typer
 
 from studio_cli.commands import (
     apply,
+    audit,
     authority,
     delete,
     deployments,
@@ -15,9 +16,11 @@ from studio_cli.commands import (
     host_verbs,
     hosts,
     keys,
+    login,
     logs,
     lora,
     models,
+    operators,
     plan,
     providers,
     ps,
@@ -25,6 +28,7 @@ from studio_cli.commands import (
     recipes,
     resting,
     rollout,
+    secrets,
     state,
     state_accept,
     status,
@@ -61,6 +65,10 @@ COMMANDS = (
     keys,
     tenants,
     providers,
+    secrets,
+    operators,
+    login,
+    audit,
     usage,
     status,
 )

@@ -16,7 +16,7 @@ from studio_runtime.errors import InvalidError
 from studio_runtime.settings import Address, Home
 from studio_runtime.tls import ClientTls
 
-from studio_cli.addresses import configuration_file, parse_addresses, read_configuration, running_here
+from studio_cli.addresses import configuration_file, context_in_force, parse_addresses, read_configuration, running_here
 
 LOOPBACK_NAMES = ("localhost",)
 
@@ -29,10 +29,7 @@ def bearer_for(flag: str, context: str, addresses: Sequence[Address]) -> Bearer:
     here = running_here(home)
     if here and list(addresses) == parse_addresses(here):
         return local_bearer(home)
-    configuration = read_configuration(configuration_file())
-    said_elsewhere = flag or os.environ.get("STUDIO_COORDINATOR") or here
-    name = context or ("" if said_elsewhere else str(configuration.get("context", "")))
-    file = token_file_of(name, configuration)
+    file = token_file_of(context_in_force(flag, context), read_configuration(configuration_file()))
     return Bearer(Path(file).expanduser()) if file else Bearer()
 
 

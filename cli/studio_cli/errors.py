@@ -10,6 +10,7 @@ exit meaning
 4    conflict: it exists, or changed meanwhile
 5    refused by a safety
 6    the coordinator cannot be reached
+7    not allowed: no token, or one that may not do this
 ==== ==========================================
 """
 
@@ -18,11 +19,13 @@ from collections.abc import Iterator
 from studio.v1.admin_service_pb2 import ManifestProblem
 from studio_runtime.errors import (
     ConflictError,
+    DeniedError,
     InvalidError,
     InvalidManifestError,
     NotFoundError,
     SafetyError,
     StudioError,
+    UnauthenticatedError,
     UnavailableError,
 )
 
@@ -40,6 +43,8 @@ EXIT_CODES: dict[type[StudioError], int] = {
     ConflictError: 4,
     SafetyError: 5,
     UnreachableError: 6,
+    UnauthenticatedError: 7,
+    DeniedError: 7,
 }
 
 
