@@ -95,9 +95,7 @@ class Ledger:
         """Replace what is known of one replica."""
         known = self.records.get(record.replica_id)
         self.records[record.replica_id] = record
-        # What is for watchers alone is not worth a write to disk.
-        watched = {"progress": record.progress, "suspicion": record.suspicion, "measured": record.measured}
-        if known is None or replace(known, **watched) != record:
+        if known is None or not _means_the_same(known, record):
             self._version += 1
         self.changed()
 
@@ -120,3 +118,8 @@ class Ledger:
     def _touch(self) -> None:
         self._version += 1
         self.changed()
+
+
+def _means_the_same(known: ReplicaRecord, record: ReplicaRecord) -> bool:
+    """Whether they differ in nothing but what is for watchers alone, which is not worth a write to disk."""
+    return record == replace(known, progress=record.progress, suspicion=record.suspicion, measured=record.measured)
