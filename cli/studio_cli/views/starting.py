@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
-from studio.v1.deployment_pb2 import Deployment
+from studio.v1.deployment_pb2 import Deployment, Rollout
 from studio.v1.replica_pb2 import Failure, Replica, StartProgress
 
 from studio_cli import wording
@@ -53,6 +53,8 @@ def judge(deployment: Deployment, replicas: Sequence[Replica], now: datetime) ->
         return Standing(Verdict.STOPPED)
     if deployment.state == Deployment.STATE_ASLEEP:
         return Standing(Verdict.READY)
+    if (trouble := rollout_trouble(deployment)) is not None:
+        return Standing(Verdict.FAILED, failure=trouble)
     current = [replica for replica in replicas if is_current(replica, deployment)]
     serving = [replica for replica in current if replica.state == Replica.STATE_READY]
     if len(serving) >= wanted(deployment):
@@ -66,6 +68,8 @@ def judge(deployment: Deployment, replicas: Sequence[Replica], now: datetime) ->
         return Standing(Verdict.FAILED, failure=cause_of(deployment, current))
     waiting = [replica for replica in current if replica.state != Replica.STATE_READY]
     lines = tuple(f"{replica.id} {describe_replica(replica, now)}" for replica in waiting)
+    if not lines and deployment.rollout.reason:
+        lines = (deployment.rollout.reason,)
     return Standing(Verdict.WAITING, lines or (deployment.state_reason or "waiting to be placed",))
 
 
@@ -80,6 +84,18 @@ def is_current(replica: Replica, deployment: Deployment) -> bool:
     """Whether ``replica`` is of the revision that is wanted now, and meant to stay."""
     revision = deployment.target_revision
     return not replica.retiring and revision in (0, replica.recipe_revision)
+
+
+def rollout_trouble(deployment: Deployment) -> Failure | None:
+    """That the revision which the manifest names does not take over, since the deployment was last changed; None: it does."""
+    rollout, name = deployment.rollout, deployment.name
+    if rollout.phase == Rollout.PHASE_PAUSED and rollout.to_revision == deployment.target_revision:
+        return Failure(reason="paused", message=rollout.reason, hint=f"studio rollout resume {name} goes on.")
+    newer = rollout.since.ToNanoseconds() > deployment.updated_at.ToNanoseconds()
+    if rollout.phase == Rollout.PHASE_ROLLED_BACK and newer and rollout.from_revision == deployment.target_revision:
+        hint = f"studio rollout resume {name} tries r{rollout.to_revision} again; a newer revision begins anew."
+        return Failure(reason="rolled_back", message=rollout.reason, hint=hint)
+    return None
 
 
 def wanted(deployment: Deployment) -> int:

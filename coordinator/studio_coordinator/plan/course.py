@@ -19,7 +19,6 @@ from studio.v1.replica_pb2 import Replica
 
 from studio_coordinator.plan.rollout import (
     CANARY,
-    DONE,
     MOVING,
     PAUSED,
     REPLACE,
@@ -101,11 +100,11 @@ def traffic_weights(deployment: Deployment, serving: Sequence[Replica]) -> Mappi
     return dict.fromkeys(tried, each) | dict.fromkeys(others, 1.0)
 
 
-def serving_revision(deployment: Deployment) -> Revision:
-    """What new replicas get, as operators see it."""
-    if not deployment.HasField("rollout"):
-        return named_revision(deployment)
-    return (new_revision if deployment.rollout.phase in (DONE, REPLACE) else old_revision)(deployment.rollout)
+def kept_revision(deployment: Deployment) -> Revision | None:
+    """The revision that serves although the manifest names another, which was rolled back; None where none was."""
+    rollout = deployment.rollout
+    is_kept = rollout.phase == ROLLED_BACK and new_revision(rollout) == named_revision(deployment)
+    return old_revision(rollout) if is_kept else None
 
 
 def _without_rollout(deployment: Deployment, rows: Sequence[Replica]) -> Revision:

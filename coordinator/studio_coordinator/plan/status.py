@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from studio.v1.deployment_pb2 import Deployment
 from studio.v1.replica_pb2 import Replica
 
-from studio_coordinator.plan.course import serving_revision
+from studio_coordinator.plan.course import kept_revision
 from studio_coordinator.plan.ladder import is_at_rest
 from studio_coordinator.plan.scale import wanted_replicas
 
@@ -16,7 +16,8 @@ def with_state(deployment: Deployment, replicas: Sequence[Replica]) -> Deploymen
     """A copy of ``deployment`` with its state, reason and replica counts; ``replicas`` are its own."""
     told = Deployment()
     told.CopyFrom(deployment)
-    told.target_revision = serving_revision(deployment).number
+    if (kept := kept_revision(deployment)) is not None:
+        told.target_revision = kept.number
     told.wanted_replicas = wanted_replicas(deployment)
     told.ready_replicas = sum(row.state == Replica.STATE_READY for row in replicas)
     told.state, told.state_reason = _judge(told, replicas)
@@ -31,9 +32,13 @@ def _judge(told: Deployment, replicas: Sequence[Replica]) -> tuple[Deployment.St
         if replicas:
             return Deployment.STATE_STOPPING, f"{len(replicas)} still running"
         return Deployment.STATE_STOPPED, "an operator stopped it" if told.stopped else "it wants no replica"
-    failed = [row for row in replicas if row.state == Replica.STATE_FAILED]
     if ready >= wanted:
         return Deployment.STATE_READY, f"{ready} of {wanted} serve"
+    return _of_those_that_lack(ready, wanted, replicas)
+
+
+def _of_those_that_lack(ready: int, wanted: int, replicas: Sequence[Replica]) -> tuple[Deployment.State.ValueType, str]:
+    failed = [row for row in replicas if row.state == Replica.STATE_FAILED]
     if ready:
         return Deployment.STATE_DEGRADED, f"{ready} of {wanted} serve" + (
             f"; {failed[0].state_reason}" if failed else ""

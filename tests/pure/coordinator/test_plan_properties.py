@@ -11,10 +11,10 @@ from studio.v1.host_pb2 import Host
 from studio.v1.replica_pb2 import Replica
 from studio_coordinator.plan import hosts as host_states
 from studio_coordinator.plan import lifecycle, rollout
-from studio_coordinator.plan.course import serving_revision
+from studio_coordinator.plan.course import kept_revision
 from studio_coordinator.plan.members import parts, parts_held
 from studio_coordinator.plan.reconcile import plan
-from studio_coordinator.plan.rollout import revision_of
+from studio_coordinator.plan.rollout import named_revision, revision_of
 
 NAMES = st.sampled_from(["chat", "embed", "big"])
 HOSTS = 4
@@ -126,7 +126,8 @@ class Fleet(RuleBasedStateMachine):
         for deployment in self.world.deployments.values():
             rows = [row for row in self.world.replicas.values() if row.deployment == deployment.name]
             wanted = 0 if deployment.stopped else deployment.spec.replicas.min
-            target = [row for row in rows if revision_of(row) == serving_revision(deployment)]
+            expected = kept_revision(deployment) or named_revision(deployment)
+            target = [row for row in rows if revision_of(row) == expected]
             # Beside an older revision only as many are started as there is room for, and none more while one of them fails.
             stuck = any(not row.host_id or row.state == Replica.STATE_FAILED for row in target)
             assert len(target) == wanted or stuck
