@@ -96,6 +96,25 @@ async def until_stopped(coordinator: Coordinator, name: str, show: Show, timeout
     await until_none_left(coordinator, name, lambda replica: replica.deployment == name, show, timeout_seconds)
 
 
+async def until_at_rest(coordinator: Coordinator, name: str, show: Show, timeout_seconds: float) -> str:
+    """Wait until ``name`` holds no GPU any more; returns why it was woken meanwhile, else "". Raises NotSettledError."""
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        try:
+            deployment, replicas = await look(coordinator, name)
+        except UnavailableError as error:
+            lines: tuple[str, ...] = (f"waiting for the coordinator: {error.message}",)
+        else:
+            if deployment.rest == Deployment.REST_AWAKE:
+                return deployment.rest_reason
+            up = [row for row in replicas if row.state not in (Replica.STATE_SLEEPING, Replica.STATE_STOPPED)]
+            if not up:
+                return ""
+            lines = tuple(f"{row.id}: {row.state_reason}" for row in up)
+        show(lines)
+        await pause(deadline, f"{name} still runs", timeout_seconds, lines)
+
+
 async def until_none_left(
     coordinator: Coordinator, where: str, counts: Callable[[Replica], bool], show: Show, timeout_seconds: float
 ) -> None:

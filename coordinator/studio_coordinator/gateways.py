@@ -147,6 +147,15 @@ class GatewayRegistry:
         """The newest report of every known gateway, of those too that went away a moment ago."""
         return [session.traffic for session in self._sessions.values()]
 
+    def heard(self) -> list[tuple[TrafficReport, float]]:
+        """The same reports, each with how many seconds ago it came."""
+        now = time.monotonic()
+        return [
+            (session.traffic, now - session.traffic_at)
+            for session in self._sessions.values()
+            if session.traffic_at is not None
+        ]
+
     def traffic_is_whole(self) -> bool:
         """Whether all there is to know is in the reports: there are gateways, and none of them is away or silent."""
         now = time.monotonic()

@@ -31,11 +31,11 @@ class _Endpoint:
 
 
 class Traffic:
-    """All models of the fleet and all endpoints; ``on_wanted`` is called when somebody waits for a model for whom nobody did."""
+    """All models of the fleet and all endpoints; ``on_turn`` is called when somebody begins to wait for a model, or none does."""
 
     def __init__(self, instance_id: str) -> None:
         self.instance_id = instance_id
-        self.on_wanted: Callable[[], None] = lambda: None
+        self.on_turn: Callable[[], None] = lambda: None
         # Whether there is anything that was not reported.
         self.has_news = True
         self._models: dict[str, _Model] = {}
@@ -53,8 +53,8 @@ class Traffic:
         seen = self._of(model)
         was, seen.held = seen.held, seen.held + change
         self.has_news = True
-        if not was and seen.held:
-            self.on_wanted()
+        if bool(was) != bool(seen.held):
+            self.on_turn()
 
     def sent(self, model: str) -> None:
         """A request goes to an engine."""

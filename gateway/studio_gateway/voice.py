@@ -1,7 +1,8 @@
 """What the gateway says on its stream to the coordinator: one writer, so that two writes never meet.
 
 Acknowledgements go as they come. The traffic report goes every second in which there is news, at once when somebody begins to
-wait for a model, and every `SILENT_SECONDS` without news: of a gateway that says nothing, nothing is known.
+wait for a model or nobody does any more, and every `SILENT_SECONDS` without news: of a gateway that says nothing, nothing is
+known.
 """
 
 import asyncio
@@ -32,10 +33,10 @@ class Voice:
         # At most a few: each answers a table that was read.
         self._said: deque[WatchRoutesRequest] = deque()
         self._wake = asyncio.Event()
-        self._is_wanted = True
+        self._is_due = True
         self._is_over = False
         self._clock = asyncio.get_running_loop().time
-        traffic.on_wanted = self._want
+        traffic.on_turn = self._hurry
 
     def say(self, message: WatchRoutesRequest) -> None:
         """Send ``message`` after those before it."""
@@ -45,7 +46,7 @@ class Voice:
     def end(self) -> None:
         """Say no more."""
         self._is_over = True
-        self._traffic.on_wanted = lambda: None
+        self._traffic.on_turn = lambda: None
         self._wake.set()
 
     async def run(self) -> None:
@@ -57,16 +58,16 @@ class Voice:
                     await self._write(self._said.popleft())
                 since = self._clock() - reported_at
                 due = since >= SILENT_SECONDS or (since >= REPORT_SECONDS and self._traffic.has_news)
-                if self._is_wanted or due:
-                    self._is_wanted, reported_at = False, self._clock()
+                if self._is_due or due:
+                    self._is_due, reported_at = False, self._clock()
                     await self._write(WatchRoutesRequest(traffic=self._traffic.report(self._in_flight_of)))
                     continue
                 await self._pause()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             return
 
-    def _want(self) -> None:
-        self._is_wanted = True
+    def _hurry(self) -> None:
+        self._is_due = True
         self._wake.set()
 
     async def _pause(self) -> None:

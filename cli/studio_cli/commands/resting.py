@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 from studio.v1.admin_service_pb2 import SleepDeploymentRequest, WakeDeploymentRequest
 from studio.v1.deployment_pb2 import Deployment
-from studio.v1.replica_pb2 import Replica
 
 from studio_cli import wording
 from studio_cli.command import OutputOption, TimeoutOption, WaitOption, command
@@ -13,7 +12,7 @@ from studio_cli.commands.deployments import DEFAULT_TIMEOUT, NameArgument, follo
 from studio_cli.coordinator import Coordinator
 from studio_cli.output import Format, write_item
 from studio_cli.report import Report
-from studio_cli.waiting import until_none_left
+from studio_cli.waiting import until_at_rest
 
 DEEPEST = 2
 
@@ -68,11 +67,6 @@ async def sleep(
         report.line(f"{name} is being {'stopped' if stop else 'sent to sleep'}")
         return
     with report.step(name) as step:
-        await until_none_left(
-            coordinator,
-            name,
-            lambda replica: replica.deployment == name and replica.state != Replica.STATE_SLEEPING,
-            lambda lines: step.update("; ".join(lines)),
-            seconds,
-        )
-        step.done(f"{'stopped' if stop else 'asleep'}: a request wakes it, or studio wake {name}")
+        woken = await until_at_rest(coordinator, name, lambda lines: step.update("; ".join(lines)), seconds)
+        rests = f"{'stopped' if stop else 'asleep'}: a request wakes it, or studio wake {name}"
+        step.done(f"awake again: {woken}" if woken else rests)

@@ -13,7 +13,7 @@ believed only for the time before it called here, and never to be ahead.
 
 import asyncio
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -44,6 +44,42 @@ class _Use:
     # (when, requests that came then) of the last `REMEMBERED_SECONDS`.
     recent: deque[tuple[float, int]] = field(default_factory=deque)
 
+    def note(self, present: "_Present", now: float) -> None:
+        """Go on with what is said now."""
+        if not present.held:
+            self.held_since = None
+        elif self.held_since is None:
+            self.held_since = now
+        if present.held or present.in_flight:
+            self.last_at = now
+
+    def demand(self, present: "_Present", now: float) -> Demand:
+        """For the plan."""
+        return Demand(
+            held=present.held,
+            told_seconds_ago=present.told_seconds_ago,
+            waited_seconds=now - self.held_since if self.held_since is not None else 0.0,
+            in_flight=present.in_flight,
+            idle_seconds=now - self.last_at,
+            requests_per_minute=sum(count for _, count in self.recent) * 60 / REMEMBERED_SECONDS,
+        )
+
+
+@dataclass
+class _Present:
+    """What all gateways say of one deployment now."""
+
+    held: int = 0
+    told_seconds_ago: float = 0.0
+    in_flight: int = 0
+
+    def add(self, traffic: ModelTraffic, age: float) -> None:
+        """Count in what one gateway said so long ago."""
+        if traffic.held:
+            self.told_seconds_ago = min(self.told_seconds_ago, age) if self.held else age
+        self.held += traffic.held
+        self.in_flight += traffic.in_flight
+
 
 class DemandLog:
     """Looked at once a pass; ``clock`` is monotonic, in seconds."""
@@ -66,37 +102,29 @@ class DemandLog:
         self,
         deployments: Sequence[Deployment],
         recipes: Mapping[tuple[str, int], Recipe],
-        reports: Iterable[TrafficReport],
+        heard: Iterable[tuple[TrafficReport, float]],
         *,
         all_known: bool,
     ) -> dict[str, Demand]:
-        """By deployment; those of which it is not known are left out. ``all_known``: no gateway is away or silent."""
+        """By deployment; those of which it is not known are left out.
+
+        ``heard``: the newest report of each gateway, and seconds since it came. ``all_known``: no gateway is away or silent.
+        """
         now = self._clock()
         owners = _owners(deployments, recipes)
-        held: dict[str, int] = defaultdict(int)
-        in_flight: dict[str, int] = defaultdict(int)
-        for item in deployments:
-            self._uses.setdefault(item.name, _Use(now))
-        for gone in self._uses.keys() - {item.name for item in deployments}:
-            del self._uses[gone]
-        for report in reports:
+        self._uses = {item.name: self._uses.get(item.name) or _Use(now) for item in deployments}
+        present = {item.name: _Present() for item in deployments}
+        for report, age in heard:
             for traffic in report.models:
                 name = owners.get(traffic.model)
                 if name is not None:
-                    held[name] += traffic.held
-                    in_flight[name] += traffic.in_flight
+                    present[name].add(traffic, age)
                     self._count(report.gateway_instance_id, name, traffic, now)
-        found = {}
         for name, use in self._uses.items():
-            if not held[name]:
-                use.held_since = None
-            elif use.held_since is None:
-                use.held_since = now
-            if held[name] or in_flight[name]:
-                use.last_at = now
-            if held[name] or all_known:
-                found[name] = _demand(use, held[name], in_flight[name], now)
-        return found
+            use.note(present[name], now)
+        return {
+            name: use.demand(present[name], now) for name, use in self._uses.items() if present[name].held or all_known
+        }
 
     def last_uses(self, now: datetime) -> dict[str, datetime]:
         """When each deployment was last asked for."""
@@ -129,16 +157,6 @@ class DemandLog:
             use.recent.append((now, traffic.requests - before))
         while use.recent and now - use.recent[0][0] > REMEMBERED_SECONDS:
             use.recent.popleft()
-
-
-def _demand(use: _Use, held: int, in_flight: int, now: float) -> Demand:
-    return Demand(
-        held=held,
-        waited_seconds=now - use.held_since if use.held_since is not None else 0.0,
-        in_flight=in_flight,
-        idle_seconds=now - use.last_at,
-        requests_per_minute=sum(count for _, count in use.recent) * 60 / REMEMBERED_SECONDS,
-    )
 
 
 def _owners(deployments: Sequence[Deployment], recipes: Mapping[tuple[str, int], Recipe]) -> dict[str, str]:

@@ -67,7 +67,7 @@ class SnapshotSource:
         if self.demand.term != self.leadership.term:
             self.demand.begin(self.leadership.term, await last_requests.last_requests(conn), now)
         whole = self.gateways.traffic_is_whole()
-        demands = self.demand.demands(wanted, known, self.gateways.traffic(), all_known=whole)
+        demands = self.demand.demands(wanted, known, self.gateways.heard(), all_known=whole)
         return Snapshot(
             now=now,
             term=self.leadership.term,

@@ -48,8 +48,10 @@ NAMES = {
 class Demand:
     """What all gateways together say of one deployment."""
 
-    # Requests that wait until it is up, and for how long the first of them has.
+    # Requests that wait until it is up; below, for how long the first of them has.
     held: int = 0
+    # When that was last said.
+    told_seconds_ago: float = 0.0
     waited_seconds: float = 0.0
     in_flight: int = 0
     # Since its last request, as far as is known; 0 while one runs or waits.
@@ -120,10 +122,7 @@ def next_rest(
     if deployment.stopped or not is_on_ladder(deployment):
         return None
     if demand is not None and demand.held:
-        if deployment.rest == Deployment.REST_AWAKE:
-            return None
-        waiting = "a request waits" if demand.held == 1 else f"{demand.held} requests wait"
-        return RestChange.of(deployment, Deployment.REST_AWAKE, f"{waiting} for it")
+        return _awake(deployment, demand, now)
     if deployment.rest == Deployment.REST_UNSPECIFIED and _wants_none(deployment):
         return RestChange.of(deployment, Deployment.REST_STOPPED, "it wants no replica until somebody asks for it")
     if demand is None or demand.in_flight or any(row.state in ON_ITS_WAY_UP for row in replicas):
@@ -134,6 +133,16 @@ def next_rest(
     if rest <= max(deployment.rest, Deployment.REST_AWAKE):
         return None
     return RestChange.of(deployment, rest, f"it {NAMES[rest]}: nobody asked for it for {_span(after)}")
+
+
+def _awake(deployment: Deployment, demand: Demand, now: datetime) -> RestChange | None:
+    if deployment.rest == Deployment.REST_AWAKE:
+        return None
+    if deployment.HasField("rest_since") and _since(deployment.rest_since, now) <= demand.told_seconds_ago:
+        # They may have been sent before it was put to rest: whoever waits is told of again at once.
+        return None
+    waiting = "a request waits" if demand.held == 1 else f"{demand.held} requests wait"
+    return RestChange.of(deployment, Deployment.REST_AWAKE, f"{waiting} for it")
 
 
 def rungs(idle: IdlePolicy, levels: int) -> list[tuple[float, Rest]]:
@@ -164,7 +173,11 @@ def _up_for(deployment: Deployment, replicas: Sequence[Replica], now: datetime) 
     if deployment.rest == Deployment.REST_AWAKE:
         since.append(deployment.rest_since)
     for at in since:
-        yield now.timestamp() - at.seconds - at.nanos / 1e9
+        yield _since(at, now)
+
+
+def _since(at: Timestamp, now: datetime) -> float:
+    return now.timestamp() - at.seconds - at.nanos / 1e9
 
 
 def _wants_none(deployment: Deployment) -> bool:

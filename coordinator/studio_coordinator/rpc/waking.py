@@ -24,11 +24,12 @@ from studio_coordinator.store.database import Connection
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-HOW = {
-    Deployment.REST_AWAKE: "woken",
-    Deployment.REST_SLEEP: "sent to sleep",
-    Deployment.REST_DEEP_SLEEP: "sent to deep sleep",
-    Deployment.REST_STOPPED: "stopped until somebody asks for it",
+# What an operator did to it.
+DONE = {
+    Deployment.REST_AWAKE: "woke it",
+    Deployment.REST_SLEEP: "sent it to sleep",
+    Deployment.REST_DEEP_SLEEP: "sent it to deep sleep",
+    Deployment.REST_STOPPED: "stopped it until somebody asks for it",
 }
 
 
@@ -81,7 +82,7 @@ class Waking(AdminState):
 
 async def _send_to(conn: Connection, deployment: Deployment, rest: Deployment.Rest.ValueType, actor: str) -> None:
     now = datetime.now(UTC)
-    reason = f"{HOW[rest]} by {actor or 'an operator'}"
+    reason = f"{actor or 'an operator'} {DONE[rest]}"
     was_since = deployment.rest_since if deployment.HasField("rest_since") else None
     if not await deployments.set_rest(conn, deployment.name, rest, reason, now, was_since):
         raise ConflictError(f"{deployment.name} was woken or sent to rest at this moment", "Try again.")
