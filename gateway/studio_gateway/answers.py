@@ -7,7 +7,7 @@ from studio_gateway import openai_errors as errors
 from studio_gateway.exchange import Exchange
 from studio_gateway.in_force import InForce
 from studio_gateway.keys import Key
-from studio_gateway.table import Routes, usable_names
+from studio_gateway.table import Routes
 
 API = "/v1/"
 # Engines change themselves through these; the coordinator alone does that.
@@ -35,7 +35,7 @@ def answer_models(exchange: Exchange, routes: Routes, key: Key) -> None:
         return
     model = models.find(routes, key, name)
     if model is None:
-        raise errors.model_not_found(name, usable_names(routes, key.models))
+        raise errors.model_not_found(name, models.usable_names(routes, key))
     exchange.answer_json(models.document(name, model))
 
 

@@ -24,6 +24,7 @@ from studio.v1.route_pb2 import UsageRecord
 from studio_gateway import openai_errors as errors
 from studio_gateway.account import Account, Metrics
 from studio_gateway.call import Call
+from studio_gateway.crowd import Crowd
 from studio_gateway.exchange import Exchange
 from studio_gateway.forward import Forwarder
 from studio_gateway.in_force import InForce
@@ -66,6 +67,7 @@ class Gateway:
         self.traffic = traffic
         self.waiting = waiting
         self.leasing = leasing
+        self.crowd = Crowd()
         self.forwarder = forwarder
         self.providers = providers
         self.record = record

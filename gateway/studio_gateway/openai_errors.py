@@ -143,6 +143,12 @@ def over_limit(owner: str, bound: str, limit: int, unit: str, seconds: int) -> A
     return ApiError(429, code, message, kind=kind, retry_after_seconds=seconds)
 
 
+def crowded(model: str) -> ApiError:
+    """503 where too many requests wait for a model's engines already."""
+    message = f"The model {model!r} has more requests waiting than it can hold; send this one again in a moment."
+    return ApiError(503, "overloaded", message, kind=SERVER, param="model", retry_after_seconds=2, finish="unavailable")
+
+
 def quota_unknown(seconds: int) -> ApiError:
     """503 while no coordinator can say what a key with limits may still use; keys without limits are not affected."""
     message = "No coordinator answers, so nobody can say what this key may still use."

@@ -17,7 +17,7 @@ from studio_gateway.fallback import Chain
 from studio_gateway.keys import Key
 from studio_gateway.quota.claims import claims_for, cost
 from studio_gateway.quota.purse import Reservation
-from studio_gateway.table import Model, Routes, usable_names
+from studio_gateway.table import Model, Routes
 from studio_gateway.trace import Trace
 from studio_gateway.work import Work
 
@@ -36,6 +36,7 @@ class Request:
         "_account",
         "_call",
         "_chain",
+        "_crowded_model",
         "_exchange",
         "_gateway",
         "_is_over",
@@ -55,6 +56,8 @@ class Request:
         self._is_over = False
         self._call: Call | None = None
         self._chain: Chain | None = None
+        # Of whose engines it takes up a place.
+        self._crowded_model = ""
         # To an engine of the fleet.
         self._is_sent = False
         self._key: Key | None = None
@@ -149,7 +152,7 @@ class Request:
         account.asked_model, account.stream = name, call.stream
         model = models.find(routes, key, name)
         if model is None:
-            raise errors.model_not_found(name, usable_names(routes, key.models))
+            raise errors.model_not_found(name, models.usable_names(routes, key))
         account.model = model.name
         if model.provider is None:
             self._gateway.traffic.asked(model.name, account.at)
@@ -183,10 +186,18 @@ class Request:
         return False
 
     def _send(self, call: Call, model: Model) -> None:
-        exchange, gateway, account = self._exchange, self._gateway, self._account
+        gateway = self._gateway
         if model.provider is None and not model.targets:
             self._hold(call, model)
             return
+        if model.capacity and not gateway.crowd.enter(model):
+            self._wait_for_turn(call, model)
+            return
+        self._start(call, model)
+
+    def _start(self, call: Call, model: Model) -> None:
+        exchange, gateway, account = self._exchange, self._gateway, self._account
+        self._crowded_model = model.name if model.capacity else ""
         self._trace = gateway.begin_trace(exchange.header(b"traceparent"), model.name, exchange.id)
         if model.provider is None:
             traceparent = self._trace.traceparent
@@ -199,6 +210,31 @@ class Request:
             work = gateway.providers.forward(exchange, call, model, account, self._end)
         if not self._is_over:
             self._work = work
+
+    def _wait_for_turn(self, call: Call, model: Model) -> None:
+        """Its engines are full: tenants take turns. Raises ApiError."""
+        gateway, tenant, asked = self._gateway, self._account.tenant, time.perf_counter()
+        ring = gateway.in_force.keys
+        weight = ring.weights.get(tenant, 1.0) if ring is not None else 1.0
+
+        def go() -> None:
+            self._account.queue_seconds += time.perf_counter() - asked
+            self._work = None
+            # It may have got other endpoints meanwhile, or none.
+            routes = gateway.in_force.routes
+            now = routes.by_name.get(model.name, model) if routes is not None else model
+            if not now.targets:
+                gateway.crowd.leave(model.name)
+                self._failed(errors.model_unavailable(now.name, now.unavailable_reason, starting=now.is_starting))
+                return
+            try:
+                self._start(call, now)
+                # What it entered by counts, whatever its engines say of themselves now.
+                self._crowded_model = self._crowded_model or model.name
+            except Exception as error:  # noqa: BLE001 - see _failed
+                self._failed(error)
+
+        self._work = gateway.crowd.wait(model, tenant, weight, go, self._end)
 
     def _hold(self, call: Call, model: Model) -> None:
         """Wait until ``model`` is up, where that is of use. Raises ApiError."""
@@ -272,6 +308,9 @@ class Request:
         if self._trace is not None:
             self._trace.end(status)
             self._trace = None
+        if self._crowded_model:
+            left, self._crowded_model = self._crowded_model, ""
+            self._gateway.crowd.leave(left)
         if self._is_sent:
             self._is_sent = False
             self._gateway.traffic.ended(

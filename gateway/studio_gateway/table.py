@@ -12,7 +12,7 @@ A refusal leaves the last good table in force and is told to the coordinator. Af
 its tables are refused until an operator deletes the gateway's last good copy: stopping to serve is never the automatic answer.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from urllib.parse import urlsplit
@@ -37,6 +37,8 @@ class Target:
     # The name in the body that the engine answers to.
     engine_model: str
     recipe_revision: int
+    # Requests that the engine works on at the same time; 0: not known.
+    capacity: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,14 @@ class Model:
     strategy: str = LEAST_WORK
     # Public names of models that answer instead, in this order.
     fallbacks: tuple[str, ...] = ()
+    # Whose keys alone may use it; empty: everybody's.
+    tenant: str = ""
+
+    @property
+    def capacity(self) -> int:
+        """Requests that its engines work on at the same time; 0 where one of them does not say."""
+        capacities = [target.capacity for target in self.targets]
+        return sum(capacities) if all(capacities) else 0
 
 
 @dataclass(frozen=True)
@@ -109,6 +119,7 @@ def _served(route: Route) -> Model:
         wake_queue=route.wake_queue,
         strategy=route.strategy if route.strategy in STRATEGIES else LEAST_WORK,
         fallbacks=tuple(route.fallbacks),
+        tenant=route.tenant,
     )
 
 
@@ -128,6 +139,7 @@ def _target(endpoint: Endpoint, model: str) -> Target:
         weight=endpoint.weight,
         engine_model=endpoint.engine_model or model,
         recipe_revision=endpoint.recipe_revision,
+        capacity=max(0, endpoint.capacity),
     )
 
 
@@ -163,9 +175,3 @@ def _too_old(offered: str, in_force: str) -> str:
         f"{offered} is older than {in_force}, which is in force; if the database was restored from an old copy, "
         "stop the gateway, delete last-good-*.binpb in its state folder and start it again"
     )
-
-
-def usable_names(routes: Routes, models: Iterable[str]) -> list[str]:
-    """The public names and aliases that a key with the scope ``models`` (empty: all) may use, sorted."""
-    scope = frozenset(models)
-    return sorted(name for name, model in routes.by_name.items() if not scope or name in scope or model.name in scope)

@@ -103,6 +103,7 @@ def check_deployment(spec: DeploymentSpec) -> Iterator[Problem]:
     yield from _idle(spec)
     yield from _rollout(spec)
     yield from _choice("via", spec.via, ("direct", "litellm"))
+    yield from _choice("strategy", spec.strategy, ("least_work", "prefix_affinity", "round_robin"))
 
 
 def _environment(recipe: Recipe) -> Iterator[Problem]:

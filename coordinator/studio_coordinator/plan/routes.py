@@ -35,7 +35,7 @@ def desired_table(
             serving[replica.deployment].append(replica)
     table = RouteTable(version=current.version + 1, term=term)
     in_order = sorted(deployments, key=lambda item: item.name)
-    table.routes.extend(_route(item, serving[item.name], own[item.name]) for item in in_order)
+    table.routes.extend(_route(item, serving[item.name], own[item.name], recipes) for item in in_order)
     taken = {name for route in table.routes for name in (route.model, *route.aliases)}
     taken |= {provider.model for provider in providers}
     for deployment, base in zip(in_order, list(table.routes), strict=True):
@@ -48,7 +48,12 @@ def desired_table(
     return table
 
 
-def _route(deployment: Deployment, replicas: Sequence[Replica], own: Sequence[Replica]) -> Route:
+def _route(
+    deployment: Deployment,
+    replicas: Sequence[Replica],
+    own: Sequence[Replica],
+    recipes: Mapping[tuple[str, int], Recipe],
+) -> Route:
     spec = deployment.spec
     route = Route(
         model=deployment.name,
@@ -61,6 +66,7 @@ def _route(deployment: Deployment, replicas: Sequence[Replica], own: Sequence[Re
     )
     weights = traffic_weights(deployment, replicas)
     for replica in sorted(replicas, key=lambda item: item.id):
+        recipe = recipes.get((replica.recipe_name, replica.recipe_revision))
         route.endpoints.append(
             Endpoint(
                 replica_id=replica.id,
@@ -68,6 +74,7 @@ def _route(deployment: Deployment, replicas: Sequence[Replica], own: Sequence[Re
                 weight=weights[replica.id],
                 engine_model=deployment.name,
                 recipe_revision=replica.recipe_revision,
+                capacity=recipe.args.max_num_seqs if recipe is not None else 0,
             )
         )
     if not route.endpoints:

@@ -71,7 +71,7 @@ class DeploymentSpec(_message.Message):
     via: _builtins.str
     """`direct` (default) or `litellm`."""
     strategy: _builtins.str
-    """How the gateway picks among its replicas: least_work (default), prefix or round_robin."""
+    """How the gateway picks among its replicas: least_work (default), prefix_affinity or round_robin."""
     tenant: _builtins.str
     """Whose it is; empty: everybody's."""
     @_builtins.property

@@ -132,12 +132,15 @@ class Endpoint(_message.Message):
     WEIGHT_FIELD_NUMBER: _builtins.int
     ENGINE_MODEL_FIELD_NUMBER: _builtins.int
     RECIPE_REVISION_FIELD_NUMBER: _builtins.int
+    CAPACITY_FIELD_NUMBER: _builtins.int
     replica_id: _builtins.str
     base_url: _builtins.str
     weight: _builtins.float
     engine_model: _builtins.str
     """The name the engine knows the model by, where it is not the public one."""
     recipe_revision: _builtins.int
+    capacity: _builtins.int
+    """Requests that the engine works on at the same time; 0: not known."""
     def __init__(
         self,
         *,
@@ -146,10 +149,11 @@ class Endpoint(_message.Message):
         weight: _builtins.float = ...,
         engine_model: _builtins.str = ...,
         recipe_revision: _builtins.int = ...,
+        capacity: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_url", b"base_url", "engine_model", b"engine_model", "recipe_revision", b"recipe_revision", "replica_id", b"replica_id", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_url", b"base_url", "capacity", b"capacity", "engine_model", b"engine_model", "recipe_revision", b"recipe_revision", "replica_id", b"replica_id", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

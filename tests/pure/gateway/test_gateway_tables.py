@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from studio.v1.route_pb2 import AccessTable, ApiKey, Endpoint, ProviderRoute, Route, RouteTable
 from studio_gateway import openai_errors
 from studio_gateway.headers import for_client, for_engine, request_id_of
-from studio_gateway.keys import KeyRing, presented_key
-from studio_gateway.table import Routes, UnsoundTableError, refusal_of_access, refusal_of_routes, usable_names
+from studio_gateway.keys import Key, KeyRing, presented_key
+from studio_gateway.models import find, usable_names
+from studio_gateway.table import Routes, UnsoundTableError, refusal_of_access, refusal_of_routes
 from studio_gateway.usage import Usage
 
 SECRET = "s" * 43
@@ -21,6 +22,10 @@ URL = "http://10.0.0.1:8000"
 def ring(key: str = KEY, **fields: object) -> KeyRing:
     row = ApiKey(id=key.split("-")[1], hash=hmac.digest(b"p", key.encode(), "sha256"), **fields)
     return KeyRing.of(AccessTable(version=1, pepper=b"p", keys=[row]))
+
+
+def key(*models: str, tenant: str = "") -> Key:
+    return Key(id="k", tenant=tenant, models=frozenset(models), hash=b"", expires_at=None, revoked_at=None)
 
 
 def test_right_key_is_found_and_its_secret_is_nowhere():
@@ -128,8 +133,16 @@ def test_table_in_the_form_that_requests_use():
     first, second = routes.by_name["a"].targets
     assert (first.base_url, first.engine_model, second.engine_model) == (URL, "org/a", "a")
     assert routes.replica_ids == [["r", "s"], []]
-    assert usable_names(routes, []) == ["a", "b", "c"]
-    assert usable_names(routes, ["b"]) == ["b"]
+    assert usable_names(routes, key()) == ["a", "b", "c"]
+    assert usable_names(routes, key("b")) == ["b"]
+
+
+def test_a_tenants_model_is_for_its_own_keys():
+    routes = Routes.of(RouteTable(routes=[Route(model="ours", tenant="lab"), Route(model="everybodys")]))
+    assert usable_names(routes, key(tenant="lab")) == ["everybodys", "ours"]
+    assert usable_names(routes, key(tenant="web")) == ["everybodys"]
+    assert find(routes, key(tenant="web"), "ours") is None
+    assert find(routes, key(tenant="lab"), "ours") is routes.by_name["ours"]
 
 
 def test_headers_of_one_connection_stop_here():
