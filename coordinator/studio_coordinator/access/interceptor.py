@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import grpc
-import structlog
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 from studio.v1.access_service_pb2 import Operator
@@ -24,8 +23,6 @@ from studio_coordinator.access.journal import OK, Draft, Journal
 from studio_coordinator.access.ownership import deployments_of, require_own
 from studio_coordinator.access.rules import Audience, Reach, Rule, rule_of, short_name
 from studio_coordinator.store.witness import WITNESS
-
-log = structlog.get_logger()
 
 Context = grpc.aio.ServicerContext[Any, Any]
 if TYPE_CHECKING:
@@ -134,7 +131,6 @@ class _Call:
         except StudioError as error:
             if error.code in TOLD_OF_ALL or (self._draft is not None and error.code not in UNTOLD):
                 await self.guard.journal.close(self._draft or self._new_draft(), error.code.name)
-                log.info("call_denied", actor=self.caller.name, peer=self.context.peer(), message=error.message)
             await self.context.abort(error.code, error.message, trailing_metadata(error))
 
     async def _admit(self) -> None:

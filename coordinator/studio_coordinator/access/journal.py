@@ -116,8 +116,10 @@ class Journal:
         if draft.entered or getattr(draft.request, "dry_run", False):
             return
         if outcome != OK and not self._may_tell():
-            log.warning("refusal_not_entered", action=draft.action, actor=draft.caller.name, outcome=outcome)
+            # It is counted; a stranger must not fill the log either.
             return
+        if outcome != OK:
+            log.info("call_refused_entered", action=draft.action, actor=draft.caller.name, outcome=outcome)
         try:
             async with self.database.transaction() as conn:
                 await audit.append(conn, draft.entry(outcome, without_secrets(draft.request)))
