@@ -98,6 +98,8 @@ class Host:
         argv = [sys.executable, "-I", "-S", "-c", JOIN, *map(str, self._cgroups()), "--"]
         argv += ["systemd-nspawn", "--quiet", f"--directory={self.root}", f"--machine={self.name}", "--boot"]
         argv += [f"--network-namespace-path=/run/netns/{self.cable.namespace}", "--register=no", "--keep-unit"]
+        # Filters of units' networks are programs that systemd loads into the kernel.
+        argv += ["--system-call-filter=bpf"]
         argv += ["--resolv-conf=off", "--timezone=off", "--link-journal=no", "--console=read-only"]
         argv += [f"--bind-ro={here}:{there}" for here, there in self.binds.items()]
         for group in self._cgroups():

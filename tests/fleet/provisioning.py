@@ -120,7 +120,9 @@ class Fleet:
                         found = rows
                     await asyncio.sleep(0.2)
         except TimeoutError:
-            raise AssertionError(f"studio {' '.join(what)}: it did not come true within {seconds} s; last: {found}") from None
+            raise AssertionError(
+                f"studio {' '.join(what)}: it did not come true within {seconds} s; last: {found}"
+            ) from None
 
     def _write_inventory(self) -> None:
         def members(*names: str) -> dict[str, Any]:

@@ -40,7 +40,9 @@ async def agent(host: Host, coordinator: FakeCoordinator) -> AsyncIterator[Host]
             while await asyncio.to_thread(engine_units, host):
                 await asyncio.sleep(0.1)
     (await host.run("systemctl", "stop", AGENT)).ok()
-    (await host.run("sh", "-c", "rm -rf /var/lib/studio-agent/*; systemd-tmpfiles --create vllm-studio-agent.conf")).ok()
+    (
+        await host.run("sh", "-c", "rm -rf /var/lib/studio-agent/*; systemd-tmpfiles --create vllm-studio-agent.conf")
+    ).ok()
 
 
 async def until_connected(coordinator: FakeCoordinator) -> None:
