@@ -13,7 +13,7 @@ from studio_runtime.errors import StudioError
 
 from studio_coordinator.leadership import Leadership
 from studio_coordinator.sessions import Session, SessionRegistry
-from studio_coordinator.store import events, hosts, idempotency, usage
+from studio_coordinator.store import events, hosts, idempotency, join_tokens, usage
 from studio_coordinator.store.database import Database
 from studio_coordinator.wakeup import Wakeup, wait_for
 
@@ -21,6 +21,8 @@ log = structlog.get_logger()
 
 EVENTS_KEPT = timedelta(days=30)
 ANSWERS_KEPT = timedelta(days=1)
+# Used ones tell who let a node in.
+TOKENS_KEPT = timedelta(days=90)
 USAGE_KEPT = timedelta(days=180)
 PRUNE_SECONDS = 600.0
 NOTES_RETRY_SECONDS = 2.0
@@ -102,6 +104,7 @@ class Bookkeeping:
                     removed = await events.prune(conn, now - EVENTS_KEPT)
                     removed += await idempotency.prune(conn, now - ANSWERS_KEPT)
                     removed += await usage.prune(conn, now - USAGE_KEPT)
+                    removed += await join_tokens.prune(conn, now - TOKENS_KEPT)
             except StudioError as error:
                 log.warning("not_pruned", reason=error.message)
             else:

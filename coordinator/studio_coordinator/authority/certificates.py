@@ -18,6 +18,8 @@ from studio_runtime.identity.names import NodeName, kind_word
 
 # Clocks of a fleet differ by less.
 CLOCK_SKEW = timedelta(minutes=5)
+# Of a certificate's life, so that one for a short time is not as good as over when it is made.
+MOST_SKEW_SHARE = 0.05
 AUTHORITY_LIFETIME = timedelta(days=3650)
 MOST_CSR_BYTES = 4096
 
@@ -83,7 +85,7 @@ def node_certificate(
             x509.NameAttribute(NameOID.COMMON_NAME, name.id[:64]),
         ]
     )
-    builder = _leaf(signer, subject, public_key, now - CLOCK_SKEW, until)
+    builder = _leaf(signer, subject, public_key, _since(now, lifetime), until)
     builder = builder.add_extension(
         x509.SubjectAlternativeName([x509.UniformResourceIdentifier(name.uri)]), critical=False
     ).add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
@@ -101,7 +103,7 @@ def server_certificate(
     names = sorted(set(hosts))
     subject = x509.Name([x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "coordinator")])
     until = min(now + lifetime, signer.certificate.not_valid_after_utc)
-    builder = _leaf(signer, subject, public_key, now - CLOCK_SKEW, until)
+    builder = _leaf(signer, subject, public_key, _since(now, lifetime), until)
     builder = builder.add_extension(
         x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False
     ).add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -121,6 +123,11 @@ def requested_key(csr: bytes) -> ec.EllipticCurvePublicKey:
     if not is_signed or not isinstance(public_key, ec.EllipticCurvePublicKey) or public_key.curve.name != "secp256r1":
         raise refused
     return public_key
+
+
+def _since(now: datetime, lifetime: timedelta) -> datetime:
+    """From when on a certificate counts: a little before it is made, for clocks that are behind."""
+    return now - min(CLOCK_SKEW, lifetime * MOST_SKEW_SHARE)
 
 
 def _leaf(

@@ -113,7 +113,7 @@ def row_of(
         fingerprint=signer.fingerprint,
         phase=phase,
         certificate=signer.pem,
-        sealed_key=sealer.seal(key, _context(signer.fingerprint)),
+        sealed_key=sealer.seal(key, context_of(signer.fingerprint)),
         given=given,
         created_at=now,
         expires_at=signer.certificate.not_valid_after_utc,
@@ -122,12 +122,13 @@ def row_of(
 
 def _known(row: AuthorityRow, sealer: Sealer) -> KnownAuthority:
     own, *above = certificates(row.certificate)
-    pkcs8 = sealer.open(row.sealed_key, _context(row.fingerprint))
+    pkcs8 = sealer.open(row.sealed_key, context_of(row.fingerprint))
     key = load_der_private_key(pkcs8, None)
     if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
         raise InvalidError(f"authority {row.fingerprint} has a key of an unknown kind")
     return KnownAuthority(Signer(own, tuple(above), key), row.phase, row.given, row.created_at)
 
 
-def _context(fingerprint_of_it: str) -> str:
+def context_of(fingerprint_of_it: str) -> str:
+    """What an authority's key is sealed for."""
     return f"authority/{fingerprint_of_it}"

@@ -10,7 +10,7 @@ from studio.v1.access_service_pb2 import Authority
 from studio_runtime.errors import SafetyError, StudioError
 
 from studio_coordinator.authority.certificates import Signer, make_authority
-from studio_coordinator.authority.keyring import Keyring, row_of
+from studio_coordinator.authority.keyring import Keyring, context_of, row_of
 from studio_coordinator.authority.phases import Holder, Standing, Step, next_step
 from studio_coordinator.sealing import Sealer
 from studio_coordinator.store import authorities, identities
@@ -46,6 +46,8 @@ class AuthorityOffice:
         async with self.database.transaction() as conn:
             await authorities.lock(conn)
             rows = await authorities.list_authorities(conn)
+            for row in rows:
+                await self._reseal(conn, row)
             if (new := self._to_add(rows, now)) is not None:
                 await authorities.add(conn, new)
                 log.info("authority_added", fingerprint=new.fingerprint, phase=new.phase, given=new.given)
@@ -63,6 +65,12 @@ class AuthorityOffice:
         if not rows:
             return row_of(make_authority(now), Authority.PHASE_SIGNING, self.sealer, now, given=False)
         return None
+
+    async def _reseal(self, conn: Connection, row: AuthorityRow) -> None:
+        """Seal a key anew where another master key seals now, so that the old one can go."""
+        if not self.sealer.is_current(row.sealed_key):
+            key = self.sealer.open(row.sealed_key, context_of(row.fingerprint))
+            await authorities.reseal(conn, row.fingerprint, self.sealer.seal(key, context_of(row.fingerprint)))
 
     async def current(self, conn: Connection) -> Keyring:
         """The keyring as of this transaction, which may know more than the one that this coordinator serves with."""

@@ -54,12 +54,6 @@ async def used_by(conn: AsyncConnection, token_id: str, identity: str) -> None:
     await conn.execute(update(JOIN_TOKENS).where(JOIN_TOKENS.c.id == token_id).values(used_by=identity))
 
 
-async def find(conn: AsyncConnection, token_id: str) -> JoinToken | None:
-    """The token with that visible part, whatever became of it."""
-    row = (await conn.execute(select(JOIN_TOKENS).where(JOIN_TOKENS.c.id == token_id))).mappings().one_or_none()
-    return None if row is None else from_row(JoinToken, row)
-
-
 async def list_tokens(conn: AsyncConnection) -> list[JoinToken]:
     """All tokens that are remembered, the newest first."""
     rows = await conn.execute(select(JOIN_TOKENS).order_by(JOIN_TOKENS.c.created_at.desc(), JOIN_TOKENS.c.id))

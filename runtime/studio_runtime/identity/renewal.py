@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import grpc
 import structlog
@@ -43,6 +43,8 @@ SHARE_SPREAD = 0.05
 CHANGE_SPREAD_SECONDS = 5.0
 FIRST_RETRY_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 300.0
+# Of its life a certificate that was just got is not due again, however a clock that is wrong may see it.
+REST_SHARE = 0.05
 # A clock that was set, or a machine that slept, is noticed within so long.
 LONGEST_SLEEP_SECONDS = 60.0
 
@@ -81,23 +83,24 @@ class Renewal:
 
     async def run(self) -> None:
         """Renew whenever it is due, until cancelled."""
-        failures = 0
+        failures, rest = 0, timedelta()
         while True:
             try:
                 identity = await asyncio.to_thread(self.folder.load)
-                await self._until_due(identity)
+                await self._until_due(identity, rest)
                 if renewed := await self._renew_once(identity):
                     log.info("identity_renewed", generation=renewed.name.generation, until=str(renewed.not_after))
                 # What it said before is overtaken; it says so again on the next change and on every new stream.
                 failures, self._in_force = 0, None
+                rest = (identity.not_after - identity.not_before) * REST_SHARE
             except (StudioError, OSError) as error:
                 failures += 1
                 log.warning("identity_not_renewed", reason=str(error))
                 await asyncio.sleep(retry_seconds(failures, self.uniform))
 
-    async def _until_due(self, identity: StoredIdentity) -> None:
-        """Return when ``identity`` is to be renewed."""
-        due = due_at(identity, self.uniform)
+    async def _until_due(self, identity: StoredIdentity, rest: timedelta) -> None:
+        """Return when ``identity`` is to be renewed; by its age alone not before ``rest`` is over."""
+        due = max(due_at(identity, self.uniform), datetime.now(UTC) + rest)
         while (left := (due - datetime.now(UTC)).total_seconds()) > 0:
             if self._in_force is not None and is_behind(identity, self._in_force):
                 await asyncio.sleep(self.uniform(0.0, CHANGE_SPREAD_SECONDS))

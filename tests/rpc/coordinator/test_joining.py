@@ -25,6 +25,9 @@ from studio.v1.access_service_pb2 import (
 from studio.v1.identity_service_pb2 import Identity, JoinRequest
 from studio.v1.identity_service_pb2_grpc import IdentityServiceStub
 from studio_coordinator.authority.certificates import Signer, make_authority, node_certificate
+from studio_coordinator.authority.enrolment import Validity
+from studio_coordinator.authority.office import AuthorityOffice
+from studio_coordinator.sealing import KEY_BYTES, MasterKey, Sealer
 from studio_coordinator.store import events, hosts
 from studio_coordinator.store.database import Database
 from studio_runtime.channel import open_channel
@@ -261,6 +264,31 @@ async def test_other_certificates_are_not_renewed(
         await renew(folder)
     # Nobody is locked by what anybody can make up.
     assert not (await identities(coordinator))["h1"].locked_reason
+
+
+async def test_short_certificates_are_renewed_on_and_on_by_both_sides(database: Database, tmp_path: Path) -> None:
+    short = Validity(lifetime=timedelta(seconds=3))
+    async with tls_coordinator(database, tmp_path / "coordinator", short) as coordinator:
+        folder = await joined(coordinator, tmp_path / "identity")
+        renewing = asyncio.create_task(Renewal(folder, lambda low, _high: low).run())
+        async with asyncio.timeout(30):
+            while folder.load().name.generation < 4:
+                await asyncio.sleep(0.05)
+        # By now the certificates of the beginning have run out, the coordinator's as well.
+        async with speaking(coordinator, folder):
+            pass
+        renewing.cancel()
+        assert folder.load().name.generation < 8, "it renews when it is time, not all the time"
+
+
+async def test_a_master_key_that_was_changed_seals_the_authority_anew(database: Database) -> None:
+    old, new = MasterKey(b"o" * KEY_BYTES), MasterKey(b"n" * KEY_BYTES)
+    first = AuthorityOffice(database, Sealer((old,)))
+    await first.open()
+    await AuthorityOffice(database, Sealer((new, old))).open()
+    last = AuthorityOffice(database, Sealer((new,)))
+    await last.open()
+    assert last.keyring.signing.fingerprint == first.keyring.signing.fingerprint
 
 
 async def test_a_certificate_alone_renews_nothing(coordinator: TlsCoordinator, tmp_path: Path) -> None:
