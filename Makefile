@@ -67,6 +67,9 @@ bench: bench-gateway bench-agent bench-estimate bench-scheduler ## all benchmark
 bench-gateway: $(VENV)/.dev ## the gateway beside its peers (installed into a cache of their own)
 	$(BIN)/python bench/gateway.py
 
+bench-affinity: $(VENV)/.dev ## prefix affinity against other strategies; draws docs/affinity.svg
+	$(BIN)/python bench/affinity.py
+
 bench-agent: $(VENV)/.dev ## what the agent costs its host, and how soon it tells
 	$(BIN)/python bench/agent.py
 
@@ -85,4 +88,4 @@ lock: ## make the lock files anew from pyproject.toml (needs uv)
 clean: ## remove the environment and what tools left behind
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help up test sim check test-engine test-fleet test-chaos proto bench bench-gateway bench-agent bench-estimate bench-scheduler lock clean
+.PHONY: help up test sim check test-engine test-fleet test-chaos proto bench bench-gateway bench-affinity bench-agent bench-estimate bench-scheduler lock clean

@@ -74,11 +74,15 @@ class DemoEngine:
         """Work through a prompt in the set time, chunk by chunk; yields how many tokens each had. Hangs where the engine does."""
         await self._stand_still_if_hung()
         self.metrics.prefix_queries.inc(len(prompt_ids))
-        self.metrics.prefix_hits.inc(self._prefixes.look_up(prompt_ids))
-        chunks = max(1, min(len(prompt_ids), int(self.settings.prefill_seconds / PREFILL_CHUNK_SECONDS)))
+        hits = self._prefixes.look_up(prompt_ids)
+        self.metrics.prefix_hits.inc(hits)
+        seconds = self.settings.prefill_seconds
+        if self.settings.prefill_tokens_per_second:
+            seconds += (len(prompt_ids) - hits) / self.settings.prefill_tokens_per_second
+        chunks = max(1, min(len(prompt_ids), int(seconds / PREFILL_CHUNK_SECONDS)))
         done = 0
         for chunk in range(1, chunks + 1):
-            await asyncio.sleep(self.settings.prefill_seconds / chunks)
+            await asyncio.sleep(seconds / chunks)
             count = len(prompt_ids) * chunk // chunks - done
             done += count
             self.metrics.prompt_tokens.inc(count)

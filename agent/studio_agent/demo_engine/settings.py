@@ -22,6 +22,7 @@ class Settings:
     load_seconds: float
     tokens_per_second: float
     prefill_seconds: float
+    prefill_tokens_per_second: float
     hang_after_tokens: int | None
     die_after_tokens: int | None
     health_lie: str
@@ -53,6 +54,12 @@ def parse(argv: list[str] | None = None) -> Settings:
     serve.add_argument("--load-seconds", type=float, default=0.0, help="from start to ready (%(default)s)")
     serve.add_argument("--tokens-per-second", type=float, default=0.0, help="of each answer; 0: as fast as it can")
     serve.add_argument("--prefill-seconds", type=float, default=0.0, help="before the first token (%(default)s)")
+    serve.add_argument(
+        "--prefill-tokens-per-second",
+        type=float,
+        default=0.0,
+        help="of what the prefix cache does not hold, on top of --prefill-seconds; 0: at once",
+    )
     group = parser.add_argument_group("several hosts")
     group.add_argument("--nnodes", type=int, default=1, help="processes that make up one engine (%(default)s)")
     group.add_argument("--node-rank", type=int, default=0, help="which of them this is; 0 answers (%(default)s)")
