@@ -17,6 +17,7 @@ from sqlalchemy import (
     any_,
     func,
     select,
+    text,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
