@@ -17,6 +17,7 @@ from studio_runtime.errors import StudioError
 from studio_coordinator.estimate_text import explain, json_answer, placing, table
 from studio_coordinator.model_facts.directory import read_directory
 from studio_coordinator.plan.memory.answer import estimate
+from studio_coordinator.plan.memory.draft import with_draft
 from studio_coordinator.plan.memory.engine_rules import TESTED_VERSION
 from studio_coordinator.plan.memory.errors import EstimateError
 from studio_coordinator.plan.memory.fitting import Wanted, share_gpu, smallest_split
@@ -57,6 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-enable-prefix-caching", action="store_true")
     parser.add_argument("--num-speculative-tokens", type=int, default=0)
     parser.add_argument(
+        "--draft-model", type=Path, default=None, metavar="DIR", help="the model that guesses its tokens"
+    )
+    parser.add_argument("--max-loras", type=int, default=0, help="LoRA adapters at the same time; 0: none are enabled")
+    parser.add_argument("--max-lora-rank", type=int, default=16)
+    parser.add_argument(
         "--requests", type=float, default=1.0, help="full-length requests for the flags of a shared GPU"
     )
     parser.add_argument("--most-gpus", type=int, default=8, help="largest split to try when looking for the smallest")
@@ -85,6 +91,8 @@ def run(arguments: argparse.Namespace, out: TextIO, problems: TextIO) -> int:
 
 def _answer(arguments: argparse.Namespace, out: TextIO, problems: TextIO) -> int:
     facts = read_directory(arguments.model, arguments.weights_bytes)
+    if arguments.draft_model is not None:
+        facts = with_draft(facts, read_directory(arguments.draft_model))
     settings = _settings(arguments)
     gpu = Gpu(int(arguments.gpu_memory_gib * GIB), arguments.gpu_name)
     answer = estimate(facts, settings, gpu)
@@ -128,6 +136,8 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         enforce_eager=arguments.enforce_eager,
         prefix_caching=not arguments.no_enable_prefix_caching,
         speculative_tokens=arguments.num_speculative_tokens,
+        lora_slots=arguments.max_loras,
+        lora_rank=arguments.max_lora_rank,
     )
 
 

@@ -15,7 +15,7 @@ from studio_agent.models.source import GGUF
 LARGEST_DESCRIPTION_BYTES = 3 * 1024 * 1024
 LARGEST_FILE_BYTES = 256 * 1024
 MOST_FILES = 5000
-TEXTS = ("config.json", "generation_config.json", "quantize_config.json", "chat_template.jinja")
+TEXTS = ("config.json", "generation_config.json", "quantize_config.json", "hf_quant_config.json", "chat_template.jinja")
 INDEX = "model.safetensors.index.json"
 LENGTH = struct.Struct("<Q")
 

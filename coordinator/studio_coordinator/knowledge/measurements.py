@@ -23,7 +23,10 @@ from studio_coordinator.wakeup import Wakeup
 log = structlog.get_logger()
 
 POLL_SECONDS = 5.0
-# Field of the measurement to part of the estimate. What NVML shows is the sum, which no single part can be held to.
+PEAK, KV = "gpu_peak_bytes", "kv_bytes"
+# Without these the peak, which is a sum, says nothing of its parts.
+ENOUGH = frozenset({"weights_bytes", "activation_bytes", KV})
+# Field of the measurement to part of the estimate.
 PARTS = {
     "weights_bytes": "weights",
     "activation_bytes": "activation",
@@ -122,13 +125,17 @@ class Measurements:
 def calibration_of(lowest: MeasuredMemory, highest: MeasuredMemory) -> Calibration:
     """The highest of each part, with the spread between starts as its error."""
     low, high = measured_memory.parts_of(lowest), measured_memory.parts_of(highest)
-    return Calibration(
-        {
-            part: Measured(high[name], high[name] - low.get(name, high[name]))
-            for name, part in PARTS.items()
-            if name in high
-        }
-    )
+    parts = {
+        part: Measured(high[name], high[name] - low.get(name, high[name]))
+        for name, part in PARTS.items()
+        if name in high
+    }
+    if PEAK in high and high.keys() >= ENOUGH:
+        # What the driver shows beyond all that the engine counts is the process context.
+        outside = high[PEAK] - sum(high.get(name, 0) for name in (*PARTS, KV))
+        if outside > 0:
+            parts["context"] = Measured(outside, at_least=True)
+    return Calibration(parts)
 
 
 def _gpu_model(session: Session, item: ReplicaObservation) -> str:

@@ -13,7 +13,7 @@ from studio_coordinator.knowledge.measurements import Measurements
 from studio_coordinator.plan.memory.engine_rules import TESTED_VERSION
 from studio_coordinator.plan.memory.errors import EstimateError
 from studio_coordinator.plan.memory.facts import ModelFacts
-from studio_coordinator.plan.sizing import GpuKind, Sizing, gpu_kinds, needs_facts, size
+from studio_coordinator.plan.sizing import GpuKind, Sizing, draft_source, gpu_kinds, needs_facts, size, with_speculation
 from studio_coordinator.store.recipes import digest_of
 
 log = structlog.get_logger()
@@ -26,6 +26,7 @@ RecipeKey = tuple[str, int]
 @dataclass(frozen=True)
 class _Answer:
     facts: ModelFacts
+    draft: ModelFacts | None
     kinds: Mapping[GpuKind, int]
     measurements: int
     sizing: Sizing
@@ -61,14 +62,20 @@ class SizeBook:
             return Sizing(
                 being_read=self._library.being_read(source, revision), note=self._library.problem(source, revision)
             )
+        drafts = draft_source(recipe)
+        draft = self._library.facts(drafts, "") if drafts else None
+        if drafts and draft is None and self._library.being_read(drafts, ""):
+            return Sizing(being_read=True)
         content = recipe.SerializeToString(deterministic=True)
         known = self._answers.get(content)
         version = self._measurements.version
-        if known is not None and known.facts is facts and (known.kinds, known.measurements) == (kinds, version):
+        same_models = known is not None and known.facts is facts and known.draft is draft
+        if known is not None and same_models and (known.kinds, known.measurements) == (kinds, version):
             return known.sizing
         engine_version = recipe.engine.version or TESTED_VERSION[recipe.engine.name]
         try:
-            sizing = size(recipe, facts, kinds, self._measurements.calibrations(digest_of(recipe), engine_version))
+            whole = with_speculation(recipe, facts, draft)
+            sizing = size(recipe, whole, kinds, self._measurements.calibrations(digest_of(recipe), engine_version))
         except EstimateError as error:
             sizing = Sizing(note=error.message)
         except Exception:
@@ -77,5 +84,5 @@ class SizeBook:
             sizing = Sizing(note="the estimate failed: see the coordinator's log")
         if len(self._answers) >= MOST_REMEMBERED:
             self._answers.clear()
-        self._answers[content] = _Answer(facts, kinds, version, sizing)
+        self._answers[content] = _Answer(facts, draft, kinds, version, sizing)
         return sizing

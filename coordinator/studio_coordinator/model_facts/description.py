@@ -7,11 +7,13 @@ from typing import Any
 
 from studio.v1.agent_service_pb2 import ModelDescription
 
+from studio_coordinator.model_facts.directory import QUANTIZATION_FILE
 from studio_coordinator.model_facts.errors import ModelUnreadableError
 from studio_coordinator.model_facts.gguf_header import parse_gguf
 from studio_coordinator.model_facts.safetensors_header import parse_header
 from studio_coordinator.plan.memory.facts import ModelFacts
 from studio_coordinator.plan.memory.model import model_facts
+from studio_coordinator.plan.memory.quantization import with_quantization_file
 from studio_coordinator.plan.memory.tensors import StoredTensor
 
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
@@ -34,13 +36,19 @@ def read_description(description: ModelDescription) -> ModelFacts:
 
 
 def _config(description: ModelDescription) -> dict[str, Any]:
+    config = _json(description, "config.json")
+    return with_quantization_file(config, _json(description, QUANTIZATION_FILE))
+
+
+def _json(description: ModelDescription, name: str) -> dict[str, Any]:
+    """A file as an object; empty where it was not sent."""
     try:
-        config = json.loads(description.files.get("config.json", b"{}"))
+        content = json.loads(description.files.get(name, b"{}"))
     except ValueError as error:
-        raise ModelUnreadableError("its config.json is not JSON", "Download it again.") from error
-    if not isinstance(config, dict):
-        raise ModelUnreadableError("its config.json is not a JSON object", "Download it again.")
-    return config
+        raise ModelUnreadableError(f"its {name} is not JSON", "Download it again.") from error
+    if not isinstance(content, dict):
+        raise ModelUnreadableError(f"its {name} is not a JSON object", "Download it again.")
+    return content
 
 
 def _weight_bytes(description: ModelDescription) -> int:

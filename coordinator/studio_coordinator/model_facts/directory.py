@@ -10,8 +10,10 @@ from studio_coordinator.model_facts.gguf_header import read_gguf
 from studio_coordinator.model_facts.safetensors_header import read_safetensors
 from studio_coordinator.plan.memory.facts import ModelFacts
 from studio_coordinator.plan.memory.model import model_facts
+from studio_coordinator.plan.memory.quantization import with_quantization_file
 from studio_coordinator.plan.memory.tensors import StoredTensor
 
+QUANTIZATION_FILE = "hf_quant_config.json"
 _INDEX = "model.safetensors.index.json"
 
 
@@ -67,8 +69,9 @@ def _from_gguf(config: dict[str, Any], files: Sequence[Path]) -> ModelFacts:
 
 
 def _config(directory: Path) -> dict[str, Any]:
-    path = directory / "config.json"
-    return _json(path) if path.is_file() else {}
+    path, quantization = directory / "config.json", directory / QUANTIZATION_FILE
+    config = _json(path) if path.is_file() else {}
+    return with_quantization_file(config, _json(quantization)) if quantization.is_file() else config
 
 
 def _json(path: Path) -> dict[str, Any]:

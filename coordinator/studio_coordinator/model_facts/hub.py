@@ -21,9 +21,11 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from studio_coordinator.model_facts.directory import QUANTIZATION_FILE
 from studio_coordinator.model_facts.errors import ModelUnreadableError
 from studio_coordinator.plan.memory.facts import ModelFacts
 from studio_coordinator.plan.memory.model import model_facts
+from studio_coordinator.plan.memory.quantization import with_quantization_file
 from studio_coordinator.plan.memory.tensors import StoredTensor
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -63,12 +65,19 @@ class HubReader:
     def _commit(self, api: HfApi, model: str, revision: str) -> str:
         return str(api.model_info(model, revision=revision, timeout=self.timeout_seconds).sha)
 
-    def _fetch(self, api: HfApi, model: str, commit: str) -> dict[str, Any]:
+    def _json(self, api: HfApi, model: str, commit: str, name: str) -> dict[str, Any]:
+        """A file of the model as an object; empty where it has none of that name."""
         try:
-            path = api.hf_hub_download(model, "config.json", revision=commit, cache_dir=self.cache_dir / "files")
-            config = json.loads(Path(path).read_bytes())
+            path = api.hf_hub_download(model, name, revision=commit, cache_dir=self.cache_dir / "files")
         except EntryNotFoundError:
-            config = {}
+            return {}
+        content = json.loads(Path(path).read_bytes())
+        return content if isinstance(content, dict) else {}
+
+    def _fetch(self, api: HfApi, model: str, commit: str) -> dict[str, Any]:
+        config = self._json(api, model, commit, "config.json")
+        if config and not config.get("quantization_config"):
+            config = with_quantization_file(config, self._json(api, model, commit, QUANTIZATION_FILE))
         tensors: list[tuple[str, str, list[int], int]] = []
         weight_bytes = 0
         try:

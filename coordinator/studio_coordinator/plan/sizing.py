@@ -15,6 +15,7 @@ from studio.v1.recipe_pb2 import Recipe
 
 from studio_coordinator.plan.memory.answer import estimate
 from studio_coordinator.plan.memory.calibration import Calibration
+from studio_coordinator.plan.memory.draft import with_draft, with_prediction_layer
 from studio_coordinator.plan.memory.engine_rules import TESTED_VERSION
 from studio_coordinator.plan.memory.errors import EstimateError
 from studio_coordinator.plan.memory.estimate import NOT_CALIBRATED, Estimate
@@ -29,6 +30,9 @@ from studio_coordinator.plan.parallelism import hosts_named, parallelism
 SHORTEST_CONTEXT = 2048
 # A download is checked and unpacked beside itself.
 DISK_MARGIN = 1.1
+# The flag for the number of LoRA adapters at the same time, and its default; vLLM reserves them at a rank of 16.
+USUAL_LORA_SLOTS = {"vllm": ("max-loras", 1), "sglang": ("max-loras-per-batch", 8)}
+USUAL_LORA_RANK = 16
 # Flags of the engines themselves that say what the typed arguments cannot.
 FRACTION_FLAGS = ("gpu-memory-utilization", "mem-fraction-static")
 
@@ -155,7 +159,41 @@ def settings_of(recipe: Recipe, facts: ModelFacts, tensor_parallel: int = 0) -> 
         speculative_tokens=int(args.speculative.fields["num_speculative_tokens"].number_value)
         if "num_speculative_tokens" in args.speculative.fields
         else 0,
+        lora_slots=_lora_slots(recipe),
+        lora_rank=_flag(recipe, "max-lora-rank") or USUAL_LORA_RANK,
     )
+
+
+def _lora_slots(recipe: Recipe) -> int:
+    """Adapters that the engine reserves room for; 0 where it takes none."""
+    switched_on = "enable-lora" in recipe.extra_args and recipe.extra_args["enable-lora"].bool_value
+    if not recipe.lora and not switched_on:
+        return 0
+    flag, usual = USUAL_LORA_SLOTS.get(recipe.engine.name, ("", 0))
+    return _flag(recipe, flag) or usual
+
+
+def _flag(recipe: Recipe, name: str) -> int:
+    """A number among the engine's own flags; 0 where it is not there."""
+    return int(recipe.extra_args[name].number_value) if name in recipe.extra_args else 0
+
+
+def draft_source(recipe: Recipe) -> str:
+    """The draft model of speculative decoding as a model's source; empty where the recipe names none."""
+    fields = recipe.args.speculative.fields
+    model = fields["model"].string_value if "model" in fields else ""
+    if not model or "://" in model:
+        return model
+    return f"path://{model}" if model.startswith("/") else f"hf://{model}"
+
+
+def with_speculation(recipe: Recipe, facts: ModelFacts, draft: ModelFacts | None) -> ModelFacts:
+    """The model with what guesses its next tokens."""
+    fields = recipe.args.speculative.fields
+    if draft is not None:
+        return with_draft(facts, draft)
+    method = fields["method"].string_value if "method" in fields else ""
+    return with_prediction_layer(facts) if method.endswith("mtp") else facts
 
 
 def _gpus_of(settings: Settings) -> int:

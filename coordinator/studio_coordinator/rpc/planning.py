@@ -26,7 +26,7 @@ from studio_coordinator.plan.memory.estimate import Estimate
 from studio_coordinator.plan.memory.parts import Source
 from studio_coordinator.plan.moves import Rebalanced, rebalanced
 from studio_coordinator.plan.preview import Planned, Preview, preview
-from studio_coordinator.plan.sizing import needs_facts
+from studio_coordinator.plan.sizing import draft_source, needs_facts
 from studio_coordinator.rpc.desired import DesiredState, parsed_manifest
 from studio_coordinator.rpc.guard import actor_of, guarded
 from studio_coordinator.store import deployments, events, lease, replicas
@@ -58,6 +58,8 @@ class Planning(DesiredState):
         for recipe in _recipes(parsed):
             if needs_facts(recipe):
                 await self.snapshots.library.settled(recipe.model.source, recipe.model.revision)
+                if drafts := draft_source(recipe):
+                    await self.snapshots.library.settled(drafts, "")
         async with self.database.transaction() as conn:
             names = await self._as_if_applied(conn, parsed, actor_of(context))
             snapshot = await self.snapshots.load(conn)

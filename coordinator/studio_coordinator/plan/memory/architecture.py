@@ -1,9 +1,9 @@
 """From a config.json to the caches that each layer of the model keeps."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from studio_coordinator.plan.memory.config_text import Config, integer, text_section
-from studio_coordinator.plan.memory.dimensions import Dimensions, TensorEvidence, read_dimensions
+from studio_coordinator.plan.memory.dimensions import HEADS_UNKNOWN, Dimensions, TensorEvidence, read_dimensions
 from studio_coordinator.plan.memory.facts import AttentionCache, Cache, Experts, LatentCache, StateCache
 from studio_coordinator.plan.memory.layer_pattern import LayerKind, layer_kinds
 from studio_coordinator.plan.memory.state_shapes import state_cache
@@ -32,6 +32,10 @@ def read_architecture(config: Config, evidence: TensorEvidence, weight_bytes: in
     text = text_section(config)
     dimensions = read_dimensions(text, evidence, weight_bytes)
     kinds, unknown = layer_kinds(text, dimensions.layers)
+    if set(kinds) <= {LayerKind.STATE, LayerKind.NONE}:
+        # Nobody misses the heads of attention that is not there.
+        known = tuple(line for line in dimensions.unknown if line != HEADS_UNKNOWN)
+        dimensions = replace(dimensions, unknown=known)
     caches, state_unknown = _caches(text, dimensions, kinds)
     names = config.get("architectures") or text.get("architectures") or ["unknown"]
     tied = text.get("tie_word_embeddings")
@@ -43,7 +47,7 @@ def read_architecture(config: Config, evidence: TensorEvidence, weight_bytes: in
         dimensions=dimensions,
         kinds=kinds,
         caches=caches,
-        experts=read_experts(text),
+        experts=read_experts(text, dimensions.intermediate_size),
         element_type=str(text.get("torch_dtype") or text.get("dtype") or "bfloat16"),
         tied=bool(tied),
         multimodal=any(config.get(tower) for tower in _TOWERS),
@@ -51,13 +55,14 @@ def read_architecture(config: Config, evidence: TensorEvidence, weight_bytes: in
     )
 
 
-def read_experts(text: Config) -> Experts | None:
-    """Routed experts; None in a dense model."""
+def read_experts(text: Config, intermediate_size: int) -> Experts | None:
+    """Routed experts, as wide as the feed-forward blocks where nothing else is said; None in a dense model."""
     count = integer(text, "num_local_experts", "n_routed_experts", "num_experts", "moe_num_experts")
     if not count or count == 1:
         return None
-    size = integer(text, "moe_intermediate_size", "expert_ffn_hidden_size", "intermediate_size") or 0
-    return Experts(count, integer(text, "num_experts_per_tok", "num_experts_per_token", "moe_topk") or 1, size)
+    size = integer(text, "moe_intermediate_size", "expert_ffn_hidden_size", "intermediate_size", "ffn_hidden_size")
+    active = integer(text, "num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_top_k", "moe_k") or 1
+    return Experts(count, active, size or intermediate_size)
 
 
 def _caches(

@@ -19,6 +19,8 @@ class Measured:
 
     bytes: int
     spread_bytes: int = 0
+    # It may have been more than was seen: a prediction above it stays.
+    at_least: bool = False
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,6 @@ class Calibration:
     def correct(self, part: Part) -> Part:
         """`part` as it was measured; unchanged when it was not."""
         measured = self.parts.get(part.name)
-        if measured is None:
+        if measured is None or (measured.at_least and measured.bytes <= part.bytes):
             return part
         return part.measured(measured.bytes, measured.spread_bytes or _SPREAD_OF_ONE_START)

@@ -61,6 +61,13 @@ CONFIG_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "deepseek_v3": _LATENT | {"vocab_size": 129280, "n_shared_experts": 1, "first_k_dense_replace": 3},
     "olmo3": {"vocab_size": 50304, "sliding_window": 4096, "sliding_window_pattern": 4, "tie_word_embeddings": False},
     "exaone4": {"vocab_size": 102400, "sliding_window_pattern": 4, "tie_word_embeddings": False},
+    "gpt2": _TIED | {"vocab_size": 50257},
+    "gpt_neo": _TIED,
+    "gpt_bigcode": _TIED | {"multi_query": True},
+    "bloom": _TIED | {"vocab_size": 250880},
+    "mpt": _TIED,
+    "opt": _TIED,
+    "falcon": _TIED | {"vocab_size": 65024, "multi_query": True},
     "starcoder2": _TIED | {"vocab_size": 49152},
     "smollm3": _TIED | {"vocab_size": 128256, "num_key_value_heads": 4, "use_sliding_window": False},
     "glm4_moe": {"vocab_size": 151552, "tie_word_embeddings": False, "first_k_dense_replace": 1, "n_shared_experts": 1},
@@ -72,5 +79,10 @@ CONFIG_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 
 # Feed-forward blocks with two matrices in place of the gated three.
 UNGATED_MODEL_TYPES = frozenset(
-    {"starcoder2", "gpt2", "gpt_neox", "gpt_bigcode", "opt", "phi", "falcon", "nemotron", "nemotron_h"}
-)
+    {
+        "starcoder2", "gpt2", "gpt_neo", "gpt_neox", "gpt_bigcode", "gptj", "codegen", "bloom", "mpt", "opt", "phi", "falcon",
+        "nemotron", "nemotron_h",
+    }
+)  # fmt: skip
+# No feed-forward blocks at all.
+STATE_ONLY_MODEL_TYPES = frozenset({"mamba", "mamba2", "falcon_mamba"})

@@ -8,6 +8,8 @@ from studio_coordinator.plan.memory.config_defaults import CONFIG_DEFAULTS
 Config: TypeAlias = Mapping[str, Any]
 
 _NESTED = ("text_config", "llm_config", "language_config", "language_model_config")
+# Sections of the language model that older families split their sizes over.
+_PARTS = ("attn_config", "ffn_config")
 # What a multimodal file may state once, outside the section of its language model.
 _SHARED = ("quantization_config", "torch_dtype", "dtype", "tie_word_embeddings", "architectures", "vocab_size")
 
@@ -23,6 +25,8 @@ def text_section(config: Config) -> dict[str, Any]:
             shared = {key: config[key] for key in _SHARED if config.get(key) is not None}
             section = shared | dict(section[name])
             break
+    parts = [section[name] for name in _PARTS if isinstance(section.get(name), Mapping)]
+    section = {key: value for part in parts for key, value in part.items()} | dict(section)
     defaults = CONFIG_DEFAULTS.get(str(section.get("model_type", "")), {})
     # A null in the file is a statement too (no window, no low-rank queries): it wins over the default.
     return dict(defaults) | dict(section)

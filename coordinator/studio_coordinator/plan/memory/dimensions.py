@@ -6,11 +6,13 @@ Every size that is bounded adds a line to `unknown`; nothing that is unknown is 
 from dataclasses import dataclass
 
 from studio_coordinator.plan.memory.config_text import Config, integer
+from studio_coordinator.plan.memory.sizes import round_up
 
 # Narrowest decoder in use has about 32 hidden units per layer of depth; a narrower one needs more cache per weight,
 # so this bounds the cache of a model of which only the size is known.
 _NARROWEST_HIDDEN_PER_LAYER = 32
 _LARGEST_VOCABULARY = 262_144
+HEADS_UNKNOWN = "attention heads: KV bounded as full multi-head attention"
 # Four times the deepest decoder in use.
 _DEEPEST = 512
 
@@ -59,7 +61,7 @@ def read_dimensions(text: Config, evidence: TensorEvidence, weight_bytes: int) -
         vocabulary = _LARGEST_VOCABULARY
         unknown.append(f"vocabulary: bounded by {_LARGEST_VOCABULARY} entries")
     heads = integer(text, "num_attention_heads", "n_head", "n_heads", "num_heads")
-    kv_heads = integer(text, "num_key_value_heads", "n_head_kv", "num_kv_heads", "multi_query_group_num")
+    kv_heads = integer(text, "num_key_value_heads", "n_head_kv", "num_kv_heads", "kv_n_heads", "multi_query_group_num")
     if text.get("multi_query") and kv_heads is None:
         kv_heads = 1
     head_dim = integer(text, "head_dim", "attention_head_dim", "hidden_size_per_head", "kv_channels")
@@ -68,7 +70,7 @@ def read_dimensions(text: Config, evidence: TensorEvidence, weight_bytes: int) -
         heads, head_dim = 1, evidence.key_width or hidden
         kv_heads = 1
         if evidence.key_width is None:
-            unknown.append("attention heads: KV bounded as full multi-head attention")
+            unknown.append(HEADS_UNKNOWN)
     head_dim = head_dim or hidden // heads
     if not kv_heads:
         kv_heads = evidence.key_width // head_dim if evidence.key_width else heads
@@ -76,7 +78,7 @@ def read_dimensions(text: Config, evidence: TensorEvidence, weight_bytes: int) -
     if not positions:
         positions = 8192
         unknown.append("longest context: taken as 8192 tokens")
-    intermediate = integer(text, "intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim") or 4 * hidden
+    intermediate = _intermediate(text) or 4 * hidden
     return Dimensions(
         layers=layers,
         hidden_size=hidden,
@@ -89,6 +91,17 @@ def read_dimensions(text: Config, evidence: TensorEvidence, weight_bytes: int) -
         max_positions=positions,
         unknown=tuple(unknown),
     )
+
+
+def _intermediate(text: Config) -> int | None:
+    size = integer(text, "intermediate_size", "block_ff_dim", "ffn_hidden_size", "n_inner", "ffn_dim")
+    if size and text.get("model_type") == "qwen":
+        # The first Qwen names the two halves of its gate together.
+        return size // 2
+    if size and "block_ff_dim" in text and text.get("block_auto_adjust_ff_dim", True):
+        size = int(2 * size / 3 * float(text.get("block_ffn_dim_multiplier") or 1))
+        return round_up(size, integer(text, "block_multiple_of") or 256)
+    return size
 
 
 def _bounded_shape(hidden: int | None, layers: int | None, weight_bytes: int) -> tuple[int, int]:

@@ -113,6 +113,8 @@ class ModelFacts:
     weights: WeightFacts
     experts: Experts | None = None
     quantization: str = ""
+    # Of the KV cache, where the checkpoint says it; an engine's `auto` follows it.
+    cache_type: str = ""
     rope_elements: int = 0
     multimodal: bool = False
     unknown: tuple[str, ...] = field(default=())
@@ -126,6 +128,11 @@ class ModelFacts:
     def hybrid(self) -> bool:
         """Whether some layers keep a fixed state instead of keys and values."""
         return any(isinstance(cache, StateCache) for layer in self.caches for cache in layer)
+
+    @property
+    def attends(self) -> bool:
+        """Whether any layer has attention."""
+        return any(not isinstance(cache, StateCache) for layer in self.caches for cache in layer)
 
     @property
     def latent(self) -> bool:

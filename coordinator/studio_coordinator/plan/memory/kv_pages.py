@@ -49,7 +49,7 @@ def layer_pages(facts: ModelFacts, question: Question) -> tuple[tuple[Page, ...]
 
 def unknown_cache_type(question: Question) -> str:
     """A line for the list of unknowns when the KV cache type has no known width; else empty."""
-    name = question.settings.kv_cache_type
+    name = question.cache_type
     if _element_width(name, 2.0, 128) is None and name not in _PACKED_LATENT:
         return f"kv cache type {name!r}: counted as 16 bits per element"
     return ""
@@ -59,7 +59,7 @@ def cache_page(cache: Cache, facts: ModelFacts, question: Question) -> Page:
     """One block of one cache on one rank, before pages are made equal."""
     block = question.block_tokens
     model = activation_bytes(facts, question)
-    name = question.settings.kv_cache_type
+    name = question.cache_type
     match cache:
         case AttentionCache():
             heads = max(1, cache.kv_heads // question.tensor_parallel)

@@ -1,7 +1,9 @@
 """Which kind of memory each decoder layer keeps: the many ways in which a config.json says so, in one list."""
 
+from collections.abc import Sequence
 from enum import Enum
 
+from studio_coordinator.plan.memory.config_defaults import STATE_ONLY_MODEL_TYPES
 from studio_coordinator.plan.memory.config_text import Config, integer
 
 
@@ -25,13 +27,14 @@ _WORDS = {
     "mlp": LayerKind.NONE, "moe": LayerKind.NONE,
     "M": LayerKind.STATE, "*": LayerKind.FULL, "-": LayerKind.NONE, "E": LayerKind.NONE,
 }  # fmt: skip
-_STATE_ONLY = frozenset({"mamba", "mamba2", "falcon_mamba"})
+# Layers of their own for a dense feed-forward block, where others of the model have experts.
+_DENSE_WORDS = frozenset({"mlp", "-"})
 
 
 def layer_kinds(text: Config, layers: int) -> tuple[tuple[LayerKind, ...], tuple[str, ...]]:
     """The kind of each of `layers` layers, and the words that were not understood (taken for full attention)."""
-    words = text.get("layer_types") or text.get("layers_block_type") or text.get("hybrid_override_pattern")
-    if words and len(words) >= layers:
+    words = _words(text)
+    if len(words) >= layers:
         unknown = sorted({str(word) for word in words[:layers]} - _WORDS.keys())
         kinds = tuple(_WORDS.get(word, LayerKind.FULL) for word in words[:layers])
         return kinds, tuple(f"layer type {word!r}, counted as full attention" for word in unknown)
@@ -50,7 +53,7 @@ def _state_or_attention(text: Config, layer: int) -> LayerKind | None:
     linear = text.get("linear_attn_config")
     if model_type == "falcon_h1":
         return LayerKind.BOTH
-    if model_type in _STATE_ONLY:
+    if model_type in STATE_ONLY_MODEL_TYPES:
         attention = False
     elif isinstance(text.get("attn_layer_indices"), list):
         attention = layer in text["attn_layer_indices"]
@@ -83,3 +86,30 @@ def _window_or_full(text: Config, layer: int) -> LayerKind:
     if text.get("use_sliding_window") and layer < (integer(text, "max_window_layers") or 0):
         return LayerKind.FULL
     return LayerKind.WINDOW
+
+
+def is_dense_layer(text: Config, layer: int) -> bool:
+    """Whether this layer of a mixture-of-experts model has a plain feed-forward block."""
+    words = _words(text)
+    if layer < len(words) and words[layer] in _DENSE_WORDS:
+        return True
+    first = integer(text, "first_k_dense_replace", "moe_layer_start_index") or 0
+    last = integer(text, "moe_layer_end_index")
+    if layer < first or (last is not None and last >= 0 and layer > last):
+        return True
+    if layer in (text.get("mlp_only_layers") or ()):
+        return True
+    step = integer(
+        text,
+        "decoder_sparse_step",
+        "moe_layer_freq",
+        "interleave_moe_layer_step",
+        "expert_layer_period",
+        "moe_layer_interval",
+    )
+    return bool(step and step > 1 and (layer + 1) % step != 0)
+
+
+def _words(text: Config) -> Sequence[str]:
+    """What the file says of each layer, if it does."""
+    return text.get("layer_types") or text.get("layers_block_type") or text.get("hybrid_override_pattern") or ()

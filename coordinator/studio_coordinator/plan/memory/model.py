@@ -10,7 +10,7 @@ from studio_coordinator.plan.memory.facts import LayerWeights, ModelFacts, Weigh
 from studio_coordinator.plan.memory.layer_pattern import LayerKind
 from studio_coordinator.plan.memory.parameters import formula_weights
 from studio_coordinator.plan.memory.parts import Source
-from studio_coordinator.plan.memory.quantization import weight_width
+from studio_coordinator.plan.memory.quantization import cache_type, weight_width
 from studio_coordinator.plan.memory.tensors import StoredTensor, stored_weights, tensor_evidence
 
 
@@ -45,6 +45,7 @@ def model_facts(config: Config, tensors: Sequence[StoredTensor] = (), weight_byt
         weights=weights,
         experts=architecture.experts,
         quantization=width.method,
+        cache_type=cache_type(architecture.text),
         rope_elements=_rope_elements(architecture),
         multimodal=architecture.multimodal,
         unknown=architecture.unknown + (() if tensors or weight_bytes else width.unknown),

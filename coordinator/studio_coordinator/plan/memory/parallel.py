@@ -38,10 +38,10 @@ def why_not(facts: ModelFacts, tensor_parallel: int, pipeline_parallel: int) -> 
         return "parallel sizes start at 1"
     if pipeline_parallel > facts.layers:
         return f"{facts.layers} layers cannot make {pipeline_parallel} pipeline stages"
-    if facts.attention_heads % tensor_parallel:
+    if facts.attends and facts.attention_heads % tensor_parallel:
         return f"{facts.attention_heads} attention heads cannot be divided by {tensor_parallel}"
     kv = facts.kv_heads
-    if not facts.latent and kv % tensor_parallel and tensor_parallel % kv:
+    if facts.attends and not facts.latent and kv % tensor_parallel and tensor_parallel % kv:
         return f"{kv} KV heads cannot be divided by {tensor_parallel}, nor repeated on each rank"
     if round_up(facts.vocabulary, _VOCABULARY_PADDING) % tensor_parallel:
         return f"a vocabulary of {facts.vocabulary} cannot be divided by {tensor_parallel}"

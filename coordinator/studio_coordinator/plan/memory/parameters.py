@@ -1,12 +1,13 @@
 """Weights from the architecture alone: how many parameters each decoder layer has, and how wide they are stored."""
 
 from studio_coordinator.plan.memory.architecture import Architecture
-from studio_coordinator.plan.memory.config_defaults import UNGATED_MODEL_TYPES
+from studio_coordinator.plan.memory.config_defaults import STATE_ONLY_MODEL_TYPES, UNGATED_MODEL_TYPES
 from studio_coordinator.plan.memory.config_text import Config, integer
 from studio_coordinator.plan.memory.facts import LayerWeights, StateCache, WeightFacts
-from studio_coordinator.plan.memory.layer_pattern import LayerKind
+from studio_coordinator.plan.memory.layer_pattern import LayerKind, is_dense_layer
 from studio_coordinator.plan.memory.parts import Source
 from studio_coordinator.plan.memory.quantization import WeightWidth
+from studio_coordinator.plan.memory.state_parameters import state_parameters
 
 _TOWER_ERROR = 0.3
 _GATED_TOWERS = frozenset({"pixtral", "qwen2_5_vl"})
@@ -36,11 +37,11 @@ def _layer(architecture: Architecture, width: WeightWidth, layer: int, kind: Lay
     split = key_value = whole = 0
     if kind in {LayerKind.STATE, LayerKind.BOTH}:
         state = next((cache for cache in architecture.caches[layer] if isinstance(cache, StateCache)), None)
-        split += _state_parameters(architecture.text, hidden, state)
+        split += state_parameters(architecture.text, hidden, state)
     if kind not in {LayerKind.STATE, LayerKind.NONE}:
         attention_split, key_value, attention_whole = _attention_parameters(architecture)
         split, whole = split + attention_split, whole + attention_whole
-    feed_split, router, experts = _feed_forward_parameters(architecture, layer)
+    feed_split, router, experts = _feed_forward_parameters(architecture, layer, kind)
     norms = 2 * hidden
     return LayerWeights(
         split_bytes=int((split + feed_split) * width.linear_bytes),
@@ -67,46 +68,31 @@ def _attention_parameters(architecture: Architecture) -> tuple[int, int, int]:
     return query + output, hidden * sizes.kv_heads * (sizes.head_dim + sizes.v_head_dim), 0
 
 
-def _feed_forward_parameters(architecture: Architecture, layer: int) -> tuple[int, int, int]:
+def _feed_forward_parameters(architecture: Architecture, layer: int, kind: LayerKind) -> tuple[int, int, int]:
     """(split, router, expert) parameters of the feed-forward part of one layer."""
     sizes, text, experts = architecture.dimensions, architecture.text, architecture.experts
+    if text.get("model_type") in STATE_ONLY_MODEL_TYPES or _is_elsewhere(architecture, kind):
+        return 0, 0, 0
     hidden = sizes.hidden_size
     matrices = 2 if text.get("model_type") in UNGATED_MODEL_TYPES else 3
-    if experts is None or _is_dense(text, layer):
-        if text.get("model_type") in {"mamba", "mamba2", "falcon_mamba"}:
-            return 0, 0, 0
+    if experts is None or is_dense_layer(text, layer):
         dense = integer(text, "intermediate_size_mlp") or sizes.intermediate_size
         return matrices * hidden * dense, 0, 0
-    shared_count = integer(text, "n_shared_experts", "num_shared_experts") or 0
-    shared_size = integer(text, "shared_expert_intermediate_size", "shared_intermediate_size")
-    shared = shared_size if shared_size is not None else shared_count * experts.intermediate_size
-    routed = experts.count * matrices * hidden * experts.intermediate_size
+    inner = experts.intermediate_size
+    shared_count = (
+        integer(text, "n_shared_experts", "num_shared_experts", "num_shared_expert", "moe_num_shared_experts") or 0
+    )
+    shared_size = integer(
+        text, "shared_expert_intermediate_size", "shared_intermediate_size", "moe_shared_expert_intermediate_size"
+    )
+    shared = shared_size if shared_size is not None else shared_count * inner
+    routed = experts.count * matrices * hidden * inner
     return matrices * hidden * shared, experts.count * hidden, routed
 
 
-def _is_dense(text: Config, layer: int) -> bool:
-    """Whether this layer of a mixture-of-experts model has a plain feed-forward block."""
-    if layer < (integer(text, "first_k_dense_replace") or 0):
-        return True
-    if layer in (text.get("mlp_only_layers") or ()):
-        return True
-    step = integer(text, "decoder_sparse_step", "moe_layer_freq", "interleave_moe_layer_step", "expert_layer_period")
-    return bool(step and step > 1 and (layer + 1) % step != 0)
-
-
-def _state_parameters(text: Config, hidden: int, state: StateCache | None) -> int:
-    if state is None:
-        return 0
-    key_heads, key_dim = integer(text, "linear_num_key_heads"), integer(text, "linear_key_head_dim")
-    convolution = (state.conv_channels + state.groups * state.group_channels) * state.conv_kernel
-    if key_heads and key_dim:
-        values = state.conv_channels - 2 * key_heads * key_dim
-        heads = integer(text, "linear_num_value_heads") or 1
-        # Projections to q, k, v and the gate z; two scalars per value head; output.
-        return hidden * (state.conv_channels + values + 2 * heads) + values * hidden + convolution
-    inner = state.conv_channels
-    # Input and gate projections, B and C of each group, output.
-    return hidden * (2 * inner + state.groups * state.group_channels) + inner * hidden + convolution
+def _is_elsewhere(architecture: Architecture, kind: LayerKind) -> bool:
+    """Whether the model has layers of their own for its feed-forward blocks, and this is another."""
+    return kind is not LayerKind.NONE and LayerKind.NONE in architecture.kinds
 
 
 def _tower_parameters(config: Config, hidden: int) -> int:

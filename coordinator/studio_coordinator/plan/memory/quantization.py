@@ -39,6 +39,29 @@ def weight_width(text: Config, element_type: str) -> WeightWidth:
     return WeightWidth(method, width, width, plain)
 
 
+def cache_type(text: Config) -> str:
+    """The type in which the checkpoint wants its KV cache kept, which `auto` follows; empty where it does not say.
+
+    vLLM: `resolve_kv_cache_dtype_string` for ModelOpt's `kv_cache_quant_algo`, `Attention` for a `kv_cache_scheme`.
+    """
+    settings = text.get("quantization_config")
+    if not isinstance(settings, dict):
+        return ""
+    algorithm = str(settings.get("kv_cache_quant_algo") or "").lower()
+    if algorithm in {"fp8", "nvfp4"}:
+        return algorithm
+    scheme = settings.get("kv_cache_scheme")
+    return "fp8" if isinstance(scheme, dict) and integer(scheme, "num_bits") == 8 else ""  # noqa: PLR2004 - bits
+
+
+def with_quantization_file(config: Config, content: Any) -> dict[str, Any]:
+    """`config` with what ModelOpt writes to hf_quant_config.json beside it, where config.json does not say it itself."""
+    found = content.get("quantization") if isinstance(content, dict) else None
+    if not isinstance(found, dict) or config.get("quantization_config"):
+        return dict(config)
+    return dict(config) | {"quantization_config": {"quant_method": "modelopt", **found}}
+
+
 def _linear_width(method: str, settings: dict[str, Any]) -> float | None:
     if method == "compressed-tensors":
         return _compressed_width(settings)
@@ -64,6 +87,9 @@ def _compressed_width(settings: dict[str, Any]) -> float | None:
     if bits is None:
         return None
     group = integer(weights, "group_size") or 0
+    if group > 0 and bits == 4 and weights.get("type") == "float":  # noqa: PLR2004 - fp4
+        # An 8-bit scale for each group: nvfp4 has groups of 16, mxfp4 of 32.
+        return bits / 8 + 1 / group
     return bits / 8 if group <= 0 else _grouped_width(bits, group, zero_points=not weights.get("symmetric", True))
 
 

@@ -46,6 +46,9 @@ class Settings:
     enforce_eager: bool = False
     prefix_caching: bool = True
     speculative_tokens: int = 0
+    # Adapters that are loaded at the same time, and the largest rank; 0: none are enabled.
+    lora_slots: int = 0
+    lora_rank: int = 16
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,14 @@ class Question:
     memory_fraction: float
     on_cpu: bool = False
     fits: Fits = FITS
+    # What the checkpoint wants its KV cache kept in; empty: the type of the model.
+    checkpoint_cache_type: str = ""
+
+    @property
+    def cache_type(self) -> str:
+        """Type of the KV cache: the one that was asked for, else the checkpoint's."""
+        asked = self.settings.kv_cache_type
+        return asked if asked not in {"", "auto"} else self.checkpoint_cache_type or "auto"
 
     @property
     def tensor_parallel(self) -> int:
@@ -97,6 +108,7 @@ def vllm_question(facts: ModelFacts, settings: Settings, gpu: Gpu, fits: Fits = 
         memory_fraction=settings.memory_fraction if settings.memory_fraction is not None else rules.utilization,
         on_cpu=on_cpu,
         fits=fits,
+        checkpoint_cache_type="" if on_cpu else facts.cache_type,
     )
 
 

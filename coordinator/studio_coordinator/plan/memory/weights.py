@@ -5,6 +5,7 @@ data-parallel ranks together, key and value projections only down to one KV head
 the head on the last.
 """
 
+from studio_coordinator.plan.memory.adapters import adapter_slots
 from studio_coordinator.plan.memory.facts import LayerWeights, ModelFacts
 from studio_coordinator.plan.memory.parallel import Stage
 from studio_coordinator.plan.memory.parts import Part, Source
@@ -13,6 +14,7 @@ from studio_coordinator.plan.memory.sizes import element_bytes, round_up
 
 # Multiples to which the 4-bit expert kernels of vLLM pad the two sides of an expert.
 _PADDED_INTERMEDIATE, _PADDED_HIDDEN = 128, 256
+_ADAPTER_ERROR = 0.2
 
 
 def rank_weights(facts: ModelFacts, question: Question, stage: Stage) -> Part:
@@ -32,6 +34,7 @@ def rank_weights(facts: ModelFacts, question: Question, stage: Stage) -> Part:
             head = weights.embedding_bytes  # a tied head is a second copy where the embedding is on another stage
         held += head * plain / tensor_parallel
     held += facts.rope_elements * activation_bytes(facts, question)
+    adapters = adapter_slots(facts, question, stage)
     source, error = weights.source, weights.relative_error
     note = {
         Source.MEASURED: "sum of the stored tensors",
@@ -40,7 +43,10 @@ def rank_weights(facts: ModelFacts, question: Question, stage: Stage) -> Part:
     }.get(source, "bounded: parts of the architecture are unknown")
     if linear != plain:
         source, note = Source.FORMULA, f"{note}, quantized to {question.settings.quantization} while loading"
-    return Part("weights", int(held), source, note, int(held * error))
+    if adapters:
+        note += f"; {question.settings.lora_slots} LoRA slots of rank {question.settings.lora_rank}"
+    # Which projections have slots differs a little from one architecture to another.
+    return Part("weights", int(held) + adapters, source, note, int(held * error + adapters * _ADAPTER_ERROR))
 
 
 def activation_bytes(facts: ModelFacts, question: Question) -> float:

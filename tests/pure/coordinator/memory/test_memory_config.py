@@ -238,6 +238,105 @@ COUNTS = [
         },
         79.7,
     ),
+    ("gpt2", {"n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024}, 0.1237),
+    ("falcon", {"hidden_size": 4544, "num_hidden_layers": 32, "num_attention_heads": 71}, 6.92),
+    ("bloom", {"hidden_size": 1024, "n_layer": 24, "num_attention_heads": 16}, 0.559),
+    ("mpt", {"d_model": 4096, "n_layers": 32, "n_heads": 32, "vocab_size": 50432, "attn_config": {"alibi": True}}, 6.65),
+    (
+        "dbrx",
+        {
+            "d_model": 6144, "n_layers": 40, "n_heads": 48, "vocab_size": 100352, "tie_word_embeddings": False,
+            "attn_config": {"kv_n_heads": 8}, "ffn_config": {"ffn_hidden_size": 10752, "moe_num_experts": 16, "moe_top_k": 4},
+        },
+        131.6,
+    ),
+    (
+        "qwen",
+        {
+            "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "intermediate_size": 22016,
+            "vocab_size": 151936, "tie_word_embeddings": False,
+        },
+        7.721,
+    ),
+    (
+        "falcon_mamba",
+        {
+            "hidden_size": 4096, "num_hidden_layers": 64, "intermediate_size": 8192, "state_size": 16, "conv_kernel": 4,
+            "expand": 2, "time_step_rank": 256, "vocab_size": 65024, "tie_word_embeddings": False,
+        },
+        7.272,
+    ),
+    (
+        "jamba",
+        {
+            "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+            "intermediate_size": 14336, "num_experts": 16, "num_experts_per_tok": 2, "attn_layer_period": 8,
+            "attn_layer_offset": 4, "expert_layer_period": 2, "expert_layer_offset": 1, "mamba_d_state": 16,
+            "mamba_d_conv": 4, "mamba_expand": 2, "mamba_dt_rank": 256, "vocab_size": 65536, "tie_word_embeddings": False,
+        },
+        51.57,
+    ),
+    (
+        "nemotron_h",
+        {
+            "hidden_size": 4096, "num_hidden_layers": 52, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
+            "intermediate_size": 21504, "mamba_num_heads": 128, "mamba_head_dim": 64, "ssm_state_size": 128, "n_groups": 8,
+            "conv_kernel": 4, "vocab_size": 131072, "tie_word_embeddings": False,
+            "hybrid_override_pattern": "M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M-",
+        },
+        8.10,
+    ),
+    (
+        "kimi_linear",
+        {
+            "hidden_size": 2304, "num_hidden_layers": 27, "num_attention_heads": 32, "num_key_value_heads": 32,
+            "intermediate_size": 9216, "moe_intermediate_size": 1024, "num_experts": 256, "num_experts_per_token": 8,
+            "num_shared_experts": 1, "first_k_dense_replace": 1, "kv_lora_rank": 512, "q_lora_rank": None, "head_dim": 72,
+            "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "vocab_size": 163840,
+            "tie_word_embeddings": False,
+            "linear_attn_config": {
+                "full_attn_layers": [4, 8, 12, 16, 20, 24, 27], "num_heads": 32, "head_dim": 128, "short_conv_kernel_size": 4,
+            },
+        },
+        49.1,
+    ),
+    (
+        "lfm2",
+        {
+            "hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8,
+            "block_ff_dim": 12288, "block_multiple_of": 256, "conv_L_cache": 3, "vocab_size": 65536,
+            "full_attn_idxs": [2, 5, 8, 10, 12, 14], "tie_word_embeddings": True,
+        },
+        1.170,
+    ),
+    (
+        "hunyuan_v1_moe",
+        {
+            "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+            "head_dim": 128, "intermediate_size": 3072, "moe_intermediate_size": [3072] * 32, "num_experts": 64,
+            "num_shared_expert": [1] * 32, "moe_topk": [8] * 32, "vocab_size": 128167, "tie_word_embeddings": True,
+        },
+        80.39,
+    ),
+    (
+        "ernie4_5_moe",
+        {
+            "hidden_size": 2560, "num_hidden_layers": 28, "num_attention_heads": 20, "num_key_value_heads": 4,
+            "head_dim": 128, "intermediate_size": 12288, "moe_intermediate_size": 1536, "moe_num_experts": 64,
+            "moe_num_shared_experts": 2, "moe_k": 6, "moe_layer_start_index": 1, "moe_layer_end_index": 27,
+            "moe_layer_interval": 1, "vocab_size": 103424, "tie_word_embeddings": True,
+        },
+        21.83,
+    ),
+    (
+        "llama4_text",
+        {
+            "hidden_size": 5120, "num_hidden_layers": 48, "num_attention_heads": 40, "num_key_value_heads": 8,
+            "intermediate_size": 8192, "intermediate_size_mlp": 16384, "num_local_experts": 128,
+            "interleave_moe_layer_step": 2,
+        },
+        400.7,
+    ),
 ]  # fmt: skip
 
 
