@@ -48,6 +48,13 @@ PYTHON_FAILURES = (
         "Check extra_args against this engine version.",
     ),
     rule(
+        "peer_lost",
+        r"gloo/transport.*Connection (?:closed|reset) by peer|NCCL error.*ncclRemoteError|^rank (?P<rank>\d+) is gone\b",
+        "Another part of the engine is gone, here or on another host, and none goes on without it.",
+        "See why that part ended: studio describe names the hosts, studio logs has their words.",
+        retryable=True,
+    ),
+    rule(
         "nccl",
         r"NCCL error|DistBackendError|Watchdog caught collective operation timeout",
         "The GPUs could not talk to each other.",

@@ -224,7 +224,7 @@ def test_a_log_names_its_failure(engine: str, lines: list[str], reason: str, sai
 def test_every_row_of_an_engines_own_has_a_case(engine: str, reasons: set[str]):
     # The rows that Python engines share have theirs with vLLM's.
     shared = {"port_in_use", "hf_auth", "hf_missing", "disk", "trust_remote", "nccl", "gpu_fault", "environment_broken",
-              "bad_argument", "arch_unsupported"}  # fmt: skip
+              "bad_argument", "arch_unsupported", "peer_lost"}  # fmt: skip
     assert reasons - {case[2] for case in CASES if case[0] == engine} <= (shared if engine != "llamacpp" else set())
 
 

@@ -121,6 +121,15 @@ CASES = [
     ),
     (["usage: vllm [-h]", "vllm: error: unrecognized arguments: --nonsense 1"], "bad_argument", "--nonsense 1", False),
     (failed("torch.distributed.DistBackendError: NCCL error in: x.cpp:1, unhandled system error"), "nccl", "talk", True),
+    (
+        failed(
+            "RuntimeError: [/build/gloo/transport/tcp/pair.cc:553] Connection closed by peer [10.0.0.8]:41122. "
+            "This is typically caused by a remote worker crashing."
+        ),
+        "peer_lost", "Another part", True,
+    ),
+    (failed("DistBackendError: NCCL error in: x.cpp:9, remote process exited, ncclRemoteError"), "peer_lost", "gone", True),
+    (["(APIServer pid=7) ERROR 11-24 18:00:00 [group.py:83] rank 1 is gone: Connection closed"], "peer_lost", "gone", True),
     (failed("torch.AcceleratorError: CUDA error: an illegal memory access was encountered"), "gpu_fault", "fault", True),
     (["Traceback (most recent call last):", "ImportError: no module named 'torch'"], "environment_broken", "torch", False),
     (
