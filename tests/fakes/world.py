@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from studio.v1.agent_service_pb2 import ReplicaObservation
-from studio.v1.assignment_pb2 import Assignment
+from studio.v1.assignment_pb2 import AssignedReplica, Assignment
 from studio.v1.deployment_pb2 import Deployment
 from studio.v1.host_pb2 import Gpu, Host
 from studio.v1.recipe_pb2 import Recipe
@@ -164,9 +164,12 @@ class World:
             if simulated.silent_since is None and document is not None:
                 if document.generation > simulated.assignment.generation:
                     simulated.take(document)
+                asleep = {item.replica_id for item in document.replicas if item.wish == AssignedReplica.WISH_SLEEP}
                 for name, seen in simulated.running.items():
-                    if seen.state == Replica.STATE_STARTING:
+                    if seen.state in (Replica.STATE_STARTING, Replica.STATE_SLEEPING) and name not in asleep:
                         simulated.step(name, Replica.STATE_READY)
+                    elif seen.state == Replica.STATE_READY and name in asleep:
+                        simulated.step(name, Replica.STATE_SLEEPING)
         self.acknowledged = self.table.version
 
     def settle(self, passes: int = 40) -> None:

@@ -138,7 +138,7 @@ def next_rest(
 def _awake(deployment: Deployment, demand: Demand, now: datetime) -> RestChange | None:
     if deployment.rest == Deployment.REST_AWAKE:
         return None
-    if deployment.HasField("rest_since") and _since(deployment.rest_since, now) <= demand.told_seconds_ago:
+    if deployment.HasField("rest_since") and _since(deployment.rest_since, now) < demand.told_seconds_ago:
         # They may have been sent before it was put to rest: whoever waits is told of again at once.
         return None
     waiting = "a request waits" if demand.held == 1 else f"{demand.held} requests wait"

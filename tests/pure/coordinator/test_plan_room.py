@@ -144,7 +144,7 @@ def test_a_sleeping_model_leaves_its_gpu_but_for_what_it_keeps() -> None:
     world.deploy("embed")
     world.settle()
     world.deployments["embed"].rest = Deployment.REST_SLEEP
-    world.hosts[0].step("embed-1", Replica.STATE_SLEEPING)
+    world.settle()
     (gpu,) = world.hosts[0].host.gpus
     gpu.figures.processes.add(pid=9, replica_id="embed-1", memory_used_bytes=3 * GIB)
     for name, wanted in (("large", 78), ("chat", 70)):
