@@ -1,0 +1,167 @@
+"""What is changed is written down with it: who, what, before and after, and never a secret."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from fakes.operators import As, Guarded, guarded_coordinator
+from google.protobuf.message import Message
+from sqlalchemy import text
+from studio.v1 import access_service_pb2 as access_pb2
+from studio.v1 import admin_service_pb2 as admin_pb2
+from studio.v1.access_service_pb2 import AuditEntry
+from studio_coordinator.access import journal
+from studio_coordinator.store.database import Database
+
+SENTINEL = "sentinel-7f3a91c2"
+DEMO = "kind: Recipe\nname: demo\nengine: {name: demo}\n"
+DEPLOYED = DEMO + "---\nkind: Deployment\nname: demo\nrecipe: demo\nreplicas: {min: 0, max: 0}\n"
+
+
+@pytest.fixture
+async def guarded(database: Database) -> AsyncIterator[Guarded]:
+    async with guarded_coordinator(database) as coordinator:
+        yield coordinator
+
+
+async def entries(guarded: Guarded, **wanted: Any) -> list[AuditEntry]:
+    answer = await guarded.local.access("ListAudit", access_pb2.ListAuditRequest(**wanted))
+    return list(answer.entries)
+
+
+async def refused(caller: As, method: str, request: Message) -> grpc.StatusCode:
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await caller.admin(method, request)
+    return error.value.code()
+
+
+async def test_a_change_is_told_with_what_was_and_what_is(guarded: Guarded) -> None:
+    operator = await guarded.operator("operator")
+    named = As(guarded.channel, operator.token, (("studio-request-id", "r-1"),))
+    await named.admin("Apply", admin_pb2.ApplyRequest(manifest=DEPLOYED))
+    await named.admin("StopDeployment", admin_pb2.StopDeploymentRequest(name="demo"))
+    applied, stopped = (await entries(guarded, actor="fleet-operator"))[-2:]
+    assert (applied.action, applied.object) == ("AdminService/Apply", "Recipe/demo, Deployment/demo")
+    assert (applied.role, applied.request_id, applied.outcome) == ("operator", "r-1", "OK")
+    assert applied.peer.startswith("ipv4:127.0.0.1:")
+    assert applied.before == ""
+    assert json.loads(applied.after)["Recipe/demo"]["recipe"]["engine"] == {"name": "demo"}
+    before, after = (json.loads(part)["Deployment/demo"] for part in (stopped.before, stopped.after))
+    assert "stopped" not in before
+    assert after["stopped"] is True
+
+
+async def test_of_a_manifest_only_what_changed_is_told(guarded: Guarded) -> None:
+    both = DEMO + "---\n" + DEMO.replace("name: demo\n", "name: other\n", 1)
+    await guarded.local.admin("Apply", admin_pb2.ApplyRequest(manifest=both))
+    changed = both.replace("engine: {name: demo}", "engine: {name: demo}\ndescription: anew", 1)
+    await guarded.local.admin("Apply", admin_pb2.ApplyRequest(manifest=changed))
+    (entry,) = (await entries(guarded))[-1:]
+    assert entry.object == "Recipe/demo"
+    assert json.loads(entry.before)["Recipe/demo"]["revision"] == 1
+    assert json.loads(entry.after)["Recipe/demo"]["recipe"]["description"] == "anew"
+    assert entry.actor == "tester"
+
+
+async def test_looking_and_trying_leave_no_entry(guarded: Guarded) -> None:
+    await guarded.local.admin("Apply", admin_pb2.ApplyRequest(manifest=DEMO, dry_run=True))
+    await guarded.local.admin("ListRecipes", admin_pb2.ListRecipesRequest())
+    await guarded.local.admin("Plan", admin_pb2.PlanRequest(manifest=DEMO))
+    assert await entries(guarded) == []
+
+
+async def test_refusals_are_told(guarded: Guarded) -> None:
+    viewer = await guarded.operator("viewer")
+    assert await refused(viewer, "StopDeployment", admin_pb2.StopDeploymentRequest(name="demo")) is (
+        grpc.StatusCode.PERMISSION_DENIED
+    )
+    assert await refused(guarded.local, "StopDeployment", admin_pb2.StopDeploymentRequest(name="demo")) is (
+        grpc.StatusCode.NOT_FOUND
+    )
+    assert await refused(As(guarded.channel, ""), "GetStatus", admin_pb2.GetStatusRequest()) is (
+        grpc.StatusCode.UNAUTHENTICATED
+    )
+    # A refusal is entered right after it was given.
+    async with asyncio.timeout(20):
+        while len(told := await entries(guarded)) < 4:
+            await asyncio.sleep(0.02)
+    assert {(one.actor, one.action, one.object, one.outcome) for one in told[1:]} == {
+        ("fleet-viewer", "AdminService/StopDeployment", "Deployment/demo", "PERMISSION_DENIED"),
+        ("tester", "AdminService/StopDeployment", "Deployment/demo", "NOT_FOUND"),
+        ("unknown", "AdminService/GetStatus", "", "UNAUTHENTICATED"),
+    }
+
+
+async def test_strangers_do_not_fill_the_log(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "REFUSALS_PER_MINUTE", 5)
+    for _ in range(30):
+        await refused(As(guarded.channel, ""), "GetStatus", admin_pb2.GetStatusRequest())
+    assert len(await entries(guarded, limit=500)) < 30
+
+
+async def test_a_change_and_its_entry_are_one(guarded: Guarded, database: Database) -> None:
+    async with database.transaction() as conn:
+        await conn.execute(text("ALTER TABLE audit ADD CONSTRAINT full_log CHECK (sequence < 0) NOT VALID"))
+    try:
+        assert await refused(guarded.local, "Apply", admin_pb2.ApplyRequest(manifest=DEMO)) is grpc.StatusCode.INTERNAL
+        listed = await guarded.local.admin("ListRecipes", admin_pb2.ListRecipesRequest())
+        assert not listed.recipes
+    finally:
+        async with database.transaction() as conn:
+            await conn.execute(text("ALTER TABLE audit DROP CONSTRAINT full_log"))
+
+
+async def test_the_log_verifies_and_an_anchor_holds(guarded: Guarded, database: Database) -> None:
+    for number in range(3):
+        await guarded.local.admin(
+            "Apply", admin_pb2.ApplyRequest(manifest=DEMO.replace("demo\n", f"demo{number}\n", 1))
+        )
+    anchored = await guarded.local.access("AnchorAudit", access_pb2.AnchorAuditRequest())
+    request = access_pb2.VerifyAuditRequest(anchors=[anchored.anchor])
+    verified = await guarded.local.access("VerifyAudit", request)
+    assert verified.ok, verified.findings
+    assert verified.entries == anchored.anchor.sequence == verified.head.sequence
+    async with database.transaction() as conn:
+        await conn.execute(text("ALTER TABLE audit DISABLE TRIGGER ALL"))
+        await conn.execute(text("UPDATE audit SET actor = 'nobody' WHERE sequence = 2"))
+        await conn.execute(text("ALTER TABLE audit ENABLE TRIGGER ALL"))
+    verified = await guarded.local.access("VerifyAudit", request)
+    assert list(verified.findings) == ["entry 2 was edited"]
+
+
+async def test_no_secret_is_in_the_log_or_in_any_answer(guarded: Guarded, database: Database) -> None:
+    admin = await guarded.operator("admin")
+    answers = [await admin.access("PutSecret", access_pb2.PutSecretRequest(name="hub", value=SENTINEL))]
+    recipe = DEMO + "secrets: {API_KEY: hub}\n"
+    answers.append(await admin.admin("Apply", admin_pb2.ApplyRequest(manifest=recipe)))
+    made = await admin.admin("CreateKey", admin_pb2.CreateKeyRequest(name="k"))
+    answers.append(await admin.access("ListSecrets", access_pb2.ListSecretsRequest()))
+    answers.append(await admin.admin("GetRecipe", admin_pb2.GetRecipeRequest(name="demo")))
+    answers.append(await admin.admin("ExportState", admin_pb2.ExportStateRequest()))
+    answers += await entries(guarded, limit=500)
+    hidden = [SENTINEL, made.secret, admin.token]
+    for answer in answers:
+        assert not [secret for secret in hidden if secret in str(answer)]
+    async with database.transaction() as conn:
+        tables = (
+            (await conn.execute(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"))).scalars().all()
+        )
+        for table in tables:
+            query = text(f'SELECT "{table}"::text FROM "{table}"')  # noqa: S608 - the database's own names
+            rows = str((await conn.execute(query)).scalars().all())
+            assert not [secret for secret in hidden if secret in rows or secret.encode().hex() in rows], table
+
+
+async def test_a_secret_that_is_named_stays_until_it_is_forced(guarded: Guarded) -> None:
+    await guarded.local.access("PutSecret", access_pb2.PutSecretRequest(name="hub", value=SENTINEL))
+    await guarded.local.admin("Apply", admin_pb2.ApplyRequest(manifest=DEMO + "secrets: {API_KEY: hub}\n"))
+    with pytest.raises(grpc.aio.AioRpcError, match="Recipe/demo"):
+        await guarded.local.access("RemoveSecret", access_pb2.RemoveSecretRequest(name="hub"))
+    await guarded.local.access("RemoveSecret", access_pb2.RemoveSecretRequest(name="hub", force=True))
+    assert (
+        await refused(guarded.local, "Apply", admin_pb2.ApplyRequest(manifest=DEMO + "secrets: {OTHER: hub}\n"))
+        is grpc.StatusCode.NOT_FOUND
+    )
