@@ -45,6 +45,7 @@ from studio_gateway.watch import RouteWatch
 log = structlog.get_logger()
 
 LIMITS = Limits()
+GARBAGE_THRESHOLDS = (50_000, 50, 100)
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,8 @@ async def _run(settings: Settings, sock: socket.socket) -> None:
             tasks.create_task(Watchdog().keep_beating())
             # From here on nothing that was made at the start goes away: it need not be looked at for garbage.
             gc.freeze()
+            # A request leaves no cycles behind: looking for them every 700 objects costs a tenth of its time.
+            gc.set_threshold(*GARBAGE_THRESHOLDS)
             await server.serve(sock, announce)
 
 
