@@ -120,6 +120,8 @@ class Journal:
             return
         if outcome != OK:
             log.info("call_refused_entered", action=draft.action, actor=draft.caller.name, outcome=outcome)
+        # The draft is still the witness of this call's transactions, and of the one that now enters it.
+        draft.entered = True
         try:
             async with self.database.transaction() as conn:
                 await audit.append(conn, draft.entry(outcome, without_secrets(draft.request)))
