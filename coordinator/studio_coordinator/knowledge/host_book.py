@@ -11,6 +11,7 @@ from studio.v1.agent_service_pb2 import ObservationReport, ReportTelemetryReques
 from studio.v1.host_pb2 import GpuFigures, Host
 
 from studio_coordinator.knowledge.figures import STEP_BYTES, add_figures, in_steps, weights_on
+from studio_coordinator.knowledge.stored import StoredHost
 from studio_coordinator.plan.gpus import STEP_BYTES as GPU_STEP_BYTES
 from studio_coordinator.plan.gpus import Device
 from studio_coordinator.plan.shape import Shape
@@ -21,7 +22,7 @@ from studio_coordinator.sessions import SessionRegistry
 class _Entry:
     """One host, and what it was made of."""
 
-    stored: Host
+    stored: StoredHost
     observed: ObservationReport | None
     figures: tuple[object, ...]
     last_seen: Timestamp | None
@@ -39,7 +40,7 @@ class HostBook:
         # Alike hosts share one tuple, which is then recognised without comparing.
         self._devices: dict[tuple[Device, ...], tuple[Device, ...]] = {}
 
-    def update(self, stored: Iterable[Host], seen: Mapping[str, Timestamp]) -> list[Host]:
+    def update(self, stored: Iterable[StoredHost], seen: Mapping[str, Timestamp]) -> list[Host]:
         """The hosts, in the order given. ``seen``: when those were last heard of whom the store knows better than their row."""
         entries: dict[str, _Entry] = {}
         for row in stored:
@@ -73,13 +74,12 @@ class HostBook:
 
     def _make(
         self,
-        row: Host,
+        row: StoredHost,
         observed: ObservationReport | None,
         figures: tuple[object, ...],
         last_seen: Timestamp | None,
     ) -> _Entry:
-        host = Host()
-        host.CopyFrom(row)
+        host = Host.FromString(row.message)
         add_figures(host, self._sessions)
         in_steps(host)
         if last_seen is not None:

@@ -11,7 +11,6 @@ from itertools import islice
 from typing import Generic, TypeVar
 
 from studio.v1.assignment_pb2 import Assignment
-from studio.v1.host_pb2 import Host
 
 from studio_coordinator.store import assignments, hosts
 from studio_coordinator.store.changes import Watched, look
@@ -61,13 +60,28 @@ class Mirror(Generic[Row]):
         return bool(differing or gone)
 
 
+@dataclass(frozen=True, slots=True)
+class StoredHost:
+    """One host with its GPUs; the same object for as long as it is stored unchanged."""
+
+    id: str
+    name: str
+    message: bytes
+
+
+async def _read_hosts(conn: Connection, ids: Collection[str]) -> dict[str, StoredHost]:
+    found = await hosts.read_hosts(conn, ids)
+    return {host.id: StoredHost(host.id, host.name, host.SerializeToString()) for host in found.values()}
+
+
 class StoredFleet:
-    """Both copies. The messages in it are values: whoever changes one, changes a copy."""
+    """Both copies. Assignments in it are values: whoever changes one, changes a copy."""
 
     def __init__(self) -> None:
-        self._hosts: Mirror[Host] = Mirror(Watched.HOSTS, hosts.read_hosts)
+        # As they go over the wire: as messages they take three times the memory.
+        self._hosts: Mirror[StoredHost] = Mirror(Watched.HOSTS, _read_hosts)
         self._assignments: Mirror[Assignment] = Mirror(Watched.ASSIGNMENTS, assignments.read_assignments)
-        self._by_name: list[Host] = []
+        self._by_name: list[StoredHost] = []
         # One refresh at a time; a refresh takes no locks in the database.
         self._refreshing = asyncio.Lock()
 
@@ -78,7 +92,7 @@ class StoredFleet:
                 self._by_name = sorted(self._hosts.rows.values(), key=lambda host: host.name)
             await self._assignments.refresh(conn)
 
-    def hosts(self) -> list[Host]:
+    def hosts(self) -> list[StoredHost]:
         """All hosts by name. When a host was last seen is as old as its last change: see ``seen``."""
         return self._by_name
 

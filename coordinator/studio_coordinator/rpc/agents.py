@@ -86,17 +86,13 @@ class AgentService(AgentServiceServicer):
         """Serve one host until either side ends the stream."""
         try:
             self._leadership.require()
-            first = await anext(aiter(request_iterator), None)
-            if first is None or first.WhichOneof("message") != "hello":
-                raise InvalidError("the first message of a control stream must be Hello")
-            await self._identify(first.hello, context)
-            session, welcome = await self._admit(first.hello)
+            session, welcome = await self._greet(request_iterator, context)
         except StudioError as error:
             await refuse(context, error)
         log.info("host_connected", host=session.host_name, epoch=session.epoch)
         reader = asyncio.ensure_future(self._read(session, request_iterator))
         try:
-            yield ConnectResponse(welcome=welcome)
+            yield welcome
             async for message in session.outgoing():
                 yield message
             if session.close_reason:
@@ -105,6 +101,17 @@ class AgentService(AgentServiceServicer):
             reader.cancel()
             self._sessions.ended(session)
             log.info("host_disconnected", host=session.host_name, reason=session.close_reason)
+
+    async def _greet(
+        self, requests: AsyncIterator[ConnectRequest], context: grpc.aio.ServicerContext[Any, Any]
+    ) -> tuple[Session, ConnectResponse]:
+        """Hear the Hello and open the session. Apart from ``Connect``, which would hold on to the Hello as long as it lasts."""
+        first = await anext(aiter(requests), None)
+        if first is None or first.WhichOneof("message") != "hello":
+            raise InvalidError("the first message of a control stream must be Hello")
+        await self._identify(first.hello, context)
+        session, welcome = await self._admit(first.hello)
+        return session, ConnectResponse(welcome=welcome)
 
     async def ReportTelemetry(  # noqa: N802 - the contract's name
         self, request_iterator: AsyncIterator[ReportTelemetryRequest], context: grpc.aio.ServicerContext[Any, Any]

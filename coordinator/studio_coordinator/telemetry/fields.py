@@ -1,7 +1,7 @@
 """Which figures are kept over time, and how finely.
 
 A value is kept as a whole number of steps in 16 bits: the highest number says that it is unknown. The finest step that an
-instrument can tell is enough; what a step is too coarse for can be asked of the newest figures, which are whole.
+instrument can tell is enough (NVML gives whole percents and degrees, clocks in steps of 15 MHz); what a step is too coarse for can be asked of the newest figures, which are whole.
 """
 
 from collections.abc import Sequence
@@ -53,20 +53,20 @@ class Kind:
 HOST = Kind(
     "host",
     (
-        Field("cpu_share", 0.001),
-        Field("memory_used_bytes", 64 * MIB),
+        Field("cpu_share", 0.005),
+        Field("memory_used_bytes", 256 * MIB),
         Field("disk_free_bytes", 1024 * MIB),
-        Field("load_1m", 1 / 16),
+        Field("load_1m", 1 / 8),
     ),
 )
 GPU = Kind(
     "gpu",
     (
-        Field("utilization_share", 0.005),
-        Field("memory_used_bytes", 16 * MIB),
-        Field("power_watts", 1.0),
-        Field("temperature_celsius", 0.5),
-        Field("sm_clock_mhz", 1.0),
+        Field("utilization_share", 0.01),
+        Field("memory_used_bytes", 64 * MIB),
+        Field("power_watts", 4.0),
+        Field("temperature_celsius", 1.0),
+        Field("sm_clock_mhz", 15.0),
     ),
 )
 REPLICA = Kind(

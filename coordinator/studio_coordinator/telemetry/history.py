@@ -114,11 +114,13 @@ class History:
 
     def _from_rings(self, series: Series, window: Window) -> list[Sample]:
         found = []
-        for block in self.rings.blocks(lambda layout: series in layout.places):
+        for block in self.rings.blocks():
             if block.start + ROWS <= window.since or block.start >= window.until:
                 continue
-            place = block.layout.places[series]
-            step = block.layout.columns[place][1].step
+            place = block.layout.place(series)
+            if place is None:
+                continue
+            step = block.layout.fields[place].step
             for second, row in enumerate(block.rows(0, ROWS), block.start):
                 if row[place] != UNKNOWN and window.since <= second < window.until:
                     found.append(Sample(second, row[place] * step, row[place] * step))

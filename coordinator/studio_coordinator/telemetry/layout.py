@@ -1,7 +1,8 @@
 """The order of one host's figures in a row: its own, then each GPU's, then each replica's."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from struct import Struct
 
 from studio.v1.agent_service_pb2 import ReportTelemetryRequest
@@ -29,7 +30,18 @@ class Series:
         return f"{self.kind}/{self.id}/{self.field}"
 
 
-@dataclass(frozen=True)
+@lru_cache
+def _fields(gpus: int, replicas: int) -> tuple[Field, ...]:
+    """Shared by all hosts with so many GPUs and replicas."""
+    return HOST.fields + GPU.fields * gpus + REPLICA.fields * replicas
+
+
+@lru_cache
+def _struct(gpus: int, replicas: int) -> Struct:
+    return Struct(f"<{len(_fields(gpus, replicas))}H")
+
+
+@dataclass(frozen=True, slots=True)
 class Layout:
     """What the columns of a row are."""
 
@@ -45,27 +57,31 @@ class Layout:
                 raise InvalidError("telemetry names a GPU or a replica by what is no name")
         return cls(host_id, tuple(sorted(figures.gpus)), tuple(sorted(figures.replicas)))
 
-    @cached_property
-    def columns(self) -> tuple[tuple[Series, Field], ...]:
-        """Every column, in order."""
+    def series(self) -> Iterator[Series]:
+        """What each column is, in order. Made when it is asked for: thousands of hosts have thousands of columns."""
         things = [
             (HOST, self.host_id),
             *((GPU, uuid) for uuid in self.gpus),
             *((REPLICA, name) for name in self.replicas),
         ]
-        return tuple((Series(kind.name, name, field.name), field) for kind, name in things for field in kind.fields)
+        return (Series(kind.name, name, field.name) for kind, name in things for field in kind.fields)
 
-    @cached_property
-    def places(self) -> dict[Series, int]:
-        """Where each series is."""
-        return {series: place for place, (series, _) in enumerate(self.columns)}
+    def place(self, series: Series) -> int | None:
+        """The column of a series; None where the layout has none."""
+        names = {HOST.name: (self.host_id,), GPU.name: self.gpus, REPLICA.name: self.replicas}[series.kind]
+        if series.id not in names:
+            return None
+        return next(place for place, one in enumerate(self.series()) if one == series)
 
-    @cached_property
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """The field of each column."""
+        return _fields(len(self.gpus), len(self.replicas))
+
+    @property
     def struct(self) -> Struct:
         """How a row is written: two bytes each."""
-        return Struct(
-            f"<{len(HOST.fields) + len(GPU.fields) * len(self.gpus) + len(REPLICA.fields) * len(self.replicas)}H"
-        )
+        return _struct(len(self.gpus), len(self.replicas))
 
     @property
     def row_bytes(self) -> int:

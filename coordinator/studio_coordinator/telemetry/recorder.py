@@ -87,7 +87,7 @@ class Recorder:
     async def _new_ids(self, conn: Connection, layouts: Iterable[Layout], now: datetime) -> dict[Layout, int]:
         unknown = {layout: digest(layout) for layout in layouts if layout not in self._ids}
         wanted = {
-            (layout.host_id, number): [series.key for series, _ in layout.columns] for layout, number in unknown.items()
+            (layout.host_id, number): [series.key for series in layout.series()] for layout, number in unknown.items()
         }
         found = await store.layout_ids(conn, wanted, now)
         return {layout: found[layout.host_id, number] for layout, number in unknown.items()}
@@ -95,5 +95,5 @@ class Recorder:
 
 def digest(layout: Layout) -> str:
     """Short for all the names of a layout."""
-    names = "\n".join(series.key for series, _ in layout.columns)
+    names = "\n".join(series.key for series in layout.series())
     return blake2b(names.encode(), digest_size=16).hexdigest()

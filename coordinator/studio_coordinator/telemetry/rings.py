@@ -12,7 +12,6 @@ from prometheus_client import Counter
 from studio.v1.agent_service_pb2 import ReportTelemetryRequest
 
 from studio_coordinator.telemetry.block import ROWS, Block
-from studio_coordinator.telemetry.layout import Layout
 from studio_coordinator.telemetry.ring import Ring
 from studio_coordinator.telemetry.rollup import Rollup
 
@@ -68,12 +67,10 @@ class Rings:
     def __len__(self) -> int:
         return len(self._rollups)
 
-    def blocks(self, layouts_with: Callable[[Layout], bool]) -> Iterator[Block]:
-        """The blocks of all hosts whose layout is asked for, oldest first for each host."""
+    def blocks(self) -> Iterator[Block]:
+        """The blocks of all hosts, oldest first for each host."""
         for ring in self._rings.values():
-            for block in ring.blocks():
-                if layouts_with(block.layout):
-                    yield block
+            yield from ring.blocks()
 
     @property
     def size_bytes(self) -> int:

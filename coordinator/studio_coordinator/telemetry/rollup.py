@@ -29,7 +29,7 @@ def rollup(layout: Layout, step: int, start: int, rows: Rows) -> Rollup | None:
     """The rollup of ``rows``; None where not one value is known."""
     mean, highest = array("f"), array("f")
     known = False
-    for column, (_, field) in zip(zip(*rows, strict=True), layout.columns, strict=True):
+    for column, field in zip(zip(*rows, strict=True), layout.fields, strict=True):
         values, top = column, max(column)
         if top == UNKNOWN:
             values = tuple(value for value in column if value != UNKNOWN)
