@@ -44,7 +44,7 @@ def allowance(recipe: Recipe, need: GpuNeed, devices: Sequence[Device], sizing: 
     if not devices or recipe.engine.name in ENGINES_WITHOUT_GPU or own_fraction(recipe) is not None:
         return 0
     told = [
-        _on_device(recipe, need, device, sizing.on.get(GpuKind(device.model, device.memory_bytes)))
+        _on_device(recipe, need, device, sizing.at(GpuKind(device.model, device.memory_bytes), len(devices)))
         for device in devices
     ]
     return min((size for size in told if size), default=0)

@@ -35,22 +35,17 @@ def hosts_named(recipe: Recipe) -> int:
     return recipe.resources.hosts if recipe.resources.HasField("hosts") else 0
 
 
-def parallelism(recipe: Recipe, tensor_parallel: int = 0) -> Parallelism:
-    """The sizes for ``recipe``; ``tensor_parallel``: the estimate's answer where the recipe leaves it open, for one host."""
+def parallelism(recipe: Recipe, tensor_parallel: int = 0, hosts: int = 0) -> Parallelism:
+    """The sizes for ``recipe``.
+
+    ``tensor_parallel``: the estimate's answer where the recipe leaves it open; ``hosts``: over which it goes where the recipe
+    names no number, because no single host holds it.
+    """
     args = recipe.args
-    hosts = max(1, hosts_named(recipe))
-    gpus = recipe.resources.gpu.count.value * hosts
+    gpus = recipe.resources.gpu.count.value * max(1, hosts_named(recipe))
+    hosts = hosts_named(recipe) or hosts or 1
     tensor, pipeline, data = args.tensor_parallel.value, args.pipeline_parallel, args.data_parallel or 1
     if tensor:
         return Parallelism(tensor, pipeline or (max(1, gpus // (tensor * data)) if hosts > 1 else 1), data)
     pipeline = pipeline or hosts
     return Parallelism(tensor_parallel or max(1, gpus // (pipeline * data)), pipeline, data)
-
-
-def over_hosts(recipe: Recipe, hosts: int, gpus_each: int) -> Parallelism:
-    """The sizes on ``hosts`` hosts with so many GPUs, also where the recipe only names their number."""
-    args = recipe.args
-    if hosts_named(recipe) or args.tensor_parallel.value or args.HasField("pipeline_parallel"):
-        return parallelism(recipe)
-    data = args.data_parallel or 1
-    return Parallelism(max(1, gpus_each // data), hosts, data)

@@ -11,7 +11,7 @@ from studio.v1.deployment_pb2 import Deployment
 from studio.v1.recipe_pb2 import Recipe
 from studio.v1.replica_pb2 import Replica
 
-from studio_coordinator.plan.members import Part, parts
+from studio_coordinator.plan.members import Part, gpu_count, parts
 from studio_coordinator.plan.reconcile import Decision, decide
 from studio_coordinator.plan.sizing import UNKNOWN, GpuKind, OnKind, Sizing
 from studio_coordinator.plan.snapshot import Snapshot
@@ -121,7 +121,7 @@ def _on(snapshot: Snapshot, sizing: Sizing, row: Replica) -> OnKind | None:
     for host in snapshot.hosts:
         for gpu in host.gpus:
             if gpu.uuid in row.gpu_uuids:
-                return sizing.on.get(GpuKind(gpu.model, gpu.memory_bytes))
+                return sizing.at(GpuKind(gpu.model, gpu.memory_bytes), gpu_count(row))
     fitting = sorted(sizing.on.items(), key=lambda item: (item[1].reserve_bytes > item[0].memory_bytes, item[0]))
     return fitting[0][1] if fitting else None
 

@@ -202,8 +202,8 @@ class Scaler:
             self.awaiting.add(row.id)
             row.state_reason = BEING_READ
             return
-        wish = wish_of(deployment, recipe, sizing)
-        found = self._make_way(wish, deployment, row, self._place(wish, row.id))
+        wish, found = self._place_smallest(wish_of(deployment, recipe, sizing), row.id)
+        found = self._make_way(wish, deployment, row, found)
         if isinstance(found, Placed):
             self._settle_at(row, wish, found)
             return
@@ -216,6 +216,15 @@ class Scaler:
         row.state_reason = reason
         if anew:
             self.sheet.tell(row, "replica.waiting", f"{row.id} waits: {reason}", Event.SEVERITY_WARNING)
+
+    def _place_smallest(self, wish: Wish, replica_id: str) -> tuple[Wish, Placed | Awaiting | Unplaced]:
+        """Find room for the smallest split, else for a wider one that has room now; what was wished in the end comes too."""
+        found = self._place(wish, replica_id)
+        for need in wish.wider if not isinstance(found, Placed) else ():
+            wider = replace(wish, gpus=need, wider=())
+            if isinstance(other := self._place(wider, replica_id), Placed):
+                return wider, other
+        return wish, found
 
     def _place(self, wish: Wish, replica_id: str) -> Placed | Awaiting | Unplaced:
         """Find room, also by moving replicas that this pass placed; the fleet counts the replica in where it is placed."""

@@ -21,10 +21,10 @@ from studio_coordinator.plan.memory.errors import EstimateError
 from studio_coordinator.plan.memory.estimate import NOT_CALIBRATED, Estimate
 from studio_coordinator.plan.memory.facts import ModelFacts
 from studio_coordinator.plan.memory.fitting import Wanted, share_gpu
-from studio_coordinator.plan.memory.parallel import why_not
 from studio_coordinator.plan.memory.parts import Source, total_bytes, total_error_bytes
 from studio_coordinator.plan.memory.settings import Gpu, Settings
-from studio_coordinator.plan.parallelism import hosts_named, parallelism
+from studio_coordinator.plan.parallelism import parallelism
+from studio_coordinator.plan.split import Split, hosts_for_count, smallest_splits
 
 # A context that the engine may choose by itself is at least this long, or the replica is not worth starting.
 SHORTEST_CONTEXT = 2048
@@ -57,6 +57,8 @@ class OnKind:
     reserve_bytes: int
     # The part of it that engines do not count into what they are told: the process context, and graphs of some versions.
     outside_bytes: int
+    # Of one replica.
+    gpus: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Sizing:
     """What is known of a recipe's needs; all zero where nothing is."""
 
     on: Mapping[GpuKind, OnKind] = field(default_factory=dict)
-    # The smallest split that fits, where the recipe leaves it to the estimate; 0: as the recipe says.
+    # Of the smallest split that fits, where the recipe leaves it to the estimate; 0: as the recipe says.
     tensor_parallel: int = 0
     weight_bytes: int = 0
     # Of the host's memory, for weights that wait there while the engine sleeps.
@@ -75,12 +77,38 @@ class Sizing:
     being_read: bool = False
     # Why nothing is known, for people.
     note: str = ""
+    # Over which it goes, where the recipe leaves it open and no single host holds it; 0: as the recipe says.
+    hosts: int = 0
+    # Splits over more GPUs, for kinds that are too small for the first.
+    wider: "tuple[Wider, ...]" = ()
 
     @property
     def gpu_memory_bytes(self) -> int:
         """What a GPU must have for it; 0: unknown."""
         fitting = [on.reserve_bytes for kind, on in self.on.items() if _fits(kind, on)]
         return max(fitting) if fitting else min((on.reserve_bytes for on in self.on.values()), default=0)
+
+    def at(self, kind: GpuKind, gpus: int) -> OnKind | None:
+        """The answer for a replica on so many GPUs of this kind; None where none is known."""
+        wider = next((split.on for split in self.wider if kind in split.on and split.gpus(kind) == gpus), {})
+        return wider.get(kind, self.on.get(kind))
+
+
+@dataclass(frozen=True)
+class Wider:
+    """A split over more GPUs than the first, with the answer for the kinds of GPUs that it is for."""
+
+    tensor_parallel: int
+    on: Mapping[GpuKind, OnKind]
+
+    @property
+    def gpu_memory_bytes(self) -> int:
+        """What a GPU must have for it."""
+        return max(on.reserve_bytes for on in self.on.values())
+
+    def gpus(self, kind: GpuKind) -> int:
+        """GPUs of one replica."""
+        return self.on[kind].gpus
 
 
 UNKNOWN = Sizing()
@@ -113,32 +141,43 @@ def size(
     calibrations: Mapping[OnGpus, Calibration],
 ) -> Sizing:
     """The needs of ``recipe`` on GPUs of these kinds; ``calibrations`` by number and model of GPUs."""
-    tensor_parallel = _smallest_split(recipe, facts, kinds, calibrations)
-    on: dict[GpuKind, OnKind] = {}
+
+    def on(kind: GpuKind, ranks: int, hosts: int) -> OnKind:
+        return _on(recipe, facts, kind, ranks, calibrations, hosts)
+
+    splits = smallest_splits(recipe, facts, kinds, lambda kind, ranks, hosts: _fits(kind, on(kind, ranks, hosts)))
+    first, *wider = splits or [Split(0, 0, ())]
+    hosts = first.hosts or hosts_for_count(recipe, kinds)
+    found: dict[GpuKind, OnKind] = {}
     note = ""
     for kind in kinds:
         try:
-            on[kind] = _on(recipe, facts, kind, tensor_parallel, calibrations)
+            found[kind] = on(kind, first.tensor_parallel, hosts)
         except EstimateError as error:
             note = error.message
     weights = facts.weights.bytes
     return Sizing(
-        on,
-        tensor_parallel,
+        found,
+        first.tensor_parallel,
         weights,
         host_memory_bytes=weights if recipe.args.sleep_mode else 0,
         disk_bytes=int(weights * DISK_MARGIN) if recipe.model.source.startswith("hf://") else 0,
         note=note,
+        hosts=first.hosts,
+        wider=tuple(
+            Wider(split.tensor_parallel, {kind: on(kind, split.tensor_parallel, 0) for kind in split.kinds})
+            for split in wider
+        ),
     )
 
 
-def settings_of(recipe: Recipe, facts: ModelFacts, tensor_parallel: int = 0) -> Settings:
-    """The recipe as a question to the estimate; ``tensor_parallel`` where the recipe leaves it open."""
+def settings_of(recipe: Recipe, facts: ModelFacts, tensor_parallel: int = 0, hosts: int = 0) -> Settings:
+    """The recipe as a question to the estimate; ``tensor_parallel`` and ``hosts`` where the recipe leaves them open."""
     args = recipe.args
     context = args.max_model_len.value or None
     if args.max_model_len.WhichOneof("kind") == "auto":
         context = min(SHORTEST_CONTEXT, facts.max_positions)
-    sizes = parallelism(recipe, tensor_parallel)
+    sizes = parallelism(recipe, tensor_parallel, hosts)
     return Settings(
         engine=recipe.engine.name,
         version=recipe.engine.version or TESTED_VERSION[recipe.engine.name],
@@ -207,34 +246,16 @@ def own_fraction(recipe: Recipe) -> float | None:
     return given[0] if given and given[0] > 0 else None
 
 
-def _smallest_split(
-    recipe: Recipe, facts: ModelFacts, kinds: Mapping[GpuKind, int], calibrations: Mapping[OnGpus, Calibration]
-) -> int:
-    """The fewest tensor-parallel ranks with which some kind of GPU holds the model, if the recipe leaves that open."""
-    count = recipe.resources.gpu.count.WhichOneof("kind")
-    if recipe.args.tensor_parallel.WhichOneof("kind") != "auto" or count == "value":
-        return 0
-    hosts, (_, pipeline, data) = max(1, hosts_named(recipe)), parallelism(recipe, 1)
-    most = hosts * max(kinds.values(), default=0) // (pipeline * data)
-    possible = [
-        ranks
-        for ranks in range(1, most + 1)
-        if not ranks * pipeline * data % hosts and not why_not(facts, ranks, pipeline)
-    ]
-    for ranks in possible:
-        for kind, available in kinds.items():
-            enough = available * hosts >= ranks * pipeline * data
-            if enough and _fits(kind, _on(recipe, facts, kind, ranks, calibrations)):
-                return ranks
-    # It fits nowhere: the refusals say what is missing on the most GPUs there are.
-    return max(possible, default=1)
-
-
 def _on(
-    recipe: Recipe, facts: ModelFacts, kind: GpuKind, tensor_parallel: int, calibrations: Mapping[OnGpus, Calibration]
+    recipe: Recipe,
+    facts: ModelFacts,
+    kind: GpuKind,
+    tensor_parallel: int,
+    calibrations: Mapping[OnGpus, Calibration],
+    hosts: int = 0,
 ) -> OnKind:
     gpu = Gpu(kind.memory_bytes, kind.model)
-    settings = settings_of(recipe, facts, tensor_parallel)
+    settings = settings_of(recipe, facts, tensor_parallel, hosts)
     # What was measured on one GPU says nothing of two.
     calibration = calibrations.get((_gpus_of(settings), kind.model), NOT_CALIBRATED)
     found = estimate(facts, settings, gpu, calibration)
@@ -242,7 +263,7 @@ def _on(
     beside = total_bytes(outside) + total_error_bytes(outside)
     if not recipe.resources.gpu.HasField("share"):
         held = [part for part in found.parts if part is not found.kv]
-        return OnKind(found, total_bytes(held) + _kv_bytes(found), beside)
+        return OnKind(found, total_bytes(held) + _kv_bytes(found), beside, _gpus_of(settings))
     try:
         (shared,) = share_gpu([Wanted(found, _requests(found))], gpu)
     except EstimateError:

@@ -71,6 +71,8 @@ class Wish:
     weights: str = field(default="")
     # Hosts that one replica spans, with ``gpus`` on each; 0: one, or as few as hold it where no single host ever could.
     span: int = 0
+    # The same model over more and smaller GPUs, for where ``gpus`` finds no room; fewest first.
+    wider: tuple[GpuNeed, ...] = ()
 
     @property
     def demand(self) -> float:
@@ -93,23 +95,31 @@ def wish_of(deployment: Deployment, recipe: Recipe, sizing: Sizing = UNKNOWN) ->
         host_memory_bytes=host_memory(recipe, sizing),
         disk_bytes=sizing.disk_bytes,
         weights=weights_key(recipe),
-        span=hosts_named(recipe),
+        span=hosts_named(recipe) or sizing.hosts,
+        wider=tuple(
+            _need(recipe, split.tensor_parallel, 0, split.gpu_memory_bytes, placement.gpus) for split in sizing.wider
+        ),
     )
 
 
 def gpu_need(recipe: Recipe, sizing: Sizing = UNKNOWN, *, pinned: Iterable[str] = ()) -> GpuNeed:
     """What the recipe asks of one host; ``auto`` is one GPU for each part of the parallelism, and the estimate's memory."""
+    return _need(recipe, sizing.tensor_parallel, sizing.hosts, sizing.gpu_memory_bytes, pinned)
+
+
+def _need(recipe: Recipe, tensor_parallel: int, hosts: int, gpu_memory_bytes: int, pinned: Iterable[str]) -> GpuNeed:
     request = recipe.resources.gpu
     if request.count.WhichOneof("kind") == "value":
         count = request.count.value
     elif recipe.engine.name in ENGINES_WITHOUT_GPU:
         count = 0
     else:
-        count = -(-parallelism(recipe, sizing.tensor_parallel).gpus // max(1, hosts_named(recipe)))
+        hosts = hosts_named(recipe) or hosts or 1
+        count = -(-parallelism(recipe, tensor_parallel, hosts).gpus // hosts)
     return GpuNeed(
         count,
         request.share if request.HasField("share") else None,
-        request.memory.bytes or sizing.gpu_memory_bytes,
+        request.memory.bytes or gpu_memory_bytes,
         tuple(request.model),
         # An engine program of the operator's own may be built for anything.
         MINIMUM_OF_NONE if recipe.engine.path else minimum_for(recipe.engine.name, recipe.engine.version),

@@ -3,6 +3,7 @@
 import pytest
 from builders import GIB, a_deployment, a_recipe
 from fakes.models import LLAMA_8B, LLAMA_70B, facts
+from fakes.world import World
 from hypothesis import given
 from hypothesis import strategies as st
 from studio.v1.recipe_pb2 import EngineChoice, GpuRequest, IntOrAuto, Recipe, Resources
@@ -15,6 +16,8 @@ from studio_coordinator.plan.wish import gpu_need, wish_of
 H100 = GpuKind("NVIDIA H100 80GB HBM3", 80 * GIB)
 L4 = GpuKind("NVIDIA L4", 24 * GIB)
 EIGHT = {H100: 8}
+# 0.2 billion parameters.
+SMALL = LLAMA_8B | {"hidden_size": 1024, "num_hidden_layers": 8, "num_attention_heads": 16, "intermediate_size": 2048}
 
 
 def sized(recipe: Recipe, config: dict[str, object] | None = None, kinds: dict[GpuKind, int] | None = None) -> Sizing:
@@ -173,3 +176,74 @@ def test_a_wish_carries_all_of_it() -> None:
     assert wish.gpus.count == 2
     assert wish.host_memory_bytes > 130 * GIB
     assert wish.disk_bytes > 130 * GIB
+
+
+def test_each_kind_of_gpu_gets_the_smallest_split_that_fits_it() -> None:
+    sizing = sized(auto(), LLAMA_70B, {H100: 8, L4: 8})
+    wish = wish_of(a_deployment("chat"), auto(), sizing)
+    assert (wish.gpus.count, [need.count for need in wish.wider]) == (2, [8])
+    assert wish.wider[0].memory_bytes <= L4.memory_bytes < wish.gpus.memory_bytes
+    assert [on.gpus for on in (sizing.at(H100, 2), sizing.at(L4, 8)) if on is not None] == [2, 8]
+
+
+def test_a_wider_split_is_taken_where_the_smallest_finds_no_room() -> None:
+    world = World(hosts=2, gpus=0)
+    for host, kind in zip(world.hosts, (H100, L4), strict=True):
+        for index in range(8 if kind is L4 else 2):
+            host.host.gpus.add(
+                uuid=f"{host.host.name}-{index}", index=index, model=kind.model, memory_bytes=kind.memory_bytes
+            )
+    world.deploy("chat", replicas=3)
+    recipe = auto()
+    world.recipes["chat", 1] = recipe
+    world.sizes["chat", 1] = sized(recipe, LLAMA_70B, {H100: 2, L4: 8})
+    world.settle()
+    placed = {row.id: (row.host_name, len(row.gpu_uuids)) for row in world.replicas.values()}
+    assert placed == {"chat-1": ("h1", 2), "chat-2": ("h2", 8), "chat-3": ("", 0)}
+    assert "wants 2 GPUs" in world.replicas["chat-3"].state_reason
+
+
+def test_what_no_single_host_holds_goes_over_as_few_hosts_as_hold_it() -> None:
+    sizing = sized(auto(), LLAMA_70B, {L4: 4})
+    assert (sizing.hosts, sizing.tensor_parallel) == (2, 4)
+    wish = wish_of(a_deployment("chat"), auto(), sizing)
+    assert (wish.span, wish.gpus.count) == (2, 4)
+    assert wish.gpus.memory_bytes <= L4.memory_bytes
+    # A stage has half of the layers, and of those each rank a quarter.
+    weights = sizing.on[L4].estimate.weights.bytes
+    assert weights == pytest.approx(facts(LLAMA_70B).weights.bytes / 8, rel=0.05)
+
+
+def test_an_engine_that_cannot_leave_its_host_is_told_what_is_missing() -> None:
+    recipe = auto()
+    recipe.args.pipeline_parallel = 1
+    sizing = sized(recipe, LLAMA_70B, {L4: 4})
+    assert (sizing.hosts, sizing.tensor_parallel) == (0, 4)
+    assert sizing.gpu_memory_bytes > L4.memory_bytes
+
+
+def test_more_gpus_than_a_host_has_are_estimated_as_stages_on_several() -> None:
+    recipe = a_recipe(max_model_len=4096, resources=Resources(gpu=GpuRequest(count=IntOrAuto(value=16))))
+    sixteen = sized(recipe, LLAMA_70B).on[H100]
+    recipe.args.tensor_parallel.value, recipe.args.pipeline_parallel = 8, 2
+    assert sixteen.estimate == sized(recipe, LLAMA_70B).on[H100].estimate
+    assert wish_of(a_deployment("chat"), recipe, sized(recipe, LLAMA_70B)).span == 0, (
+        "placing finds as few hosts as have room"
+    )
+
+
+@given(st.lists(st.sampled_from([0.2, 0.3, 0.4]), min_size=1, max_size=3), st.sampled_from([H100, L4]))
+def test_what_engines_on_one_gpu_are_told_leaves_room_for_what_they_do_not_count(
+    shares: list[float], kind: GpuKind
+) -> None:
+    engines = []
+    for share in shares:
+        recipe = sharing(share)
+        sizing = sized(recipe, SMALL, {kind: 8})
+        reserved = gpu_need(recipe, sizing).share_of(kind.memory_bytes)
+        engines.append((reserved, told(recipe, sizing, a_device(kind)), sizing.on[kind]))
+    for _, budget, on in engines:
+        counted = on.estimate.weights.bytes + on.estimate.activation.bytes + on.estimate.buffers.bytes
+        assert budget > counted, "each starts with room for its KV cache"
+    if sum(reserved for reserved, _, _ in engines) <= 1:
+        assert sum(budget + on.outside_bytes for _, budget, on in engines) <= kind.memory_bytes
