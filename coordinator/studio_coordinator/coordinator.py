@@ -25,6 +25,7 @@ from studio_coordinator.rpc.server import RunningServer, start_server
 from studio_coordinator.rpc.state import AdminState
 from studio_coordinator.sessions import SessionRegistry
 from studio_coordinator.store.database import Database
+from studio_coordinator.telemetry.lag import watch_lag
 from studio_coordinator.telemetry.recorder import Recorder
 from studio_coordinator.telemetry.rings import Rings
 
@@ -95,6 +96,7 @@ async def running_coordinator(
                     measurements.run(),
                     snapshots.demand.keep(database, leadership),
                     recorder.run(),
+                    watch_lag(),
                     *(() if fleet_identity is None else fleet_identity.tasks()),
                     Watchdog().keep_beating(),
                 )

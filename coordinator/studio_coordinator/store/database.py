@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, TypeAlias
 
-from sqlalchemy import exc, text
+from prometheus_client import Counter
+from sqlalchemy import event, exc, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
@@ -54,6 +55,9 @@ BAD_TEXT = "22021"
 HINT = "Is PostgreSQL running, and is STUDIO_DATABASE_URL right? Running engines are not affected."
 
 
+STATEMENTS = Counter("studio_coordinator_statements_total", "Statements that were sent to the database")
+
+
 class DatabaseBusyError(UnavailableError):
     """The database answers, and refused for now: a deadlock, a lock, too many connections."""
 
@@ -73,6 +77,7 @@ class Database:
             pool_pre_ping=True,
             connect_args=_connect_args(ANSWER_SECONDS),
         )
+        event.listen(self._engine.sync_engine, "before_cursor_execute", lambda *_: STATEMENTS.inc())
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:

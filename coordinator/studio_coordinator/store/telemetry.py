@@ -13,6 +13,7 @@ from sqlalchemy import ARRAY, REAL, BigInteger, Column, Identity, Index, String,
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from studio_coordinator.store.columns import Instant
+from studio_coordinator.store.database import STATEMENTS
 from studio_coordinator.store.metadata import METADATA
 
 LAYOUTS = Table(
@@ -104,6 +105,7 @@ async def append(conn: AsyncConnection, step: int, records: Sequence[Record]) ->
     """Add rows with COPY; their partitions must be there."""
     raw = await conn.get_raw_connection()
     driver: Any = raw.driver_connection
+    STATEMENTS.inc()
     await driver.copy_records_to_table(TABLES[step], records=records, columns=COLUMNS)
 
 

@@ -1,7 +1,8 @@
 """Which figures are kept over time, and how finely.
 
 A value is kept as a whole number of steps in 16 bits: the highest number says that it is unknown. The finest step that an
-instrument can tell is enough (NVML gives whole percents and degrees, clocks in steps of 15 MHz); what a step is too coarse for can be asked of the newest figures, which are whole.
+instrument can tell is enough (NVML gives whole percents and degrees, clocks in steps of 15 MHz); what a step is too coarse for
+can be asked of the newest figures, which are whole.
 """
 
 from collections.abc import Sequence
