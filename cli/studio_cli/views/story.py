@@ -63,6 +63,8 @@ def replica_story(replica: Replica, hosts: Iterable[Host], events: Sequence[Even
         yield fact(f"rank {member.rank}", f"{member.host_name}{devices}, {part_state(member)}{reason}")
     if replica.pid:
         yield fact("engine", f"{replica.engine}, pid {replica.pid}, {replica.base_url}")
+    if replica.loaded_adapters:
+        yield fact("adapters", ", ".join(replica.loaded_adapters))
     requests, cache, rate = busy(replica.figures)
     yield fact("busy", f"running/waiting {requests}, KV cache {cache}, {rate} tokens/s")
     if replica.restarts:

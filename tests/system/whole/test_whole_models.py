@@ -119,6 +119,7 @@ def test_adapters_are_models_of_their_own_while_an_engine_has_them(system: Syste
     assert answer_of(system, "sql") == (404, "model_not_found")
     system.studio("lora", "load", "adapted-1", "sql", "lab/sql")
     eventually(lambda: answer_of(system, "sql") == (200, "sql"))
+    assert "poet, sql" in system.studio("describe", "adapted-1").stdout
     used = system.studio("models", "rm", "lab/sql", "--yes", check=False)
     assert (used.returncode, "used by adapted-1" in used.stderr) == (5, True)
     system.studio("lora", "unload", "adapted-1", "sql")
