@@ -26,7 +26,7 @@ async def messages(request: web.Request) -> web.StreamResponse:
     if "max_tokens" not in body:
         raise ApiError(400, "max_tokens is required", param="max_tokens")
     asked = ask.completion(body, _prompt(body), engine.model_names, engine.settings.max_model_len)
-    message = {
+    message: dict[str, Any] = {
         "id": f"msg_{uuid4().hex}",
         "type": "message",
         "role": "assistant",
