@@ -58,7 +58,7 @@ class Enrolment:
     ) -> tuple[JoinToken, JoinTokenText]:
         """A new join token, and its text, which is kept nowhere. Raises InvalidError."""
         if kind == Identity.KIND_UNSPECIFIED or kind not in Identity.Kind.values():
-            raise InvalidError("a join token is for a node of one kind: agent, gateway or console")
+            raise InvalidError("a join token is for a node of one kind", "Name it: agent, gateway or console.")
         if name:
             _check_name(name)
         if not timedelta(0) < lifetime <= LONGEST_TOKEN_LIFE:

@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 
 import structlog
 from studio.v1.access_service_pb2 import Authority
+from studio.v1.event_pb2 import Event
 from studio_runtime.errors import SafetyError, StudioError
 
 from studio_coordinator.authority.certificates import Signer, make_authority
 from studio_coordinator.authority.keyring import Keyring, context_of, row_of
 from studio_coordinator.authority.phases import Holder, Standing, Step, next_step
 from studio_coordinator.sealing import Sealer
-from studio_coordinator.store import authorities, identities
+from studio_coordinator.store import authorities, events, identities
 from studio_coordinator.store.authorities import AuthorityRow
 from studio_coordinator.store.database import Connection, Database
 from studio_coordinator.store.identities import IdentityRow
@@ -102,7 +103,7 @@ class AuthorityOffice:
             live = _live(await identities.list_identities(conn), datetime.now(UTC))
         return self._messages(live)
 
-    async def rotate(self, *, force: bool) -> str:
+    async def rotate(self, *, force: bool, actor: str) -> str:
         """One step further; what it did and what comes next. Raises SafetyError where nodes would be cut off."""
         now = datetime.now(UTC)
         async with self.database.transaction() as conn:
@@ -122,8 +123,9 @@ class AuthorityOffice:
                     await authorities.remove(conn, fingerprint)
                 else:
                     await authorities.set_phase(conn, fingerprint, phase)
+            message = _told(step)
+            await events.append(conn, [_rotated(message, actor, now)])
         await self.refresh()
-        message = _told(step)
         log.info("authority_rotated", message=message, forced=bool(step.waits_for))
         return message
 
@@ -169,6 +171,12 @@ def _not_yet(step: Step) -> SafetyError:
         f"the next step would cut nodes off that {what}: {waiting}",
         "Connected nodes renew within seconds; revoke those that are gone for good, or go on with --force.",
     )
+
+
+def _rotated(message: str, actor: str, now: datetime) -> Event:
+    event = Event(kind="authority.rotated", severity=Event.SEVERITY_INFO, message=message, actor=actor)
+    event.at.FromDatetime(now)
+    return event
 
 
 def _told(step: Step) -> str:

@@ -85,11 +85,11 @@ class Identities(AdminState):
 
     @guarded
     async def RotateAuthority(  # noqa: N802 - the contract's name
-        self, request: RotateAuthorityRequest, _context: Context
+        self, request: RotateAuthorityRequest, context: Context
     ) -> RotateAuthorityResponse:
         """One step from the present authority to the next."""
         office = self._desk().enrolment.office
-        message = await office.rotate(force=request.force)
+        message = await office.rotate(force=request.force, actor=actor_of(context))
         return RotateAuthorityResponse(authorities=await office.listed(), message=message)
 
     def _desk(self) -> FleetIdentity:

@@ -88,10 +88,13 @@ class Renewal:
             try:
                 identity = await asyncio.to_thread(self.folder.load)
                 await self._until_due(identity, rest)
+                heard = self._in_force
                 if renewed := await self._renew_once(identity):
                     log.info("identity_renewed", generation=renewed.name.generation, until=str(renewed.not_after))
-                # What it said before is overtaken; it says so again on the next change and on every new stream.
-                failures, self._in_force = 0, None
+                if self._in_force is heard:
+                    # Overtaken now; what it said meanwhile is looked at anew.
+                    self._in_force = None
+                failures = 0
                 rest = (identity.not_after - identity.not_before) * REST_SHARE
             except (StudioError, OSError) as error:
                 failures += 1

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
 from fakes.agent import FakeAgent
+from fakes.gateway_process import free_port
 from fakes.tls_coordinator import TlsCoordinator, hello, tls_coordinator
 from studio.v1.access_service_pb2 import (
     ListIdentitiesRequest,
@@ -22,6 +23,7 @@ from studio.v1.access_service_pb2 import (
     RevokeJoinTokenRequest,
     RotateAuthorityRequest,
 )
+from studio.v1.access_service_pb2_grpc import AccessServiceStub
 from studio.v1.identity_service_pb2 import Identity, JoinRequest
 from studio.v1.identity_service_pb2_grpc import IdentityServiceStub
 from studio_coordinator.authority.certificates import Signer, make_authority, node_certificate
@@ -31,12 +33,13 @@ from studio_coordinator.sealing import KEY_BYTES, MasterKey, Sealer
 from studio_coordinator.store import events, hosts
 from studio_coordinator.store.database import Database
 from studio_runtime.channel import open_channel
-from studio_runtime.errors import DeniedError, InvalidError, StudioError, UnauthenticatedError
+from studio_runtime.errors import DeniedError, InvalidError, StudioError, UnauthenticatedError, UnavailableError
 from studio_runtime.identity.folder import IdentityFolder
 from studio_runtime.identity.join import Joining, join, request_for
 from studio_runtime.identity.pinning import WrongAuthorityError
-from studio_runtime.identity.renewal import Renewal
+from studio_runtime.identity.renewal import Renewal, is_behind
 from studio_runtime.identity.stored import StoredIdentity, key_pem, new_key
+from studio_runtime.settings import Address
 from studio_runtime.tls import ClientTls
 
 AGENT = Identity.KIND_AGENT
@@ -183,6 +186,45 @@ async def test_renewal_raises_the_generation_and_changes_the_key(coordinator: Tl
     assert after.key.public_key() != before.key.public_key()
     async with speaking(coordinator, folder):
         pass
+
+
+async def test_another_coordinator_is_asked_where_one_is_away(coordinator: TlsCoordinator, tmp_path: Path) -> None:
+    away = Address("127.0.0.1", free_port())
+    token = await coordinator.join_token()
+    both = Joining(AGENT, "h1", [away, coordinator.admin_address], token.authority_fingerprint)
+    folder = IdentityFolder(tmp_path / "identity")
+    await join(folder, both, token.secret)
+    assert folder.coordinators() == [away, coordinator.admin_address]
+    assert (await renew(folder)) is not None
+    folder.keep_coordinators([away])
+    with pytest.raises(UnavailableError):
+        await renew(folder)
+
+
+async def test_what_is_said_during_a_renewal_is_not_forgotten(coordinator: TlsCoordinator, tmp_path: Path) -> None:
+    """Each step of a rotation is taken up, however soon after the one before it comes."""
+    folder = await joined(coordinator, tmp_path / "identity")
+    renewal = Renewal(folder, lambda low, _high: low)
+    renewing = asyncio.create_task(renewal.run())
+    async with coordinator.access() as access, asyncio.timeout(30):
+        for _ in range(2):
+            await rotated(coordinator, access)
+            renewal.hear(coordinator.office.keyring.in_force())
+        while is_behind(folder.load(), coordinator.office.keyring.in_force()):
+            await asyncio.sleep(0.02)
+    renewing.cancel()
+
+
+async def rotated(coordinator: TlsCoordinator, access: AccessServiceStub) -> None:
+    """Take the next step as soon as the coordinator allows it: the node may not even have stored what it was answered."""
+    while True:
+        try:
+            await access.RotateAuthority(RotateAuthorityRequest(), metadata=coordinator.metadata)
+        except grpc.aio.AioRpcError as error:
+            assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
+        else:
+            await coordinator.office.refresh()
+            return
 
 
 async def test_an_answer_that_was_lost_is_given_again(coordinator: TlsCoordinator, tmp_path: Path) -> None:
