@@ -101,7 +101,7 @@ class SimulatedHost:
     """One agent, without a host."""
 
     def __init__(self, number: int, crew: Crew, credentials: grpc.ChannelCredentials | None) -> None:
-        draw = random.Random(number)  # noqa: S311 - the same fleet every time
+        draw = random.Random(number)
         self._id = host_id(number)
         self._address = crew.coordinator
         self._credentials = credentials
@@ -152,7 +152,12 @@ class SimulatedHost:
 
     def _hello(self) -> Hello:
         facts = HostFacts(
-            hostname=self._id, agent_version="bench", os="Linux", cpu_count=128, memory_bytes=1024 * GIB, gpu_driver="595.45"
+            hostname=self._id,
+            agent_version="bench",
+            os="Linux",
+            cpu_count=128,
+            memory_bytes=1024 * GIB,
+            gpu_driver="595.45",
         )
         gpus = [
             Gpu(

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 from studio.v1.agent_service_pb2 import ReportTelemetryRequest
 
 from studio_coordinator.telemetry.block import ROWS, Block
@@ -18,6 +18,7 @@ from studio_coordinator.telemetry.rollup import Rollup
 # A minute and a half of 2,000 hosts.
 BACKLOG = 21_000
 
+RING_BYTES = Gauge("studio_coordinator_telemetry_ring_bytes", "Memory that the values in the rings of telemetry take")
 DROPPED = Counter(
     "studio_coordinator_rollups_dropped_total", "Rollups of telemetry that the database did not take in time"
 )
@@ -59,6 +60,7 @@ class Rings:
             ring.advance(now)
             if ring.is_empty:
                 del self._rings[host_id], self._heard[host_id]
+        RING_BYTES.set(self.size_bytes)
 
     def take_rollups(self, at_most: int) -> list[Rollup]:
         """The oldest rollups that wait; they are the caller's now."""
