@@ -218,13 +218,11 @@ async def test_what_is_said_during_a_renewal_is_not_forgotten(coordinator: TlsCo
 async def rotated(coordinator: TlsCoordinator, access: AccessServiceStub) -> None:
     """Take the next step as soon as the coordinator allows it: the node may not even have stored what it was answered."""
     while True:
-        try:
-            await access.RotateAuthority(RotateAuthorityRequest(), metadata=coordinator.metadata)
-        except grpc.aio.AioRpcError as error:
-            assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
-        else:
+        call = access.RotateAuthority(RotateAuthorityRequest(), metadata=coordinator.metadata)
+        if await call.code() is grpc.StatusCode.OK:
             await coordinator.office.refresh()
             return
+        assert await call.code() is grpc.StatusCode.FAILED_PRECONDITION
 
 
 async def test_an_answer_that_was_lost_is_given_again(coordinator: TlsCoordinator, tmp_path: Path) -> None:
