@@ -12,7 +12,7 @@ away the moment it is there. Rungs are only ever gone down; rules, the first tha
 1. stopped by an operator, or being deleted: the ladder has no say
 2. requests are held for it: AWAKE
 3. requests run, or what the gateways see of it is not known: it stays as it is
-4. a replica is on its way up: it stays as it is
+4. a replica is on its way up, or another revision of it is: it stays as it is
 5. the deepest rung whose time is over, of those that its engines can do
 
 A rung that the engines cannot do is passed over. Where the policy names sleep alone and they cannot sleep, its time is when they
@@ -26,7 +26,7 @@ from typing import TypeAlias
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from studio.v1.deployment_pb2 import Deployment, IdlePolicy
+from studio.v1.deployment_pb2 import Deployment, IdlePolicy, Rollout
 from studio.v1.recipe_pb2 import Recipe
 from studio.v1.replica_pb2 import Replica
 
@@ -37,6 +37,8 @@ Rest: TypeAlias = Deployment.Rest.ValueType
 SLEEP_LEVELS = {"vllm": 2, "sglang": 1, "demo": 2}
 LEVELS = {Deployment.REST_SLEEP: 1, Deployment.REST_DEEP_SLEEP: 2}
 ON_ITS_WAY_UP = frozenset({Replica.STATE_PREPARING, Replica.STATE_STARTING, Replica.STATE_WAKING})
+# Rollouts that nothing but an operator moves on.
+STANDING = frozenset({Rollout.PHASE_PAUSED, Rollout.PHASE_ROLLED_BACK})
 NAMES = {
     Deployment.REST_SLEEP: "sleeps",
     Deployment.REST_DEEP_SLEEP: "sleeps deeply",
@@ -125,7 +127,7 @@ def next_rest(
         return _awake(deployment, demand, now)
     if deployment.rest == Deployment.REST_UNSPECIFIED and _wants_none(deployment):
         return RestChange.of(deployment, Deployment.REST_STOPPED, "it wants no replica until somebody asks for it")
-    if demand is None or demand.in_flight or any(row.state in ON_ITS_WAY_UP for row in replicas):
+    if demand is None or demand.in_flight or _is_on_the_move(deployment, replicas):
         return None
     idle = min([demand.idle_seconds, *_up_for(deployment, replicas, now)])
     passed = [(after, rest) for after, rest in rungs(deployment.spec.idle, levels) if after <= idle]
@@ -165,6 +167,14 @@ def _named(idle: IdlePolicy) -> Iterator[tuple[float, Rest]]:
         yield _seconds(idle.deep_sleep_after), Deployment.REST_DEEP_SLEEP
     if idle.HasField("stop_after"):
         yield _seconds(idle.stop_after), Deployment.REST_STOPPED
+
+
+def _is_on_the_move(deployment: Deployment, replicas: Sequence[Replica]) -> bool:
+    if any(row.state in ON_ITS_WAY_UP for row in replicas):
+        return True
+    target = deployment.spec.recipe, deployment.target_revision
+    is_other = any((row.recipe_name, row.recipe_revision) != target for row in replicas)
+    return is_other and deployment.rollout.phase not in STANDING
 
 
 def _up_for(deployment: Deployment, replicas: Sequence[Replica], now: datetime) -> Iterator[float]:

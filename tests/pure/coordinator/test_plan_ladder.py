@@ -7,7 +7,7 @@ from fakes.world import START, World, stamp
 from google.protobuf.duration_pb2 import Duration
 from hypothesis import given
 from hypothesis import strategies as st
-from studio.v1.deployment_pb2 import Deployment, IdlePolicy
+from studio.v1.deployment_pb2 import Deployment, IdlePolicy, Rollout
 from studio.v1.recipe_pb2 import Recipe
 from studio.v1.replica_pb2 import Replica
 from studio_coordinator.plan.ladder import (
@@ -38,12 +38,14 @@ def a_policy(**seconds: int) -> IdlePolicy:
 def a_model(rest: "Deployment.Rest.ValueType" = Deployment.REST_UNSPECIFIED, **seconds: int) -> Deployment:
     deployment = a_deployment()
     deployment.spec.idle.CopyFrom(a_policy(**seconds))
-    deployment.rest = rest
+    deployment.rest, deployment.target_revision = rest, 1
     return deployment
 
 
-def a_serving(state: "Replica.State.ValueType" = Replica.STATE_READY) -> Replica:
-    return a_replica(host_id="h1", state=state, state_since=stamp(START))
+def a_serving(state: "Replica.State.ValueType" = Replica.STATE_READY, revision: int = 1) -> Replica:
+    row = a_replica(host_id="h1", state=state, state_since=stamp(START))
+    row.recipe_name, row.recipe_revision = a_model().spec.recipe, revision
+    return row
 
 
 def decided(deployment: Deployment, demand: Demand | None, *rows: Replica, levels: int = 2) -> RestChange | None:
@@ -94,6 +96,14 @@ def test_what_is_not_known_or_busy_or_on_its_way_up_stays() -> None:
     for state in (Replica.STATE_STARTING, Replica.STATE_PREPARING, Replica.STATE_WAKING):
         assert decided(model, long_idle, a_serving(state)) is None
     assert rest_of(decided(model, long_idle, a_serving(Replica.STATE_FAILED))) == STOPPED
+
+
+def test_while_it_changes_from_one_revision_to_another_it_stays() -> None:
+    model, long_idle = a_model(stop_after=60), Demand(idle_seconds=9999)
+    old = a_serving(revision=7)
+    assert decided(model, long_idle, old) is None
+    model.rollout.phase = Rollout.PHASE_PAUSED
+    assert rest_of(decided(model, long_idle, old)) == STOPPED
 
 
 def test_the_clock_starts_when_it_could_first_answer() -> None:
