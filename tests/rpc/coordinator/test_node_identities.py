@@ -171,7 +171,7 @@ async def test_two_agents_with_one_identity_that_call_in_turn_are_locked(coordin
 
 async def test_an_agent_that_starts_again_and_again_is_no_copy(coordinator: TlsCoordinator) -> None:
     minted = await coordinator.minted("h1")
-    for number in range(8):
+    for number in range(5):
         async with coordinator.channel(minted.tls) as channel:
             for _ in range(2):
                 agent = await FakeAgent(channel, "h1").open(hello("h1", instance=f"start-{number}"))
