@@ -56,6 +56,8 @@ class Hub:
     models: dict[str, Model] = field(default_factory=dict)
     url: str = ""
     requests: list[str] = field(default_factory=list)
+    # Who asked, as they said it.
+    authorizations: set[str] = field(default_factory=set)
     # By path: the byte at which each request began.
     ranges: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     # By path: answers (status, headers) that come before the real one.
@@ -82,6 +84,7 @@ class HubAnswer(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.path.split("?", maxsplit=1)[0]
         self.hub.requests.append(f"{self.command} {path}")
+        self.hub.authorizations.add(self.headers.get("Authorization", ""))
         if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/(revision|tree)/([^/]+)/?", path):
             self._about(path, *match.groups())
         elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):

@@ -1,0 +1,126 @@
+"""Secrets reach the engine, the hub and the provider, and are nowhere else: in no table, log, file or command line."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import httpx
+import psutil
+import pytest
+from fakes.model_hub import Hub, a_model, model_hub
+from fakes.whole_system import System, eventually, running_system
+from studio_coordinator.embedded_postgres import prepare
+
+ENGINE, TOKEN, PROVIDER = (f"{name}-sentinel-{os.urandom(6).hex()}" for name in ("engine", "hf", "provider"))
+SENTINELS = {"engine": ENGINE, "hub": TOKEN, "provider": PROVIDER}
+MANIFEST = """\
+kind: Recipe
+name: tiny
+model: {source: hf://lab/tiny, token_secret: hub}
+engine: {name: demo}
+resources: {gpu: {count: 0}}
+secrets: {THIRD_PARTY_KEY: engine}
+---
+kind: Deployment
+name: tiny
+recipe: tiny
+"""
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[Hub]:
+    with model_hub(a_model()) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def system(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    assert hub.url
+    with running_system(tmp_path_factory.mktemp("home")) as running:
+        yield running
+
+
+def holders(text: bytes) -> list[str]:
+    return [
+        name for name, value in SENTINELS.items() if value.encode() in text or value.encode().hex().encode() in text
+    ]
+
+
+def in_files(folder: Path) -> list[str]:
+    """Every file of the installation, PostgreSQL's own with its write-ahead log among them."""
+    found = []
+    for path in folder.rglob("*"):
+        if path.is_file():
+            try:
+                found += [f"{path}: {name}" for name in holders(path.read_bytes())]
+            except FileNotFoundError:
+                continue
+    return found
+
+
+def in_command_lines() -> list[str]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            found += [f"{process.pid}: {name}" for name in holders(" ".join(process.cmdline()).encode())]
+        except psutil.Error:
+            continue
+    return found
+
+
+async def dump(url: str) -> bytes:
+    """All rows of all tables as text."""
+    conn = await asyncpg.connect(url.replace("+asyncpg", ""))
+    try:
+        tables = await conn.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        rows = [await conn.fetch(f'SELECT "{name}"::text FROM "{name}"') for (name,) in tables]  # noqa: S608 - its own names
+    finally:
+        await conn.close()
+    return repr(rows).encode()
+
+
+@pytest.mark.timeout(240)
+def test_secrets_go_where_they_are_needed_and_nowhere_else(system: System, hub: Hub) -> None:
+    for name, value in SENTINELS.items():
+        system.studio("secrets", "put", name, stdin=value + "\n")
+    system.studio(
+        *("providers", "add", "other", "openai/x", "--key-secret", "provider", "--api-base", "http://127.0.0.1:9/v1")
+    )
+    system.studio("apply", "-f", "-", stdin=MANIFEST)
+    replica = system.ready_replica("tiny-1")
+    # They arrived.
+    assert psutil.Process(replica["pid"]).environ()["THIRD_PARTY_KEY"] == ENGINE
+    assert f"Bearer {TOKEN}" in hub.authorizations
+    headers = {"Authorization": f"Bearer {system.up['api_key']}"}
+    body = {"model": "other", "messages": [{"role": "user", "content": "hi"}]}
+
+    def refused_by_the_network() -> bool:
+        answer = httpx.post(f"{system.up['gateway_url']}/v1/chat/completions", json=body, headers=headers, timeout=30)
+        assert not holders(answer.content)
+        return answer.json()["error"]["code"] not in ("provider_key_missing", "model_not_found")
+
+    eventually(refused_by_the_network)
+    # They are nowhere else.
+    for command in (
+        ("secrets", "-o", "json"),
+        ("recipes", "show", "tiny", "-o", "json"),
+        ("export",),
+        ("audit", "list", "--limit", "500", "-o", "json"),
+    ):
+        assert holders(system.studio(*command).stdout.encode()) == [], command
+    for address in system.up["metrics"].values():
+        assert holders(httpx.get(f"http://{address}/metrics").content) == []
+    assert holders(asyncio.run(dump(prepare(system.home / "pg").url))) == []
+    assert in_command_lines() == []
+    assert in_files(system.home) == []
+    assert "as they were written" in system.studio("audit", "verify").stdout
+
+
+def test_an_engine_is_adopted_without_asking_for_its_secrets(system: System) -> None:
+    before = system.ready_replica("tiny-1")
+    agent = system.pid("agent")
+    psutil.Process(agent).kill()
+    eventually(lambda: system.pid("agent") != agent)
+    assert system.ready_replica("tiny-1")["pid"] == before["pid"]
