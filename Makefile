@@ -62,7 +62,7 @@ test-chaos: $(VENV)/.dev ## limits attacked, and everything killed at random und
 proto: $(VENV)/.dev ## generate the contract's Python code
 	$(BIN)/python proto/generate.py
 
-bench: bench-gateway bench-agent bench-estimate bench-scheduler bench-fleet ## all benchmarks; each prints ratios
+bench: bench-gateway bench-agent bench-estimate bench-scheduler bench-wake bench-fleet ## all benchmarks; each prints ratios
 
 bench-gateway: $(VENV)/.dev ## the gateway beside its peers (installed into a cache of their own)
 	$(BIN)/python bench/gateway.py
@@ -79,6 +79,9 @@ bench-estimate: $(VENV)/.dev ## the memory estimate against published measuremen
 bench-scheduler: $(VENV)/.dev ## placement: speed, and packing against the optimum
 	$(BIN)/python bench/scheduler.py
 
+bench-wake: $(VENV)/.dev ## what waking takes beside the engine's own time
+	$(BIN)/python bench/wake.py
+
 bench-fleet: $(VENV)/.dev ## what a fleet of 2,000 hosts costs its coordinator, and how soon things happen
 	$(BIN)/python bench/fleet.py
 
@@ -91,4 +94,4 @@ lock: ## make the lock files anew from pyproject.toml (needs uv)
 clean: ## remove the environment and what tools left behind
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help up test sim check test-engine test-fleet test-chaos proto bench bench-gateway bench-affinity bench-agent bench-estimate bench-scheduler bench-fleet lock clean
+.PHONY: help up test sim check test-engine test-fleet test-chaos proto bench bench-gateway bench-affinity bench-agent bench-estimate bench-scheduler bench-wake bench-fleet lock clean

@@ -135,5 +135,5 @@ class ActivityLog:
         for row in rows:
             if row.state == Replica.STATE_WAKING:
                 self._waking.setdefault(row.id, now)
-            elif (began := self._waking.pop(row.id, None)) is not None and row.state == Replica.STATE_READY:
-                self._wakings[row.deployment] = now - began
+            elif row.engine_ready and row.id in self._waking:
+                self._wakings[row.deployment] = now - self._waking.pop(row.id)

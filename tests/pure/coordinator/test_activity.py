@@ -4,8 +4,10 @@ from builders import a_deployment, a_moment, a_replica
 from google.protobuf.duration_pb2 import Duration
 from studio.v1.agent_service_pb2 import ObservationReport, ReplicaObservation, ReportTelemetryRequest
 from studio.v1.deployment_pb2 import Deployment
+from studio.v1.recipe_pb2 import Recipe
 from studio.v1.replica_pb2 import Histogram, Replica, ReplicaFigures
-from studio_coordinator.knowledge.activity import USUAL_START_SECONDS, ActivityLog
+from studio_coordinator.knowledge.activity import USUAL_START_SECONDS, USUAL_WAKING_SECONDS, ActivityLog
+from studio_coordinator.plan.ladder import Demand
 from studio_coordinator.plan.on_demand import Activity
 from studio_coordinator.sessions import Session, SessionRegistry
 
@@ -106,6 +108,33 @@ def test_how_long_it_takes_to_come_back_is_what_its_start_took() -> None:
     )
     bench.session.observed(ObservationReport(replicas=[started]))
     assert bench.seen().wake_seconds == 41
+
+
+def test_how_long_a_sleeper_takes_to_come_back_is_what_its_last_waking_took() -> None:
+    bench = Bench()
+    bench.says()
+    recipe = Recipe(name="chat")
+    recipe.engine.name, recipe.args.sleep_mode = "vllm", True
+
+    def seen(state: "Replica.State.ValueType") -> float:
+        row = a_replica(host_id="h1", state=state, engine_ready=state != Replica.STATE_WAKING)
+        recipes = {(row.recipe_name, row.recipe_revision): recipe}
+        return bench.log.activities([row], [a_deployment()], recipes)["chat-1"].wake_seconds
+
+    assert seen(Replica.STATE_READY) == USUAL_WAKING_SECONDS
+    assert seen(Replica.STATE_WAKING) == USUAL_WAKING_SECONDS
+    bench.now += 3
+    assert seen(Replica.STATE_STARTING) == 3, "it answers, and its route is on the way"
+    assert seen(Replica.STATE_READY) == 3
+
+
+def test_what_the_gateways_say_is_more_exact() -> None:
+    bench = Bench()
+    bench.says(running=1)
+    deployment = a_deployment()
+    demands = {"chat": Demand(idle_seconds=70.0, requests_per_minute=2.0)}
+    found = bench.log.activities([a_replica(host_id="h1")], [deployment], {}, demands)["chat-1"]
+    assert (found.idle_seconds, found.requests_per_minute, found.requests_running) == (70.0, 2.0, 1)
 
 
 def test_making_way_is_remembered_for_an_hour() -> None:
