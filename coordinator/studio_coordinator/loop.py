@@ -185,9 +185,9 @@ async def _commit(conn: Connection, snapshot: Snapshot, decided: Plan) -> None:
         at = snapshot.now
         if not await deployments.set_rest(conn, rest.deployment, rest.rest, rest.reason, at, rest.was_since):
             raise ConflictError(f"deployment {rest.deployment} was woken or sent to rest meanwhile")
-    for host_id, document in decided.assignments.items():
-        if not await assignments.put_assignment(conn, host_id, document, snapshot.term):
-            raise ConflictError(f"the assignment of host {host_id} was changed meanwhile")
+    kept = decided.assignments.keys() - await assignments.put_assignments(conn, decided.assignments, snapshot.term)
+    if kept:
+        raise ConflictError(f"the assignment of host {min(kept)} was changed meanwhile")
     if decided.table is not None and not await routes.put_table(conn, decided.table):
         raise ConflictError("the route table was changed meanwhile")
     await events.append(conn, decided.events)

@@ -1,9 +1,9 @@
 """What each host should run now: one whole document per host, replaced only by a newer generation."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
-from sqlalchemy import BigInteger, Column, ForeignKey, String, Table, func, select, text
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import BigInteger, Column, ForeignKey, String, Table, bindparam, func, select, text
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from studio.v1.assignment_pb2 import Assignment
 
@@ -21,6 +21,18 @@ ASSIGNMENTS = Table(
     # The transaction that wrote it last, set by a trigger.
     Column("changed_in", BigInteger, nullable=False, server_default=text("pg_current_xact_id()::text::bigint")),
 )
+
+
+# Arrays, so that the statement is the same however many hosts there are.
+PUT_ALL = text(
+    "INSERT INTO assignments AS kept (host_id, generation, term, document)"
+    " SELECT host_id, generation, CAST(:term AS bigint), document FROM unnest("
+    "CAST(:hosts AS varchar[]), CAST(:generations AS bigint[]), CAST(:documents AS jsonb[]))"
+    " AS given (host_id, generation, document)"
+    " ON CONFLICT (host_id) DO UPDATE"
+    " SET generation = excluded.generation, term = excluded.term, document = excluded.document"
+    " WHERE kept.generation < excluded.generation AND kept.term <= excluded.term RETURNING host_id"
+).bindparams(bindparam("documents", type_=ARRAY(Document(Assignment))))
 
 
 async def get_assignment(conn: AsyncConnection, host_id: str) -> Assignment | None:
@@ -41,6 +53,19 @@ async def put_assignment(conn: AsyncConnection, host_id: str, assignment: Assign
         where=(row.generation < fresh.excluded.generation) & (row.term <= fresh.excluded.term),
     )
     return (await conn.execute(newer.returning(row.host_id))).one_or_none() is not None
+
+
+async def put_assignments(conn: AsyncConnection, documents: Mapping[str, Assignment], term: int) -> set[str]:
+    """Store each assignment as ``put_assignment`` does, all by one statement; ids of the hosts whose assignment was stored."""
+    if not documents:
+        return set()
+    given = {
+        "hosts": list(documents),
+        "generations": [document.generation for document in documents.values()],
+        "term": term,
+        "documents": list(documents.values()),
+    }
+    return set((await conn.execute(PUT_ALL, given)).scalars())
 
 
 async def list_assignments(conn: AsyncConnection) -> dict[str, Assignment]:
