@@ -15,7 +15,14 @@ DEFAULT_TAIL_KIB = 64
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
-    command(app, logs, "studio logs chat", "studio logs -f chat-2", "studio logs chat --tail 1024 > chat.log")
+    command(
+        app,
+        logs,
+        "studio logs chat",
+        "studio logs -f chat-2",
+        "studio logs big-1/1",
+        "studio logs chat --tail 1024 > chat.log",
+    )
 
 
 async def logs(
@@ -26,7 +33,7 @@ async def logs(
 ) -> None:
     """Show the log of an engine.
 
-    NAME is a replica, or a deployment: then it is its newest replica.
+    NAME is a replica, or a deployment: then it is its newest replica. NAME/1 is rank 1 of a replica over several hosts.
     """
     request = StreamLogsRequest(name=name, follow=follow, tail_bytes=tail * 1024)
     replica = ""

@@ -10,7 +10,7 @@
 Placement, in the stages feasible → rank → place (docs/scheduling.md):
 
 ================ ==================================================================================================
-sizing           the estimate as a need of GPUs; `allowance`: what the engine is told it may use
+sizing           the estimate as a need of GPUs; `split`, `parallelism`: how many of them; `allowance`: what the engine is told
 wish             what one replica asks for; `engine_minimums`: the oldest GPU and driver of each engine, as data
 gpus, occupancy  a host's devices, and who holds what of them: our replicas, and strangers as measured
 feasible         whether a host as a whole takes the replica; `pick`, `topology`: which of its GPUs, and how good that is
@@ -18,7 +18,7 @@ rank             which host is best
 fleet            all hosts, indexed: the best host at the cost of the kinds of hosts, not of their number
 place            one answer: placed, waiting for others to leave, or refused
 make_room        room by moving what the same pass placed; `preempt`: by victims of lower priority; `victims`: the cheapest
-across           several hosts for one replica
+across           several hosts for one replica; `members`: its parts, `group`: their life, `rendezvous`: where they meet
 on_demand        who makes room for a model that a request waits for; `rebalance`: moves that free hosts or heal spread
 why_not          the reason of every host, alike ones together (`names`), and `would_fit`: what to change
 order            which deployment chooses first

@@ -31,6 +31,7 @@ from studio.v1.replica_pb2 import Replica
 from studio_runtime.errors import NotFoundError, StudioError, UnavailableError
 
 from studio_coordinator.knowledge.figures import add_figures, add_replica_figures
+from studio_coordinator.plan.members import parts
 from studio_coordinator.plan.status import with_state
 from studio_coordinator.rpc.guard import guarded, refuse
 from studio_coordinator.rpc.state import AdminState
@@ -158,8 +159,9 @@ class Views(AdminState):
     ) -> AsyncIterator[StreamLogsResponse]:
         """A replica's log, pulled from its host."""
         try:
-            row = await self._replica_named(request.name)
-            session = self.sessions.get(row.host_id)
+            name, _, rank = request.name.partition("/")
+            row = await self._replica_named(name)
+            session = self.sessions.get(_host_of_rank(row, rank))
             tail_bytes = min(request.tail_bytes or DEFAULT_TAIL_BYTES, MOST_TAIL_BYTES)
             async with session.pull_log(row.id, tail_bytes, follow=request.follow) as chunks:
                 while True:
@@ -183,3 +185,11 @@ class Views(AdminState):
         if not found:
             raise NotFoundError(f"there is no replica or deployment {name!r} with a log", "See studio ps.")
         return max(found, key=lambda row: (row.state_since.ToNanoseconds(), row.id))
+
+
+def _host_of_rank(row: Replica, rank: str) -> str:
+    """The host of one part of a replica over several hosts; of rank 0 where none is named."""
+    found = [part.host_id for part in parts(row) if str(part.rank) == (rank or "0")]
+    if not found:
+        raise NotFoundError(f"{row.id} has no rank {rank}", f"See studio describe {row.id}.")
+    return found[0]

@@ -103,6 +103,9 @@ def test_a_group_is_planned_serves_fails_as_a_whole_and_comes_back(system: Syste
     told = system.studio("describe", "duo-1").stdout
     assert f"rank 1    {member['host_name']}, READY" in told
 
+    assert "rank 1 in world size 2" in system.studio("logs", "duo-1/1").stdout
+    assert "has no rank 2" in system.studio("logs", "duo-1/2", check=False).stderr
+
     before = engines(system, second)
     assert len(before) == 2
     # The member's own process; its rank is in its command line.
