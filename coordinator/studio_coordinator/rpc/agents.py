@@ -109,8 +109,7 @@ class AgentService(AgentServiceServicer):
         first = await anext(aiter(requests), None)
         if first is None or first.WhichOneof("message") != "hello":
             raise InvalidError("the first message of a control stream must be Hello")
-        await self._identify(first.hello, context)
-        session, welcome = await self._admit(first.hello)
+        session, welcome = await self._admit(first.hello, context)
         return session, ConnectResponse(welcome=welcome)
 
     async def ReportTelemetry(  # noqa: N802 - the contract's name
@@ -150,14 +149,16 @@ class AgentService(AgentServiceServicer):
         await self._gate.note_instance(identity, hello.agent_instance_id)
         hello.host_id, hello.host_name = identity.id, identity.name
 
-    async def _admit(self, hello: Hello) -> tuple[Session, Welcome]:
-        """Check a Hello, store it, and open the session; at most so many at once, the rest waits or is shed."""
-        _check_hello(hello)
+    async def _admit(self, hello: Hello, context: grpc.aio.ServicerContext[Any, Any]) -> tuple[Session, Welcome]:
+        """Check who calls and what it says, store it, and open the session; so many at once, the rest waits or is shed."""
         if self._waiting >= WAITING:
             raise OverloadedError("too many hosts connect at once", "Agents try again by themselves.")
         self._waiting += 1
         try:
             async with self._admission:
+                # All that asks the database waits here, and not for a connection of the pool, which gives up sooner.
+                await self._identify(hello, context)
+                _check_hello(hello)
                 return await self._open(hello)
         finally:
             self._waiting -= 1
