@@ -6,6 +6,8 @@ Revision ID: 0005
 Revises: 0004
 """
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql as pg
@@ -18,7 +20,7 @@ depends_on = None
 INSTANT = sa.TIMESTAMP(timezone=True)
 
 
-def added() -> dict[str, tuple[sa.Column, ...]]:
+def added() -> dict[str, tuple[sa.Column[Any], ...]]:
     """The new columns of tables that were there, by table."""
     return {
         "api_keys": (
