@@ -43,5 +43,5 @@ def _text(value: object) -> str:
         raise InvalidError(
             f"the configuration holds {value!r}, which is no text and would be lost", "Add the context by hand."
         )
-    # A JSON text is a TOML text, but for characters that JSON leaves as they are and neither needs.
-    return json.dumps(value)
+    # A JSON text is a TOML text, but for this one character, and for characters beyond 16 bits in escapes, which are left alone.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
