@@ -117,8 +117,7 @@ async def running_tls_fleet(folder: Path) -> AsyncIterator[TlsFleet]:
                 (folder / name).mkdir()
                 agents[name] = AgentProcess(folder / name, f"127.0.0.1:{ports[0]}")
             fleet = TlsFleet(folder, *ports, agents)
-            for name in (*HOSTS, "gateway"):
-                await fleet.join(name)
+            await asyncio.gather(*(fleet.join(name) for name in (*HOSTS, "gateway")))
             for agent in agents.values():
                 await stack.enter_async_context(agent)
             fleet.gateway = await GatewayProcess.start(Path(sys.executable), folder, ports[0], "--litellm", "off")
@@ -132,7 +131,8 @@ async def eventually(question: Callable[[], Awaitable[Any]], at_most_seconds: fl
     """Ask until the answer is true."""
     async with asyncio.timeout(at_most_seconds):
         while not (answer := await question()):
-            await asyncio.sleep(0.2)
+            # Most questions are a process of their own, which costs more than the wait.
+            await asyncio.sleep(0.7)
         return answer
 
 

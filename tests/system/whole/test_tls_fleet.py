@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import psutil
+import pytest
 from fakes.tls_fleet import HOSTS, TlsFleet, eventually, running_tls_fleet, streaming
 
 MANIFEST = """\
@@ -20,6 +21,8 @@ placement: {spread: host}
 """
 
 
+# Three steps of a rotation, each of which nodes take up within seconds of their own choice.
+@pytest.mark.timeout(240)
 async def test_a_fleet_on_certificates(tmp_path: Path) -> None:
     async with running_tls_fleet(tmp_path) as fleet:
         secret = await serve(fleet)
