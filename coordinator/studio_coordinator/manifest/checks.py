@@ -104,6 +104,9 @@ def check_deployment(spec: DeploymentSpec) -> Iterator[Problem]:
     yield from _rollout(spec)
     yield from _choice("via", spec.via, ("direct", "litellm"))
     yield from _choice("strategy", spec.strategy, ("least_work", "prefix_affinity", "round_robin"))
+    yield from _repeated("fallbacks[{}]", spec.fallbacks)
+    if spec.name and spec.name in spec.fallbacks:
+        yield "fallbacks", "a deployment cannot answer instead of itself"
 
 
 def _environment(recipe: Recipe) -> Iterator[Problem]:
@@ -222,6 +225,9 @@ def _rollout(spec: DeploymentSpec) -> Iterator[Problem]:
             yield "rollout.surge", "with 0 nothing can be replaced, unless drain_first_allowed is true"
     if rollout.HasField("canary"):
         yield from _share("rollout.canary.share", rollout.canary.share)
+        for name, least in (("max_error_share", 0), ("max_latency_ratio", 1), ("min_requests", 0)):
+            if rollout.canary.HasField(name):
+                yield from _at_least(f"rollout.canary.{name}", getattr(rollout.canary, name), least)
     yield from _choice("rollout.on_failure", rollout.on_failure, ("rollback", "pause"))
 
 
