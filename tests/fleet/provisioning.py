@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,7 +47,7 @@ class Played:
 
 @dataclass
 class Fleet:
-    """A controller with coordinator and gateway, and GPU hosts. Commands of the CLI run on the controller, as an operator's do."""
+    """A controller with coordinator and gateway, and GPU hosts. The CLI runs on the controller, as an operator's does."""
 
     folder: Path
     hosts: Mapping[str, Host]
@@ -104,7 +104,13 @@ class Fleet:
         """What the CLI lists, as data."""
         return list(json.loads(self.studio(*arguments, "-o", "json").ok()))
 
-    async def until(self, what: "Sequence[str]", condition: Any, seconds: float = 90.0) -> list[dict[str, Any]]:
+    def listed_item(self, *arguments: str) -> dict[str, Any]:
+        """One thing that the CLI shows, as data."""
+        return dict(json.loads(self.studio(*arguments, "-o", "json").ok()))
+
+    async def until(
+        self, what: Sequence[str], condition: Callable[[list[dict[str, Any]]], object], seconds: float = 90.0
+    ) -> list[dict[str, Any]]:
         """Ask the CLI for ``what`` until ``condition`` holds for what it lists. Returns that."""
         found: object = None
         try:

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 from fleet.rootfs import CACHE
@@ -13,12 +14,18 @@ from fleet.studio_host import CHECKOUT, SOURCES
 REST = ("systemd", "pyproject.toml", "requirements.lock", "README.md", "LICENSE")
 
 
-def archive(folder: Path, version: str = "") -> Path:
-    """Make the archive in ``folder``; ``version`` stands in for the checkout's own. Raises CalledProcessError."""
-    checkout = _with_version(folder / "source", version) if version else CHECKOUT
+def version() -> str:
+    """The checkout's own version."""
+    declared: str = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["version"]
+    return declared
+
+
+def archive(folder: Path, stands_for: str = "") -> Path:
+    """Make the archive in ``folder``; ``stands_for`` takes the place of the checkout's own. Raises CalledProcessError."""
+    checkout = _with_version(folder / "source", stands_for) if stands_for else CHECKOUT
+    program = (sys.executable, str(CHECKOUT / "ansible/wheelhouse.py"))
     made = subprocess.run(
-        [sys.executable, str(CHECKOUT / "ansible/wheelhouse.py"), str(folder), "--checkout", str(checkout)]
-        + ["--wheels", str(CACHE / "wheels")],
+        [*program, str(folder), "--checkout", str(checkout), "--wheels", str(CACHE / "wheels")],
         check=True,
         stdout=subprocess.PIPE,
         text=True,

@@ -1,7 +1,7 @@
 """Studio on a test host, laid out as an installed fleet has it, but for one thing: the code is this checkout, seen read-only.
 
-Users, units, polkit rule and folders are the shipped ones. The environment at ``/opt/vllm-studio/current`` is the host's own Python
-with the packages of the environment that the tests run in; nothing is installed, so a host is ready to boot in a second.
+Users, units, polkit rule and folders are the shipped ones. The environment at ``/opt/vllm-studio/current`` is the host's own
+Python with the packages of the environment that the tests run in; nothing is installed, so a host is ready to boot in a second.
 """
 
 import shutil
