@@ -34,6 +34,7 @@ from studio_cli.commands import (
     status,
     system,
     tenants,
+    top,
     usage,
 )
 
@@ -43,6 +44,7 @@ COMMANDS = (
     apply,
     plan,
     ps,
+    top,
     describe,
     logs,
     events,

@@ -14,6 +14,7 @@ import grpc
 from studio.v1.access_service_pb2_grpc import AccessServiceStub
 from studio.v1.admin_service_pb2 import GetStatusRequest
 from studio.v1.admin_service_pb2_grpc import AdminServiceStub
+from studio.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
 from studio_runtime.bearer import Bearer, Metadata
 from studio_runtime.channel import open_channel
 from studio_runtime.errors import REFUSAL_KEY, StudioError, from_rpc_error
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     # Only the stub file knows this class.
     from studio.v1.access_service_pb2_grpc import AccessServiceAsyncStub
     from studio.v1.admin_service_pb2_grpc import AdminServiceAsyncStub
+    from studio.v1.telemetry_service_pb2_grpc import TelemetryServiceAsyncStub
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -44,6 +46,7 @@ class Coordinator:
     address: Address
     admin: "AdminServiceAsyncStub"
     access: "AccessServiceAsyncStub"
+    telemetry: "TelemetryServiceAsyncStub"
     bearer: Bearer = NO_TOKEN
 
     async def call(
@@ -127,7 +130,9 @@ async def connect(
             channel = await channels.enter_async_context(open_channel(address, tls))
             if not await accepts(channel):
                 continue
-            found = Coordinator(address, AdminServiceStub(channel), AccessServiceStub(channel), bearer)
+            found = Coordinator(
+                address, AdminServiceStub(channel), AccessServiceStub(channel), TelemetryServiceStub(channel), bearer
+            )
             if len(addresses) == 1 or await leads(found):
                 yield found
                 return
