@@ -19,12 +19,14 @@ def tell_absence(route: Route, deployment: Deployment, rows: Sequence[Replica]) 
     if deployment.stopped:
         route.unavailable_reason = f"{name} is stopped; start it with: studio start {name}"
         return
-    route.starting = not is_at_rest(deployment)
-    route.unavailable_reason = f"no replica of {name} is ready yet" if route.starting else f"{name} is asleep"
-    if not is_on_ladder(deployment) or (route.starting and _all_gave_up(rows)):
+    if not is_on_ladder(deployment) or (not is_at_rest(deployment) and _all_gave_up(rows)):
+        route.starting = True
+        route.unavailable_reason = f"no replica of {name} is ready yet"
         return
     idle = deployment.spec.idle
     route.wakeable = True
+    # The same from falling asleep to serving again: a table for each step between would only delay the one that counts.
+    route.unavailable_reason = f"{name} is asleep, or on its way up"
     route.wake_deadline.CopyFrom(idle.wake_deadline if idle.HasField("wake_deadline") else DEFAULT_WAKE_DEADLINE)
     route.wake_queue = idle.wake_queue if idle.HasField("wake_queue") else DEFAULT_WAKE_QUEUE
 
