@@ -1,7 +1,7 @@
 """Operators of a coordinator that asks for tokens, each with a connection of its own."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +9,9 @@ import grpc
 from fakes.sealed import SEALER
 from studio.v1.access_service_pb2 import CreateOperatorRequest, Operator
 from studio.v1.access_service_pb2_grpc import AccessServiceStub
+from studio.v1.admin_service_pb2 import PutTenantRequest
 from studio.v1.admin_service_pb2_grpc import AdminServiceStub
+from studio.v1.route_pb2 import Tenant
 from studio_coordinator.access.local_token import LocalToken
 from studio_coordinator.coordinator import running_coordinator
 from studio_coordinator.identity import Identity
@@ -63,6 +65,10 @@ class Guarded:
         """An operator, made at the first mention."""
         name = f"{tenant or 'fleet'}-{role}"
         if name not in self.made:
+            if tenant:
+                # It may be there already.
+                with suppress(grpc.aio.AioRpcError):
+                    await self.local.admin("PutTenant", PutTenantRequest(tenant=Tenant(name=tenant)))
             request = CreateOperatorRequest(name=name, role=Operator.Role.Value(f"ROLE_{role.upper()}"), tenant=tenant)
             answer = await self.local.access("CreateOperator", request)
             self.made[name] = As(self.channel, answer.token)

@@ -6,7 +6,8 @@ a method that the table does not know is not served to anybody.
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +95,7 @@ class _Guard:
 
         return served
 
-    def _streams(self, behaviour: Callable[[Any, Context], AsyncIterator[Message]]) -> Callable[[Any, Context], Any]:
+    def _streams(self, behaviour: Callable[[Any, Context], AsyncGenerator[Message]]) -> Callable[[Any, Context], Any]:
         if not inspect.isasyncgenfunction(behaviour):
             raise TypeError(f"{self.method} must be an asynchronous generator")
 
@@ -102,9 +103,11 @@ class _Guard:
             call = _Call(self, request, context)
             await call.admitted()
             try:
-                async for response in behaviour(request, context):
-                    if await call.is_theirs(response):
-                        yield response
+                # Closed with this one, so that what a stream holds is given back at once.
+                async with aclosing(behaviour(request, context)) as responses:
+                    async for response in responses:
+                        if await call.is_theirs(response):
+                            yield response
             except BaseException:
                 await call.ended(_outcome(context))
                 raise

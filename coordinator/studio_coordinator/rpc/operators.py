@@ -23,7 +23,7 @@ from studio_coordinator.access.caller import current_caller
 from studio_coordinator.manifest.names import NAME, NAME_RULE
 from studio_coordinator.rpc.guard import guarded
 from studio_coordinator.rpc.state import AdminState
-from studio_coordinator.store import idempotency, operators
+from studio_coordinator.store import idempotency, operators, tenants
 from studio_coordinator.store.database import Connection
 from studio_coordinator.tokens import OPERATOR, Token
 
@@ -114,7 +114,12 @@ def checked_operator(request: CreateOperatorRequest) -> Operator:
 
 
 async def create_operator(conn: Connection, operator: Operator, token: Token, pepper: bytes) -> CreateOperatorResponse:
-    """Store ``operator`` with the hash of ``token``. Raises ConflictError where the name was given before."""
+    """Store ``operator`` with the hash of ``token``.
+
+    Raises ConflictError where the name was given before, NotFoundError where there is no such tenant.
+    """
+    if operator.tenant:
+        await tenants.get_tenant(conn, operator.tenant)
     operator.token_id = token.id
     operator.created_at.FromDatetime(datetime.now(UTC))
     await operators.create_operator(conn, operator, token.hash(pepper))

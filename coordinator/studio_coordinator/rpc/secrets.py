@@ -19,7 +19,7 @@ from studio_runtime.logging import hide
 from studio_coordinator.manifest.names import NAME, NAME_RULE
 from studio_coordinator.rpc.guard import actor_of, guarded
 from studio_coordinator.rpc.state import AdminState
-from studio_coordinator.store import secrets
+from studio_coordinator.store import secrets, tenants
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -44,6 +44,8 @@ class Secrets(AdminState):
         hide(request.value)
         secret = Secret(name=request.name, tenant=request.tenant, actor=actor_of(context))
         async with self.database.transaction() as conn:
+            if secret.tenant:
+                await tenants.get_tenant(conn, secret.tenant)
             stored = await secrets.put_secret(conn, self.sealer, secret, request.value, datetime.now(UTC))
         self.desired_changed()
         return PutSecretResponse(secret=stored)

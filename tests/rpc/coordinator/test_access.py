@@ -234,6 +234,20 @@ async def test_an_expired_token_is_refused(guarded: Guarded) -> None:
     assert await outcome(caller, "admin", "GetStatus", admin_pb2.GetStatusRequest()) is UNAUTHENTICATED
 
 
+async def test_an_operator_is_of_a_tenant_that_there_is(guarded: Guarded) -> None:
+    request = access_pb2.CreateOperatorRequest(name="x", role=Operator.ROLE_VIEWER, tenant="nowhere")
+    assert await outcome(guarded.local, "access", "CreateOperator", request) is NOT_FOUND
+    secret = access_pb2.PutSecretRequest(name="x", value="a value", tenant="nowhere")
+    assert await outcome(guarded.local, "access", "PutSecret", secret) is NOT_FOUND
+
+
+async def test_what_a_manifest_says_beside_recipes_needs_the_right_that_its_call_needs(guarded: Guarded) -> None:
+    operator, admin = await guarded.operator("operator"), await guarded.operator("admin")
+    request = admin_pb2.ApplyRequest(manifest="kind: Tenant\nname: green\n")
+    assert await outcome(operator, "admin", "Apply", request) is DENIED
+    assert await outcome(admin, "admin", "Apply", request) is grpc.StatusCode.OK
+
+
 async def test_a_repeated_creation_gives_the_same_token(guarded: Guarded) -> None:
     request = access_pb2.CreateOperatorRequest(name="ci", role=Operator.ROLE_VIEWER, idempotency_key="k" * 20)
     first, second = [await guarded.local.access("CreateOperator", request) for _ in range(2)]
