@@ -26,6 +26,8 @@ from studio_coordinator.rpc.state import AdminState
 from studio_coordinator.sessions import SessionRegistry
 from studio_coordinator.store.database import Database
 from studio_coordinator.telemetry.lag import watch_lag
+from studio_coordinator.telemetry.otlp import exporting
+from studio_coordinator.telemetry.prometheus import Exported
 from studio_coordinator.telemetry.recorder import Recorder
 from studio_coordinator.telemetry.rings import Rings
 
@@ -82,30 +84,31 @@ async def running_coordinator(
     # Before the lease is first asked for: only now is the port known.
     leadership.address = str(advertise or server.address)
     try:
-        async with asyncio.TaskGroup() as tasks:
-            running = [
-                tasks.create_task(task)
-                for task in (
-                    leadership.keep(),
-                    loop.run(),
-                    books.store_agent_events(),
-                    books.keep_last_seen(),
-                    books.store_notes(),
-                    books.prune(),
-                    library.run(),
-                    measurements.run(),
-                    snapshots.demand.keep(database, leadership),
-                    recorder.run(),
-                    watch_lag(),
-                    *(() if fleet_identity is None else fleet_identity.tasks()),
-                    Watchdog().keep_beating(),
-                )
-            ]
-            # Whoever is told that it serves may write at once.
-            await leadership.decided.wait()
-            yield server
-            for task in running:
-                task.cancel()
+        with Exported(sessions.reports), exporting(sessions.reports):
+            async with asyncio.TaskGroup() as tasks:
+                running = [
+                    tasks.create_task(task)
+                    for task in (
+                        leadership.keep(),
+                        loop.run(),
+                        books.store_agent_events(),
+                        books.keep_last_seen(),
+                        books.store_notes(),
+                        books.prune(),
+                        library.run(),
+                        measurements.run(),
+                        snapshots.demand.keep(database, leadership),
+                        recorder.run(),
+                        watch_lag(),
+                        *(() if fleet_identity is None else fleet_identity.tasks()),
+                        Watchdog().keep_beating(),
+                    )
+                ]
+                # Whoever is told that it serves may write at once.
+                await leadership.decided.wait()
+                yield server
+                for task in running:
+                    task.cancel()
     finally:
         await server.stop()
         await leadership.release()

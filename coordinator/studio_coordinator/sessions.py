@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from operator import itemgetter
 from uuid import uuid4
 
 from studio.v1.agent_service_pb2 import (
@@ -305,6 +306,13 @@ class SessionRegistry:
         if session is None or session.epoch != figures.session_epoch:
             raise NotFoundError(f"host {host_id!r} has no open session with epoch {figures.session_epoch}")
         self._telemetry[host_id] = figures
+
+    def reports(self) -> list[tuple[str, ReportTelemetryRequest]]:
+        """The newest figures of every connected host, by its name, in the order of names. May be called from any thread."""
+        names = {session.host_id: session.host_name for session in list(self._sessions.values())}
+        return sorted(
+            ((names.get(host_id, host_id), said) for host_id, said in list(self._telemetry.items())), key=itemgetter(0)
+        )
 
     def telemetry(self, host_id: str) -> ReportTelemetryRequest:
         """The newest figures of a host; empty when there are none."""
