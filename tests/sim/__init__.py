@@ -2,6 +2,7 @@
 
 ========== ==========================================================================================================
 story      the simulation: what happens by chance, and how it comes to rest
+revisions  what operators name: good ones, ones that do not start, ones that answer with errors
 schedule   virtual time: what is to happen when
 network    messages that are late, doubled, out of order or lost
 memory     the database's tables with the guards of the real statements: lease epoch, row versions, generations

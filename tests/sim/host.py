@@ -130,7 +130,8 @@ class SimulatedHost:
 
     def _ready(self, name: str, engine: Engine) -> None:
         if self.engines.get(name) is engine and engine.state == Replica.STATE_STARTING:
-            engine.state = Replica.STATE_READY
+            starts = self.story.revisions.starts(engine.assigned.deployment, engine.assigned.recipe_revision)
+            engine.state = Replica.STATE_READY if starts else Replica.STATE_FAILED
             self.report()
 
     def _gone(self, name: str, engine: Engine) -> None:

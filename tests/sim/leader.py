@@ -126,6 +126,7 @@ class SimulatedCoordinator:
             table=rows.table,
             acknowledged_version=self._acknowledged_version((rows.table.term, rows.table.version)),
             timers=TIMERS,
+            watches=self.story.revisions.watches(rows.deployments.values(), now),
         )
 
     def _finish(self, snapshot: Snapshot, decided: Plan, life: int) -> None:
@@ -138,7 +139,10 @@ class SimulatedCoordinator:
                 return
             try:
                 self.story.database.commit(
-                    snapshot.term, decided, lambda rows: self.story.promises.at_commit(rows, snapshot, decided)
+                    snapshot.term,
+                    decided,
+                    {deployment.name: deployment.version for deployment in snapshot.deployments},
+                    lambda rows: self.story.promises.at_commit(rows, snapshot, decided),
                 )
             except (ConflictError, UnavailableError):
                 self.wake()

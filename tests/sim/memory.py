@@ -1,7 +1,7 @@
 """The database in memory, with the guards of the real statements; and an operator's accept of a restored one."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from studio.v1.assignment_pb2 import Assignment
@@ -38,6 +38,8 @@ class Database:
         self._checks_epoch = checks_epoch
         self.rows = Rows()
         self.is_away = False
+        # When a plan was last committed.
+        self.written_at = 0.0
 
     def reach(self) -> Rows:
         if self.is_away:
@@ -61,11 +63,17 @@ class Database:
         rows.holder, rows.lease_ends = holder, now + ttl
         return True, rows.epoch
 
-    def commit(self, term: int, decided: Plan, audit: Callable[[Rows], None]) -> None:
+    def commit(self, term: int, decided: Plan, versions: Mapping[str, int], audit: Callable[[Rows], None]) -> None:
         """``loop._commit`` behind ``lease.check``: all of it, or nothing. ``audit`` sees the rows before what is let through."""
         rows = self.reach()
         if self._checks_epoch and (rows.epoch != term or rows.lease_ends <= self._schedule.now):
             raise UnavailableError(f"term {term} is over")
+        self._refuse_stale(rows, decided, versions)
+        audit(rows)
+        self.written_at = self._schedule.now
+        self._write(rows, decided)
+
+    def _refuse_stale(self, rows: Rows, decided: Plan, versions: Mapping[str, int]) -> None:
         for row in decided.updated:
             if row.id not in rows.replicas or rows.replicas[row.id].version != row.version:
                 raise ConflictError(f"replica {row.id} was changed meanwhile")
@@ -76,10 +84,11 @@ class Database:
             before = rows.assignments.get(host_id, Assignment())
             if not (before.generation < document.generation and before.term <= document.term):
                 raise ConflictError(f"the assignment of host {host_id} was changed meanwhile")
+        for name in decided.rollouts:
+            if name not in rows.deployments or rows.deployments[name].version != versions[name]:
+                raise ConflictError(f"deployment {name} was changed meanwhile")
         if decided.table is not None and decided.table.version != rows.table.version + 1:
             raise ConflictError("the route table was changed meanwhile")
-        audit(rows)
-        self._write(rows, decided)
 
     def _write(self, rows: Rows, decided: Plan) -> None:
         for change in decided.host_changes:
@@ -92,6 +101,9 @@ class Database:
             written.version += 1
         for name in decided.deleted:
             rows.replicas.pop(name, None)
+        for name, rollout in decided.rollouts.items():
+            written_to = rows.deployments[name] = copy.deepcopy(rows.deployments[name])
+            written_to.rollout.CopyFrom(rollout)
         for name in decided.purged_deployments:
             rows.deployments.pop(name, None)
         for host_id, document in decided.assignments.items():
@@ -114,4 +126,4 @@ class Database:
             if document.generation <= generation:
                 kept = rows.assignments[host_id] = Assignment()
                 kept.CopyFrom(document)
-                kept.generation = generation + 1
+                kept.generation, kept.stops_confirmed = generation + 1, True

@@ -7,9 +7,11 @@ from studio.v1.assignment_pb2 import Assignment
 from studio.v1.host_pb2 import Host
 from studio.v1.replica_pb2 import Replica
 from studio.v1.route_pb2 import RouteTable
+from studio_coordinator.plan.rollout import DONE, PAUSED, REPLACE, ROLLED_BACK, phase_name
 from studio_coordinator.plan.snapshot import Plan, Snapshot
 
 from sim.memory import Rows
+from sim.revisions import Fate
 
 if TYPE_CHECKING:
     from sim.host import SimulatedHost
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
 AFTERMATH_SECONDS = 120.0
 # A gateway that could not be reached for a moment counts as gone, and may route by an old table.
 GATEWAY_AFTERMATH_SECONDS = 30.0
+
+
+# 0: there never was one.
+ENDS = {0, DONE, ROLLED_BACK}
 
 
 class BrokenPromiseError(AssertionError):
@@ -51,8 +57,51 @@ class Promises:
         for change in decided.host_changes:
             if change.state == Host.STATE_LOST:
                 must(change.host_id not in self._story.gone_together, f"{change.host_id} was given up with many others")
+        self._keeps_serving(snapshot, decided)
+        self._keeps_bad_revisions_out(snapshot, decided)
         if decided.table is not None:
             self._keeps_a_route(rows, snapshot, decided.table)
+
+    def _keeps_serving(self, snapshot: Snapshot, decided: Plan) -> None:
+        """Of an older revision, or of a host that drains, a replica that serves goes only once enough others do."""
+        after = {row.id: row for row in (*snapshot.replicas, *decided.inserted, *decided.updated)}
+        before = {row.id: row for row in snapshot.replicas}
+        table = decided.table if decided.table is not None else snapshot.table
+        routed = {end.replica_id for route in table.routes for end in route.endpoints}
+        for deployment in snapshot.deployments:
+            rows = [row for row in after.values() if row.deployment == deployment.name]
+            gone = [
+                row.id
+                for row in rows
+                if row.retiring
+                and row.engine_ready
+                and not before[row.id].retiring
+                and "wants" not in row.retiring_reason
+            ]
+            ready = sum(not row.retiring and (row.state == Replica.STATE_READY or row.id in routed) for row in rows)
+            kept = deployment.stopped or ready >= deployment.spec.replicas.min
+            must(
+                not gone or kept,
+                f"{gone} went while {ready} of {deployment.spec.replicas.min} of {deployment.name} served",
+            )
+
+    def _keeps_bad_revisions_out(self, snapshot: Snapshot, decided: Plan) -> None:
+        """Who errs in its canary replaces nobody."""
+        for deployment in snapshot.deployments:
+            rollout = decided.rollouts.get(deployment.name)
+            if (
+                rollout is None
+                or rollout.phase not in (REPLACE, DONE)
+                or not deployment.spec.rollout.HasField("canary")
+            ):
+                continue
+            # What is named while nothing serves, or served before, is not tried.
+            tried = "is named again" not in rollout.reason and "no replica of" not in rollout.reason
+            fate = self._story.revisions.fate(deployment.name, rollout.to_revision)
+            must(
+                not tried or fate is Fate.GOOD,
+                f"{deployment.name} goes on to r{rollout.to_revision}, which {fate.value}",
+            )
 
     def _keeps_a_route(self, rows: Rows, snapshot: Snapshot, table: RouteTable) -> None:
         after = models_with(table)
@@ -97,7 +146,14 @@ class Promises:
                 for replica_id, engine in host.engines.items()
                 if engine.assigned.deployment == name and engine.state == Replica.STATE_READY
             ]
-            must(len(serving) == expected, f"{name} has {serving}, not {expected}, once everything rests")
+            phase, rollout = phase_name(deployment.rollout.phase), deployment.rollout
+            # One that was named at the last moment may have failed since.
+            if rollout.phase == PAUSED and deployment.spec.rollout.on_failure == "pause":
+                continue
+            must(deployment.stopped or rollout.phase in ENDS, f"the rollout of {name} is {phase}, and never ends")
+            if story.revisions.is_hopeless(deployment):
+                continue
+            must(len(serving) == expected, f"{name} ({phase}) has {serving}, not {expected}, once everything rests")
             for gateway in story.gateways:
                 routed = models_with(gateway.table or RouteTable()).get(name, [])
                 must(sorted(routed) == sorted(serving), f"{gateway.name} routes {name} to {routed}, not to {serving}")

@@ -5,7 +5,9 @@ from collections.abc import Callable
 
 from fakes.world import stamp
 from studio.v1.deployment_pb2 import Deployment
+from studio.v1.host_pb2 import Host
 from studio.v1.recipe_pb2 import Recipe
+from studio_coordinator.plan.rollout import phase_name
 
 from sim.gateway import SimulatedGateway
 from sim.host import HEARTBEAT_SECONDS, SimulatedHost
@@ -13,14 +15,18 @@ from sim.leader import TTL_SECONDS, SimulatedCoordinator
 from sim.memory import Database, Rows
 from sim.network import Network
 from sim.promises import BrokenPromiseError, Promises
+from sim.revisions import POLICIES, Revisions
 from sim.schedule import START, Schedule
 
 HOSTS = 6
+# Enough for a surge.
+GPUS = 2
 # Half of them: enough for the brake.
 MANY = 3
-MODELS = ("chat", "embed", "big")
 TROUBLE_SECONDS = 130.0
-REST_SECONDS = 130.0
+# At most; and after so long without a change nothing waits for a timer any more.
+REST_SECONDS = 200.0
+QUIET_SECONDS = 60.0
 
 
 class Story:
@@ -32,7 +38,8 @@ class Story:
         self.promises = Promises(self)
         self.coordinators = [SimulatedCoordinator(self, number) for number in (1, 2)]
         self.gateways = [SimulatedGateway(self, number) for number in (1, 2)]
-        self.hosts = [SimulatedHost(self, number, 1, fences_terms=fences_terms) for number in range(1, HOSTS + 1)]
+        self.revisions = Revisions(self)
+        self.hosts = [SimulatedHost(self, number, GPUS, fences_terms=fences_terms) for number in range(1, HOSTS + 1)]
         # Hosts that one fault took away together, as long as they are.
         self.gone_together: frozenset[str] = frozenset()
         self.is_calm = False
@@ -56,8 +63,13 @@ class Story:
         self._begin()
         self._until(TROUBLE_SECONDS)
         self._calm_down()
-        self._until(TROUBLE_SECONDS + REST_SECONDS)
+        end = TROUBLE_SECONDS + REST_SECONDS
+        while self.schedule.now < end and not self._is_at_rest():
+            self.schedule.step()
         self.promises.at_rest()
+
+    def _is_at_rest(self) -> bool:
+        return self.schedule.now - max(self.database.written_at, TROUBLE_SECONDS) > QUIET_SECONDS
 
     def _until(self, when: float) -> None:
         while self.schedule.now < when:
@@ -69,20 +81,23 @@ class Story:
             host.row.last_seen.CopyFrom(stamp(START))
             rows.hosts[host.id] = host.row
             self._each(HEARTBEAT_SECONDS, host.beat)
-        for name in MODELS:
+        for name, policy in POLICIES.items():
             rows.recipes[name, 1] = recipe = Recipe(name=name)
             recipe.engine.name = "vllm"
             recipe.resources.gpu.count.value = 1
-            rows.deployments[name] = deployment = Deployment(name=name, target_revision=1, created_at=stamp(START))
+            rows.deployments[name] = deployment = Deployment(
+                name=name, target_revision=1, version=1, created_at=stamp(START)
+            )
             deployment.spec.name = deployment.spec.recipe = name
             deployment.spec.replicas.min = self.chance.randint(1, 2)
+            deployment.spec.rollout.CopyFrom(policy)
         for coordinator in self.coordinators:
             self._each(TTL_SECONDS / 3, coordinator.keep_lease)
             self._each(10.0, coordinator.keep_last_seen)
             self._each(5.0, coordinator.wake)
         for gateway in self.gateways:
             self._each(2.0, gateway.beat)
-        self._each(12.0, self._operate)
+        self._each(8.0, self._operate)
         self._each(8.0, self._trouble)
 
     def _each(self, seconds: float, what: Callable[[], None]) -> None:
@@ -93,18 +108,44 @@ class Story:
     def _operate(self) -> None:
         if self.is_calm or self.database.is_away:
             return
-        name = self.chance.choice(MODELS)
+        name = self.chance.choice(list(POLICIES))
         changed = Deployment()
         changed.CopyFrom(self.database.rows.deployments[name])
         draw = self.chance.random()
-        if draw < 0.25:
+        if draw < 0.15:
             changed.stopped = not changed.stopped
-        elif draw < 0.6:
+        elif draw < 0.35:
             changed.spec.replicas.min = self.chance.randint(1, 2)
+        elif draw < 0.6:
+            changed.target_revision = self.revisions.new(name)
+        elif draw < 0.8:
+            self.revisions.steer(changed)
+        elif draw < 0.9:
+            self._drain_or_undrain_a_host()
+            return
         else:
             return
-        self._say(f"operator: {name} stopped={changed.stopped} replicas={changed.spec.replicas.min}")
-        self.database.rows.deployments[name] = changed
+        self.say(
+            f"operator: {name} stopped={changed.stopped} replicas={changed.spec.replicas.min} "
+            f"r{changed.target_revision} {phase_name(changed.rollout.phase)}"
+        )
+        self._write(changed)
+
+    def _write(self, changed: Deployment) -> None:
+        changed.version += 1
+        self.database.rows.deployments[changed.name] = changed
+
+    def _drain_or_undrain_a_host(self) -> None:
+        rows = self.database.rows
+        draining = [host for host in rows.hosts.values() if host.draining]
+        host = Host()
+        host.CopyFrom(draining[0] if draining else self.chance.choice(list(rows.hosts.values())))
+        # One at a time; and who vanished with others is left to the brake.
+        if not draining and host.id in self.gone_together:
+            return
+        host.cordoned = host.draining = not draining
+        self.say(f"operator: {host.name} draining={host.draining}")
+        rows.hosts[host.id] = host
 
     # -- troubles ------------------------------------------------------------------------------------------------
 
@@ -124,29 +165,29 @@ class Story:
         )
         self.chance.choices([kind for kind, _ in kinds], [weight for _, weight in kinds])[0]()
 
-    def _say(self, what: str) -> None:
+    def say(self, what: str) -> None:
         self.log.append(f"{self.schedule.now:7.1f} {what}")
 
     def _crash_a_coordinator(self) -> None:
         coordinator = self.chance.choice(self.coordinators)
-        self._say(f"{coordinator.name} crashes")
+        self.say(f"{coordinator.name} crashes")
         coordinator.crash()
 
     def _crash_an_agent(self) -> None:
         host = self.chance.choice(self.hosts)
-        self._say(f"{host.name} crashes")
+        self.say(f"{host.name} crashes")
         host.crash()
 
     def _fail_an_engine(self) -> None:
         self.chance.choice(self.hosts).fail_an_engine()
 
     def _cut_off(self, names: list[str], seconds: float) -> None:
-        self._say(f"{names} are cut off for {seconds:.0f} s")
+        self.say(f"{names} are cut off for {seconds:.0f} s")
         self.network.cut_off |= set(names)
         self.schedule.after(seconds, lambda: self._reach_again(names))
 
     def _reach_again(self, names: list[str]) -> None:
-        self._say(f"{names} are there again")
+        self.say(f"{names} are there again")
         self.network.cut_off -= set(names)
         for party in (*self.hosts, *self.gateways):
             if party.name in names:
@@ -180,7 +221,7 @@ class Story:
         self._cut_off([gateway.name], self.chance.uniform(5, 60))
 
     def _take_the_database_away(self) -> None:
-        self._say("the database is away")
+        self.say("the database is away")
         self.database.is_away = True
         self.schedule.after(self.chance.uniform(1, 25), self._bring_the_database_back)
 
@@ -194,7 +235,7 @@ class Story:
         if self._backup is None:
             self._backup = self.database.backup()
         elif not self.was_restored and self.chance.random() < 0.5:
-            self._say("the database is restored from a backup")
+            self.say("the database is restored from a backup")
             self.was_restored = True
             self.database.restore(self._backup)
             # Nobody restores a database under running coordinators.
@@ -204,8 +245,12 @@ class Story:
     # -- rest ----------------------------------------------------------------------------------------------------
 
     def _calm_down(self) -> None:
-        self._say("everything is left alone")
+        self.say("everything is left alone")
         self.is_calm, self.network.is_bad, self.database.is_away = True, False, False
+        for host in self.database.rows.hosts.values():
+            host.cordoned = host.draining = False
+        for deployment in self.database.rows.deployments.values():
+            self._write(self.revisions.let_end(deployment))
         self._reach_again(sorted(self.network.cut_off))
         if self.was_restored:
             tables = [gateway.table for gateway in self.gateways if gateway.table is not None]

@@ -4,7 +4,8 @@ import os
 from collections.abc import Callable
 
 import pytest
-from studio_coordinator.plan import hosts, reconcile
+from studio_coordinator.plan import hosts, reconcile, rollout
+from studio_coordinator.plan.canary import Verdict
 
 from sim.promises import BrokenPromiseError
 from sim.story import Story, tell
@@ -57,3 +58,13 @@ def test_without_withdrawing_first_an_engine_is_stopped_while_requests_go_there(
 ) -> None:
     monkeypatch.setattr(reconcile, "_withdrawn", lambda _snapshot, rows: {row.id for row in rows if row.retiring})
     assert "was stopped while" in broken(tell)
+
+
+def test_without_judging_canaries_a_bad_revision_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rollout, "judge", lambda _policy, _watched: (Verdict.HEALTHY, "not looked at"))
+    assert "which answers with errors" in broken(tell)
+
+
+def test_without_seeing_failed_starts_a_rollout_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rollout, "_gave_up", lambda _row, _deployment: False)
+    assert "never ends" in broken(tell)
