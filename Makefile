@@ -44,6 +44,7 @@ check: $(VENV)/.dev ## style, types, import rules, generated code, migrations, f
 	cd proto && ../$(BIN)/buf breaking --against baseline.binpb
 	$(BIN)/python -m studio_coordinator migrations-check
 	@$(BIN)/python tests/file_sizes.py
+	cd ansible && ../$(BIN)/ansible-lint --quiet
 
 SEEDS ?= 2000
 sim: $(VENV)/.dev ## the deterministic simulation with more seeds: SEEDS=…
@@ -58,6 +59,10 @@ test-fleet: $(VENV)/.dev ## booted systemd hosts in network namespaces; needs ro
 CHAOS_SECONDS ?= 60
 test-chaos: $(VENV)/.dev ## limits attacked, and everything killed at random under load: CHAOS_SECONDS=…
 	CHAOS_SECONDS=$(CHAOS_SECONDS) $(BIN)/pytest -q tests/chaos
+
+WHEELHOUSE ?= build
+wheelhouse: $(VENV)/.dev ## everything that a fleet is installed from, in one archive: WHEELHOUSE=…
+	@$(BIN)/python ansible/wheelhouse.py $(WHEELHOUSE)
 
 proto: $(VENV)/.dev ## generate the contract's Python code
 	$(BIN)/python proto/generate.py
