@@ -4,9 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import grpc
+import structlog
 from studio.v1.route_service_pb2_grpc import RouteServiceStub
 from studio_runtime.bearer import Bearer, Metadata
 from studio_runtime.channel import open_channel
+from studio_runtime.errors import UnauthenticatedError
 from studio_runtime.settings import Address
 from studio_runtime.tls import ClientTls
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 
 NO_TOKEN = Bearer()
+
+log = structlog.get_logger()
 
 
 class Link:
@@ -40,8 +44,15 @@ class Link:
         return self._coordinators[self._turn % len(self._coordinators)]
 
     def metadata(self) -> Metadata:
-        """What says who calls, where the channel does not. Raises UnauthenticatedError."""
-        return self._bearer.metadata()
+        """What says who calls, where the channel does not; nothing while the token cannot be read, and the call is refused.
+
+        A gateway serves on through that, as through any other refusal of a coordinator.
+        """
+        try:
+            return self._bearer.metadata()
+        except UnauthenticatedError as error:
+            log.warning("token_not_read", reason=error.message)
+            return ()
 
     def service(self) -> "RouteServiceAsyncStub":
         """RouteService of the present coordinator."""
