@@ -122,13 +122,7 @@ def _on_loopback(view: HostView) -> bool:
 
 
 def _offers_now(fleet: Fleet, part: Wish) -> list[Offer]:
-    fits = (fleet.fit(view, part) for view in fleet.views if _enough_free(view, part))
-    return [Offer(fit) for fit in fits if fit is not None]
-
-
-def _enough_free(view: HostView, part: Wish) -> bool:
-    """Most of a full fleet is out of the question at a glance."""
-    return not part.gpus.exclusive or view.taken.count(0.0) >= part.gpus.count
+    return [Offer(fit) for fit in fleet.fits(part)]
 
 
 def _offers_soon(fleet: Fleet, part: Wish) -> list[Offer]:

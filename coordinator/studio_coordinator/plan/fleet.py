@@ -193,6 +193,20 @@ class Fleet:
         chosen = pick(view.devices, view.taken, wish.gpus, view.allowed(wish.gpus))
         return None if chosen is None else Fit(view, chosen, self._key(view, wish, chosen))
 
+    def fits(self, wish: Wish) -> Iterator[Fit]:
+        """Every host that has room, in the order of names: what `fit` says of each, with alike hosts looked at once."""
+        singly = wish.gpus.pinned is not None or wish.gpus.count == 0
+        rivals = self.rivals_of(wish)
+        for view in self._asked_singly(wish):
+            if singly:
+                fit = self.fit(view, wish)
+            else:
+                chosen = self._pick(self._kind(view), wish.gpus)
+                refused = chosen is None or host_refusal(view, wish, rivals)
+                fit = None if chosen is None or refused else Fit(view, chosen, self._key(view, wish, chosen))
+            if fit is not None:
+                yield fit
+
     def best(self, wish: Wish) -> Fit | None:
         """The best host that has room; None when none has."""
         if wish.hosts or wish.gpus.pinned is not None or wish.gpus.count == 0:

@@ -34,6 +34,12 @@ def plain_best(fleet: Fleet, wish: Wish) -> Fit | None:
     return min(fits, key=lambda fit: fit.order, default=None)
 
 
+def _asked(wish: Wish, fit: Fit) -> tuple[int, int]:
+    """Hosts that the wish names come in the order in which it names them."""
+    name = fit.view.host.name
+    return (wish.hosts.index(name) if name in wish.hosts else 0, fit.view.ordinal)
+
+
 def answer(fit: Fit | None) -> object:
     return None if fit is None else (fit.view.host.name, fit.gpu_uuids, fit.key)
 
@@ -49,6 +55,8 @@ def test_the_index_finds_what_a_look_at_every_host_finds(
     for number, wish in enumerate(wishes):
         best = fleet.best(wish)
         assert answer(best) == answer(plain_best(fleet, wish))
+        plainly = [fit for view in fleet.views if (fit := fleet.fit(view, wish)) is not None]
+        assert [*map(answer, fleet.fits(wish))] == [*map(answer, sorted(plainly, key=lambda fit: _asked(wish, fit)))]
         if best is not None:
             placed.append(f"r{number}")
             fleet.add(Held.at(f"r{number}", wish, best.gpu_uuids), best.view.host.id)
