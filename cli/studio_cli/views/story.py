@@ -14,6 +14,7 @@ from studio_cli.views.events import event_line, in_order
 from studio_cli.views.gpus import what_lifts_it
 from studio_cli.views.hosts import describe_labels, describe_memory
 from studio_cli.views.replicas import busy, describe_gpus, natural
+from studio_cli.views.rollout import between, phase_of
 from studio_cli.views.starting import describe_replica, describe_retry
 from studio_cli.views.states import deployment_state, gpu_health, host_state, part_state, replica_state
 
@@ -35,6 +36,9 @@ def deployment_story(
     for replica in sorted(replicas, key=lambda one: natural(one.id)):
         yield f"{INDENT * 2}{replica_line(replica, now)}"
         yield from failure_lines(replica, now, INDENT * 3)
+    if deployment.rollout.phase:
+        rollout = deployment.rollout
+        yield fact("rollout", f"{between(rollout)} {phase_of(rollout)}: {rollout.reason}")
     changed = f"version {deployment.version}, {wording.age(deployment.updated_at, now)} ago"
     yield fact("changed", f"{changed} by {deployment.actor}" if deployment.actor else changed)
     if deployment.stopped:

@@ -225,9 +225,10 @@ def _rollout(spec: DeploymentSpec) -> Iterator[Problem]:
             yield "rollout.surge", "with 0 nothing can be replaced, unless drain_first_allowed is true"
     if rollout.HasField("canary"):
         yield from _share("rollout.canary.share", rollout.canary.share)
-        for name, least in (("max_error_share", 0), ("max_latency_ratio", 1), ("min_requests", 0)):
-            if rollout.canary.HasField(name):
-                yield from _at_least(f"rollout.canary.{name}", getattr(rollout.canary, name), least)
+        least = {"max_error_share": 0, "max_latency_ratio": 1, "min_requests": 0}
+        for field, value in rollout.canary.ListFields():
+            if field.name in least:
+                yield from _at_least(f"rollout.canary.{field.name}", value, least[field.name])
     yield from _choice("rollout.on_failure", rollout.on_failure, ("rollback", "pause"))
 
 

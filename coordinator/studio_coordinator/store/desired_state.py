@@ -6,6 +6,7 @@ from studio.v1.deployment_pb2 import Deployment
 from studio.v1.recipe_pb2 import RecipeRevision
 
 from studio_coordinator.manifest import DesiredState
+from studio_coordinator.manifest.kinds import Item
 from studio_coordinator.store.deployments import list_deployments
 from studio_coordinator.store.hosts import list_hosts
 from studio_coordinator.store.prices import list_prices
@@ -26,5 +27,5 @@ async def desired_state(conn: AsyncConnection) -> DesiredState:
     hosts = [host for host in await list_hosts(conn) if host.labels or host.cordoned or host.draining]
     # The tenant that every system has says nothing as long as nobody changed it.
     tenants = [one for one in await list_tenants(conn) if one.name != DEFAULT or one.version > 1]
-    fleet = [*tenants, *await list_prices(conn), *await list_providers(conn), *hosts]
+    fleet: list[Item] = [*tenants, *await list_prices(conn), *await list_providers(conn), *hosts]
     return DesiredState(await list_recipes(conn), pinned, deployments, fleet)
