@@ -7,8 +7,8 @@
 3. ``scale``      how many replicas each deployment lacks or has too many; ``place`` finds room (``feasible`` → ``rank``)
 4. ``routes`` and ``assignments``  the route table and each host's document that follow
 
-Changes of revision (docs/rollouts.md): ``rollout`` says which phase one is in, ``canary`` judges figures, ``course`` says of which
-revisions replicas are to be and how traffic is shared, ``steering`` moves all of them on, ``drain_first`` makes room where allowed.
+Changes of revision (docs/rollouts.md): ``rollout`` says which phase one is in, ``canary`` judges figures, ``course`` says which
+revisions are to run and how traffic is shared, ``steering`` moves all of them on, ``drain_first`` makes room.
 
 Placement, in the stages feasible → rank → place (docs/scheduling.md):
 
