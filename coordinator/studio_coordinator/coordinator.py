@@ -11,6 +11,7 @@ from studio_coordinator.access.authenticate import Authenticator
 from studio_coordinator.access.local_token import LocalToken
 from studio_coordinator.authority.fleet_identity import FleetIdentity, TlsSettings
 from studio_coordinator.bookkeeping import Bookkeeping
+from studio_coordinator.fleet_metrics import FleetMetrics
 from studio_coordinator.gateways import GatewayRegistry
 from studio_coordinator.identity import Identity
 from studio_coordinator.knowledge.activity import ActivityLog
@@ -59,7 +60,8 @@ async def running_coordinator(
     measurements = Measurements(database, leadership, sessions)
     sizes = SizeBook(library, measurements)
     snapshots = SnapshotSource(leadership, sessions, gateways, timers, library, sizes, ActivityLog(sessions))
-    loop = LeaderLoop(database, leadership, sessions, gateways, identity.pepper, snapshots)
+    metrics = FleetMetrics(database, leadership)
+    loop = LeaderLoop(database, leadership, sessions, gateways, identity.pepper, snapshots, metrics)
     books = Bookkeeping(database, leadership, loop.sessions, loop.events_stored, timers.heartbeat_interval)
     rings = Rings()
     recorder = Recorder(database, leadership, rings)
@@ -99,6 +101,7 @@ async def running_coordinator(
                         measurements.run(),
                         snapshots.demand.keep(database, leadership),
                         recorder.run(),
+                        metrics.watch_budgets(),
                         watch_lag(),
                         *(() if fleet_identity is None else fleet_identity.tasks()),
                         Watchdog().keep_beating(),

@@ -15,6 +15,7 @@ from studio.v1.assignment_pb2 import Assignment
 from studio.v1.route_pb2 import AccessTable
 from studio_runtime.errors import ConflictError, UnavailableError
 
+from studio_coordinator.fleet_metrics import FleetMetrics
 from studio_coordinator.gateways import GatewayRegistry
 from studio_coordinator.knowledge.snapshots import SnapshotSource
 from studio_coordinator.leadership import Leadership
@@ -58,6 +59,7 @@ class LeaderLoop:
     gateways: GatewayRegistry
     pepper: bytes
     snapshots: SnapshotSource
+    metrics: FleetMetrics
     # Set by whoever changed the desired state.
     desired_changed: Wakeup = field(default_factory=Wakeup)
     # Set after events were stored.
@@ -140,6 +142,7 @@ class LeaderLoop:
     def _publish(self, snapshot: Snapshot, decided: Plan, access_table: AccessTable) -> None:
         """Hand out what is committed; who has it already is not told twice."""
         CONNECTED_HOSTS.set(len(self.sessions))
+        self.metrics.show(snapshot, decided.table if decided.table is not None else snapshot.table)
         self.gateways.publish_access(access_table)
         self.gateways.publish_routes(decided.table if decided.table is not None else snapshot.table)
         documents: dict[str, Assignment] = {**snapshot.assignments, **decided.assignments}

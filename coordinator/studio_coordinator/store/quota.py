@@ -3,7 +3,7 @@
 Rows are locked in one order, so that gateways that ask at once wait and never block one another for good.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -126,6 +126,13 @@ async def put(conn: AsyncConnection, leased: dict[Place, int]) -> None:
         await conn.execute(update(QUOTA_LEDGER).where(here & (row.window == window)).values(leased=units))
         if window != ENDLESS:
             await conn.execute(delete(QUOTA_LEDGER).where(here & (row.window < window - LEDGER_KEPT_WINDOWS)))
+
+
+async def leased_of(conn: AsyncConnection, bounds: Collection[QuotaSubject.Bound.ValueType]) -> dict[Place, int]:
+    """Units that are leased of every bound of these kinds."""
+    row = QUOTA_LEDGER.c
+    query = select(row.owner, row.bound, row.window, row.leased).where(row.bound.in_(bounds))
+    return {(one.owner, one.bound, one.window): int(one.leased) for one in await conn.execute(query)}
 
 
 async def slots_held(conn: AsyncConnection, owner: str, bound: QuotaSubject.Bound.ValueType) -> dict[str, int]:

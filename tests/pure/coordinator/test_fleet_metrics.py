@@ -1,0 +1,62 @@
+"""What alerts are made from, of a fleet as the loop sees it."""
+
+from builders import a_gpu, a_host, a_replica
+from prometheus_client import REGISTRY
+from studio.v1.host_pb2 import Gpu, Host
+from studio.v1.replica_pb2 import Replica
+from studio.v1.route_pb2 import Endpoint, Limits, Route, RouteTable
+from studio.v1.route_service_pb2 import QuotaSubject
+from studio_coordinator import fleet_metrics
+
+MINUTE_OF_1970 = 90.0
+
+
+def value(name: str, **labels: str) -> float | None:
+    return REGISTRY.get_sample_value(name, labels)
+
+
+def test_only_hosts_and_gpus_that_are_not_well_have_series_of_their_own() -> None:
+    sick = a_gpu("GPU-9", health=Gpu.HEALTH_QUARANTINED)
+    away = a_host("gpu-2", state=Host.STATE_LOST)
+    fleet_metrics._show_hosts([a_host("gpu-1", state=Host.STATE_CONNECTED, gpus=[a_gpu("GPU-8"), sick]), away])
+    assert value("studio_fleet_hosts", state="CONNECTED") == 1
+    assert value("studio_fleet_hosts", state="LOST") == 1
+    assert value("studio_fleet_hosts", state="SUSPECT") == 0
+    assert value("studio_fleet_host_away", host="gpu-2", state="LOST") == 1
+    assert value("studio_fleet_host_away", host="gpu-1", state="CONNECTED") is None
+    assert value("studio_fleet_gpu_quarantined", host="gpu-1", gpu="GPU-9") == 1
+    assert value("studio_fleet_gpu_quarantined", host="gpu-1", gpu="GPU-8") is None
+    fleet_metrics._show_hosts([a_host("gpu-2", state=Host.STATE_CONNECTED)])
+    assert value("studio_fleet_host_away", host="gpu-2", state="LOST") is None
+
+
+def test_replicas_are_counted_by_deployment_and_state() -> None:
+    rows = [a_replica(f"chat-{n}", deployment="chat", state=Replica.STATE_READY) for n in range(2)]
+    fleet_metrics._show_replicas([*rows, a_replica("chat-3", deployment="chat", state=Replica.STATE_FAILED)])
+    assert value("studio_fleet_replicas", deployment="chat", state="READY") == 2
+    assert value("studio_fleet_replicas", deployment="chat", state="FAILED") == 1
+
+
+def test_a_model_that_rests_or_was_stopped_is_not_unserved() -> None:
+    table = RouteTable(
+        routes=[
+            Route(model="served", endpoints=[Endpoint(replica_id="served-1")]),
+            Route(model="broken", unavailable_reason="no replica serves"),
+            Route(model="asleep", wakeable=True),
+            Route(model="stopped"),
+        ]
+    )
+    fleet_metrics._show_routes(table, {"stopped"})
+    assert value("studio_fleet_route_endpoints", model="served") == 1
+    unserved = {model: value("studio_fleet_route_unserved", model=model) for model in ("broken", "asleep", "stopped")}
+    assert unserved == {"broken": 1, "asleep": None, "stopped": None}
+
+
+def test_a_budget_counts_in_its_own_window_only() -> None:
+    monthly = Limits(token_budget=1000, budget_period=Limits.PERIOD_MONTH)
+    bound = QuotaSubject.BOUND_TOKEN_BUDGET
+    this_month = 1970 * 12
+    leased = {("key:a", bound, this_month): 900, ("key:b", bound, this_month - 1): 900, ("key:gone", bound, 0): 1}
+    fleet_metrics.show_budgets({"key:a": monthly, "key:b": monthly}, leased, MINUTE_OF_1970)
+    assert value("studio_fleet_budget_used_share", owner="key:a", bound="token_budget") == 0.9
+    assert value("studio_fleet_budget_used_share", owner="key:b", bound="token_budget") is None
