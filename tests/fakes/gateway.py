@@ -1,7 +1,7 @@
 """A gateway on the wire: takes tables and acknowledges them, when the test wants it to."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import grpc
@@ -9,6 +9,7 @@ from studio.v1.route_pb2 import AccessTable, RouteTable
 from studio.v1.route_service_pb2 import (
     EndpointTraffic,
     GatewayHello,
+    ModelTraffic,
     TableAck,
     TrafficReport,
     WatchRoutesRequest,
@@ -45,9 +46,9 @@ class FakeGateway:
         ack = TableAck(route_version=self.routes.version, access_version=self.access.version)
         await self._say(WatchRoutesRequest(ack=ack))
 
-    async def report(self, *endpoints: EndpointTraffic) -> None:
-        """Tell what it has seen of endpoints, since it began."""
-        traffic = TrafficReport(gateway_instance_id=self._id, endpoints=endpoints)
+    async def report(self, *endpoints: EndpointTraffic, models: Sequence[ModelTraffic] = ()) -> None:
+        """Tell what it has seen of endpoints and models, since it began."""
+        traffic = TrafficReport(gateway_instance_id=self._id, endpoints=endpoints, models=models)
         await self._say(WatchRoutesRequest(traffic=traffic))
 
     async def _say(self, message: WatchRoutesRequest) -> None:
