@@ -8,7 +8,9 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
+from studio.v1.recipe_pb2 import Recipe
 from studio_runtime.errors import NotFoundError
+from studio_runtime.logging import HIDDEN
 
 from studio_coordinator.store import access, deployments, hosts, operators, providers, recipes, secrets, tenants
 from studio_coordinator.store.database import Connection
@@ -80,6 +82,10 @@ def as_text(value: Any) -> str:
 
 
 def _clear(message: Message) -> None:
+    if isinstance(message, Recipe):
+        # Variables are where people put keys for want of a better place; their names are told.
+        for variable in message.env:
+            message.env[variable] = HIDDEN
     for field, value in message.ListFields():
         if _is_secret(field) or field.name in OBSERVED_FIELDS:
             message.ClearField(field.name)

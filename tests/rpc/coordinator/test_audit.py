@@ -16,7 +16,7 @@ from studio.v1.access_service_pb2 import AuditEntry
 from studio_coordinator.access import journal
 from studio_coordinator.store.database import Database
 
-SENTINEL = "sentinel-7f3a91c2"
+SENTINEL, IN_ENV = "sentinel-7f3a91c2", "sentinel-in-env-5d"
 DEMO = "kind: Recipe\nname: demo\nengine: {name: demo}\n"
 DEPLOYED = DEMO + "---\nkind: Deployment\nname: demo\nrecipe: demo\nreplicas: {min: 0, max: 0}\n"
 
@@ -135,13 +135,14 @@ async def test_the_log_verifies_and_an_anchor_holds(guarded: Guarded, database: 
 async def test_no_secret_is_in_the_log_or_in_any_answer(guarded: Guarded, database: Database) -> None:
     admin = await guarded.operator("admin")
     answers = [await admin.access("PutSecret", access_pb2.PutSecretRequest(name="hub", value=SENTINEL))]
-    recipe = DEMO + "secrets: {API_KEY: hub}\n"
+    recipe = DEMO + f"secrets: {{API_KEY: hub}}\nenv: {{HF_TOKEN: {IN_ENV}}}\n"
     answers.append(await admin.admin("Apply", admin_pb2.ApplyRequest(manifest=recipe)))
     made = await admin.admin("CreateKey", admin_pb2.CreateKeyRequest(name="k"))
     answers.append(await admin.access("ListSecrets", access_pb2.ListSecretsRequest()))
     answers.append(await admin.admin("GetRecipe", admin_pb2.GetRecipeRequest(name="demo")))
     answers.append(await admin.admin("ExportState", admin_pb2.ExportStateRequest()))
     answers += await entries(guarded, limit=500)
+    assert not [answer for answer in answers if isinstance(answer, AuditEntry) and IN_ENV in str(answer)]
     hidden = [SENTINEL, made.secret, admin.token]
     for answer in answers:
         assert not [secret for secret in hidden if secret in str(answer)]
