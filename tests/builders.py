@@ -57,7 +57,8 @@ def a_gpu(uuid: str = "GPU-0", index: int = 0, **fields: Any) -> Gpu:
 
 def a_host(name: str = "lab-1", **fields: Any) -> Host:
     fields.setdefault("state", Host.STATE_CONNECTED)
-    fields.setdefault("facts", HostFacts(hostname=name, cpu_count=16, memory_bytes=64 * GIB))
+    facts = HostFacts(hostname=name, cpu_count=16, memory_bytes=64 * GIB, features=["groups"])
+    fields.setdefault("facts", facts)
     return Host(id=f"id-{name}", name=name, version=1, **fields)
 
 

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from studio_runtime.identity.renewal import Renewal
 
 # What this agent can do beyond the first version of the contract; both sides must list a feature before it is used.
-FEATURES = ("logs", "telemetry", "commands")
+FEATURES = ("logs", "telemetry", "commands", "groups")
 
 log = structlog.get_logger()
 

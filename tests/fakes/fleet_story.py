@@ -2,7 +2,7 @@
 
     host gpu-01..03  8 x H100 80GiB  rack=a        hosts alike, with labels after the GPUs
     gpu gpu-01 0-3   nvlink | numa=1 | quarantined=XID_79 | process=python:41213:alice:18GiB | mig=3g.40gb:40GiB:2
-    state gpu-02     cordoned | suspect | driver=550.54 | capability=7.0 | memory=64GiB:40GiB | weights=hf://a/b
+    state gpu-02     cordoned | suspect | driver=550.54 | capability=7.0 | memory=64GiB:40GiB | weights=hf://a/b | old-agent
     deployment big   gpus=8 memory=70GiB priority=100 replicas=2 share=0.3 models=H100,A100 spread=pack
                      hosts=gpu-01 pins=gpu-01:0,1 apart=chat label=rack:a engine=sglang version=0.5.9 ram=64GiB source=hf://a/b
                      span=2 (hosts of one replica)
@@ -133,6 +133,7 @@ def _host(story: Story, rest: Sequence[str]) -> None:
     gpus = [other for other in others if "=" not in other]
     for name in _names(names):
         host = Host(id=f"id-{name}", name=name, state=Host.STATE_CONNECTED, labels=labels, last_seen=a_moment())
+        host.facts.features.append("groups")
         if gpus:
             count, _, model, memory = gpus
             for index in range(int(count)):
@@ -193,6 +194,8 @@ def _state(story: Story, rest: Sequence[str]) -> None:
             elif key == "memory":
                 total, used = value.split(":")
                 host.facts.memory_bytes, host.figures.memory_used_bytes = _bytes(total), _bytes(used)
+            elif key == "old-agent":
+                del host.facts.features[:]
             elif key == "weights":
                 story.weights.setdefault(host.id, set()).add(value)
             else:

@@ -31,6 +31,9 @@ def some_hosts(draw: st.DrawFn, most: int = 5) -> list[Host]:
                 gpu.nvlink_peers.append(gpus[index - 1].uuid)
         labels = {"rack": draw(st.sampled_from("ab"))}
         host = a_host(f"h{number}", gpus=gpus, labels=labels, cordoned=draw(st.integers(0, 9)) == 0)
+        if draw(st.integers(0, 5)) == 0:
+            # An agent that is still to be upgraded.
+            del host.facts.features[:]
         host.figures.memory_used_bytes = draw(st.sampled_from([0, 40 * GIB]))
         hosts.append(host)
     return hosts
@@ -67,6 +70,8 @@ def fits_alone(hosts: Sequence[Host], wish: Wish) -> bool:
 def host_fits(host: Host, wish: Wish) -> bool:
     """Whether this host could run it, or its part of it."""
     if host.cordoned or any(host.labels.get(key) != value for key, value in wish.labels):
+        return False
+    if wish.span > 1 and "groups" not in host.facts.features:
         return False
     if wish.hosts and host.name not in wish.hosts:
         return False

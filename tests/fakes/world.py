@@ -81,6 +81,7 @@ class World:
             for index in range(gpus)
         ]
         host = Host(id=f"id-{name}", name=name, state=Host.STATE_CONNECTED, gpus=devices, last_seen=stamp(self.now))
+        host.facts.features.append("groups")
         return SimulatedHost(host)
 
     def deploy(self, name: str, replicas: int = 1, gpus: int = 1, revision: int = 1, **spec: object) -> Deployment:

@@ -5,6 +5,10 @@ from collections.abc import Collection
 from studio_coordinator.plan.occupancy import HostView
 from studio_coordinator.plan.wish import Wish
 
+# What an agent lists in `HostFacts.features` if it can start one part of a replica over several hosts. An older one would pass
+# over what it is told of the others, and serve its part as a whole.
+GROUPS = "groups"
+
 
 def host_refusal(view: HostView, wish: Wish, rivals: Collection[str]) -> str:
     """Why the host as a whole does not take the replica; empty when only its GPUs have a say.
@@ -13,6 +17,8 @@ def host_refusal(view: HostView, wish: Wish, rivals: Collection[str]) -> str:
     """
     if view.closed:
         return view.closed
+    if wish.span > 1 and GROUPS not in view.host.facts.features:
+        return "its agent is too old for a replica over several hosts: upgrade it"
     missing = [f"{key}={value}" for key, value in wish.labels if view.labels.get(key) != value]
     if missing:
         return f"without the label {', '.join(missing)}"

@@ -50,7 +50,8 @@ def is_whole(found: Placed | Awaiting, wish: Wish) -> bool:
     kinds = {(gpu.model, gpu.memory_bytes) for host, uuids in found.where for gpu in host.gpus if gpu.uuid in uuids}
     hosts = {host.id for host, _ in found.where}
     counts = {len(uuids) for _, uuids in found.where}
-    return len(hosts) == len(found.where) == wish.span and counts == {wish.gpus.count} and len(kinds) <= 1
+    able = all("groups" in host.facts.features for host, _ in found.where)
+    return able and len(hosts) == len(found.where) == wish.span and counts == {wish.gpus.count} and len(kinds) <= 1
 
 
 @FEW
