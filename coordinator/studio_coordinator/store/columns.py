@@ -33,9 +33,11 @@ class EnumName(TypeDecorator[int]):
         self.prefix = prefix
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002 - given by SQLAlchemy
-        """Number to name; a number that a newer agent says is UNSPECIFIED: it must not hold up what else is written."""
-        if value is None:
-            return None
+        """Number to name."""
+        return None if value is None else self.name_of(value)
+
+    def name_of(self, value: int) -> str:
+        """The name of a number; one that a newer agent says is UNSPECIFIED: it must not hold up what else is written."""
         known = self.enum.values_by_number.get(value, self.enum.values_by_number[0])
         return str(known.name).removeprefix(self.prefix)
 

@@ -3,6 +3,7 @@
 Every session of an agent raises ``session_epoch``; what is written in the name of an older session is dropped.
 """
 
+import json
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ from studio_coordinator.store.columns import Document, EnumName, Instant, from_r
 from studio_coordinator.store.metadata import METADATA
 
 HOST_STATE = EnumName(Host.State.DESCRIPTOR, "STATE_")
+GPU_HEALTH = EnumName(Gpu.Health.DESCRIPTOR, "HEALTH_")
 
 HOSTS = Table(
     "hosts",
@@ -68,7 +70,7 @@ GPUS = Table(
     Column("index", Integer, nullable=False),
     Column("model", String, nullable=False),
     Column("memory_bytes", BigInteger, nullable=False),
-    Column("health", EnumName(Gpu.Health.DESCRIPTOR, "HEALTH_"), nullable=False),
+    Column("health", GPU_HEALTH, nullable=False),
     Column("health_reason", String, nullable=False),
     Column("compute_capability", String, nullable=False),
     Column("pci_bus_id", String, nullable=False),
@@ -85,6 +87,16 @@ WRITE_STATES = text(
     " CAST(:seen AS timestamptz[])) AS given (host_id, session_epoch, state, reason, seen)"
     " WHERE hosts.id = given.host_id AND hosts.session_epoch = coalesce(given.session_epoch, hosts.session_epoch)"
 ).bindparams(bindparam("states", type_=ARRAY(HOST_STATE)))
+
+_SAID = [f'"{column.name}"' for column in GPUS.columns if column.name != "host_id"]
+_NAMES, _NEW = ", ".join(_SAID), ", ".join(f"excluded.{name}" for name in _SAID)
+# A document, so that the text of the statement is the same for any number of GPUs: to put it together anew for each host that
+# connects would be half of what connecting costs.
+PUT_GPUS = text(
+    f"INSERT INTO gpus (host_id, {_NAMES})"  # noqa: S608 - names of our own columns
+    f" SELECT :host, {_NAMES} FROM jsonb_populate_recordset(NULL::gpus, CAST(:gpus AS jsonb))"
+    f" ON CONFLICT (host_id, uuid) DO UPDATE SET ({_NAMES}) = ROW ({_NEW})"
+)
 
 # Held while a host's name is chosen, so that two hosts never choose the same one.
 NAMING_LOCK = 7_701
@@ -270,6 +282,5 @@ async def _replace_gpus(conn: AsyncConnection, host_id: str, gpus: Sequence[Gpu]
     await conn.execute(delete(GPUS).where(GPUS.c.host_id == host_id, GPUS.c.uuid.not_in(list(by_uuid))))
     if not by_uuid:
         return
-    fresh = insert(GPUS).values([to_row(GPUS, gpu, host_id=host_id) for gpu in by_uuid.values()])
-    said = {column.name: fresh.excluded[column.name] for column in GPUS.columns if not column.primary_key}
-    await conn.execute(fresh.on_conflict_do_update(index_elements=[GPUS.c.host_id, GPUS.c.uuid], set_=said))
+    rows = [to_row(GPUS, gpu, health=GPU_HEALTH.name_of(gpu.health)) for gpu in by_uuid.values()]
+    await conn.execute(PUT_GPUS, {"host": host_id, "gpus": json.dumps(rows)})
