@@ -182,8 +182,9 @@ def _state(story: Story, rest: Sequence[str]) -> None:
     for host in (story.hosts[name] for name in _names(names)):
         for fact in facts:
             key, _, value = fact.partition("=")
-            if key == "cordoned":
-                host.cordoned = True
+            if key in {"cordoned", "old-agent"}:
+                host.cordoned = host.cordoned or key == "cordoned"
+                host.facts.features[:] = [] if key == "old-agent" else host.facts.features
             elif key == "suspect":
                 host.state, host.state_reason = Host.STATE_SUSPECT, "no heartbeat for 12 s"
             elif key == "driver":
@@ -194,8 +195,6 @@ def _state(story: Story, rest: Sequence[str]) -> None:
             elif key == "memory":
                 total, used = value.split(":")
                 host.facts.memory_bytes, host.figures.memory_used_bytes = _bytes(total), _bytes(used)
-            elif key == "old-agent":
-                del host.facts.features[:]
             elif key == "weights":
                 story.weights.setdefault(host.id, set()).add(value)
             else:

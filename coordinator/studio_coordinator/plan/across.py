@@ -1,6 +1,6 @@
 """One replica over several hosts: equal groups of GPUs on alike hosts, all of them or none.
 
-Each host's agent has to know of groups (`feasible.GROUPS`): hosts are upgraded one after the other, and an older one gets no part.
+The agents of all of them know of groups (`feasible.GROUPS`): hosts are upgraded one after the other, an older one gets no part.
 
 Alike means the same model of GPU with the same memory, so that no part waits for a weaker one; the engine's environment is the
 recipe's, the same everywhere. Parts are on different hosts and reach each other at the engine address of rank 0: hosts whose

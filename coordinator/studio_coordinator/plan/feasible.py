@@ -15,10 +15,8 @@ def host_refusal(view: HostView, wish: Wish, rivals: Collection[str]) -> str:
 
     ``rivals``: deployments that must not meet this one.
     """
-    if view.closed:
-        return view.closed
-    if wish.span > 1 and GROUPS not in view.host.facts.features:
-        return "its agent is too old for a replica over several hosts: upgrade it"
+    if barred := view.closed or _agent_refusal(view, wish):
+        return barred
     missing = [f"{key}={value}" for key, value in wish.labels if view.labels.get(key) != value]
     if missing:
         return f"without the label {', '.join(missing)}"
@@ -30,6 +28,12 @@ def host_refusal(view: HostView, wish: Wish, rivals: Collection[str]) -> str:
     if wish.gpus.count and 0 < view.driver < oldest:
         return f"GPU driver {view.host.facts.gpu_driver}, {wish.engine} needs {oldest} or newer"
     return _memory_refusal(view, wish) or _disk_refusal(view, wish)
+
+
+def _agent_refusal(view: HostView, wish: Wish) -> str:
+    if wish.span > 1 and GROUPS not in view.host.facts.features:
+        return "its agent is too old for a replica over several hosts: upgrade it"
+    return ""
 
 
 def _memory_refusal(view: HostView, wish: Wish) -> str:

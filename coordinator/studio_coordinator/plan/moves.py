@@ -12,6 +12,7 @@ from studio.v1.admin_service_pb2 import Move as MoveMessage
 from studio.v1.replica_pb2 import Replica
 
 from studio_coordinator.plan.fleet import Fleet
+from studio_coordinator.plan.members import is_group
 from studio_coordinator.plan.rebalance import Move, propose_moves
 from studio_coordinator.plan.sizing import UNKNOWN
 from studio_coordinator.plan.snapshot import Snapshot
@@ -43,7 +44,8 @@ def rebalanced(snapshot: Snapshot, start_seconds: Mapping[str, float]) -> Rebala
     for row in snapshot.replicas:
         revision = row.recipe_name, row.recipe_revision
         owner, recipe = owners.get(row.deployment), snapshot.recipes.get(revision)
-        settled = row.state == Replica.STATE_READY and not row.retiring and not row.retiring_reason
+        # One over several hosts stays: a move is from one host to one other.
+        settled = row.state == Replica.STATE_READY and not (row.retiring or row.retiring_reason or is_group(row))
         if settled and owner is not None and recipe is not None and row.recipe_revision == owner.target_revision:
             wishes[row.id] = wish_of(owner, recipe, snapshot.sizes.get(revision, UNKNOWN))
     moves = propose_moves(fleet, wishes)

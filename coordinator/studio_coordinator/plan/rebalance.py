@@ -1,7 +1,8 @@
 """Moves that free whole hosts or heal spread, with their cost: what `studio rebalance --dry-run` shows.
 
 Only proposed: each move is carried out as an ordinary drain, the new replica first. Moves are worked out one after the other on a
-copy of the fleet, so all of them together fit, and each already counts on those before it.
+copy of the fleet, so all of them together fit. They are begun together, so nobody moves into room that another is still to leave:
+who moves keeps its place there until the end (`_move`).
 
 1. Spread: a host with several replicas of one deployment gives one to a host that has none of it.
 2. Whole hosts: the host with the fewest GPUs taken is emptied onto hosts that are in use already, if every replica on it finds a
@@ -74,7 +75,7 @@ def _free_hosts(fleet: Fleet, wishes: Mapping[str, Wish]) -> list[Move]:
 
 def _emptied(fleet: Fleet, view: HostView, wishes: Mapping[str, Wish]) -> list[Move]:
     """The moves that free the host, done in the fleet; none when one replica of it has to stay."""
-    before = dict(view.replicas)
+    before = {name: held for name, held in view.replicas.items() if name not in view.leaving}
     if not all(_movable(view, held, wishes) for held in before.values()):
         return []
     moves: list[Move] = []
@@ -83,6 +84,7 @@ def _emptied(fleet: Fleet, view: HostView, wishes: Mapping[str, Wish]) -> list[M
         if fit is None:
             for done in moves:
                 fleet.remove(done.replica_id)
+                fleet.remove(_place_of(done.replica_id))
                 fleet.add(before[done.replica_id], view.host.id)
             return []
         moves.append(_move(fleet, view, held, fit, f"frees {view.host.name}, {len(view.devices)} GPUs"))
@@ -107,9 +109,18 @@ def _movable(view: HostView, held: Held, wishes: Mapping[str, Wish]) -> bool:
 
 
 def _move(fleet: Fleet, view: HostView, held: Held, fit: Fit, reason: str) -> Move:
+    """Do it in the fleet: the replica is elsewhere, and what it held is kept by a place that is about to be left."""
     fleet.remove(held.id)
     fleet.add(replace(held, gpu_uuids=fit.gpu_uuids), fit.view.host.id)
+    kept = replace(held, id=_place_of(held.id), deployment="")
+    fleet.add(kept, view.host.id)
+    fleet.leave(kept.id)
     return Move(held.id, view.host.name, fit.view.host.name, fit.gpu_uuids, reason, held.demand)
+
+
+def _place_of(replica_id: str) -> str:
+    """Name of what a replica that moves holds until its replacement serves; no replica has such a name."""
+    return f"place of {replica_id}"
 
 
 def _used(view: HostView) -> float:

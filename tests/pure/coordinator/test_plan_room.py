@@ -6,8 +6,8 @@ from fakes.world import World
 from google.protobuf.duration_pb2 import Duration
 from studio.v1.deployment_pb2 import Deployment
 from studio.v1.replica_pb2 import Replica
-from studio_coordinator.plan.moves import rebalanced
 from studio_coordinator.plan.ladder import Demand
+from studio_coordinator.plan.moves import rebalanced
 from studio_coordinator.plan.on_demand import Activity
 from studio_coordinator.plan.preview import preview
 from studio_coordinator.plan.sizing import Sizing, gpu_kinds, size
@@ -179,6 +179,33 @@ def test_a_move_brings_the_replacement_up_before_the_old_replica_drains() -> Non
     assert {row.host_name for row in world.replicas.values()} == {"h1", "h2"}
     assert len(world.endpoints("chat")) == 2
     assert not rebalanced(world.snapshot(), {}).moves
+
+
+def test_a_replica_over_several_hosts_stays_as_a_whole() -> None:
+    world = World(hosts=3, gpus=2)
+    world.deploy("big", gpus=1)
+    world.recipes["big", 1].resources.hosts = 2
+    world.deploy("chat").spec.placement.hosts.append("h3")
+    world.settle()
+    assert world.states() == {"big-1": "READY", "chat-1": "READY"}
+    assert not rebalanced(world.snapshot(), {}).moves
+
+
+def test_a_move_into_the_room_of_another_waits_for_the_next_time() -> None:
+    world = World(hosts=2, gpus=3)
+    crowd(world)
+    world.silence(1)
+    world.wait(30)
+    world.deploy("embed", replicas=2)
+    world.settle()
+    world.call_again(1)
+    world.hosts[0].host.gpus.pop()
+    world.settle()
+    found = rebalanced(world.snapshot(), {})
+    assert [(move.from_host, move.to_host) for move in found.moves] == [("h1", "h2")]
+    rows = [*world.replicas.values(), *found.inserted]
+    held = [uuid for row in rows for uuid in row.gpu_uuids]
+    assert len(held) == len(set(held)), "nobody starts on a GPU that another still holds"
 
 
 def test_a_replacement_that_fails_leaves_the_old_replica_serving() -> None:

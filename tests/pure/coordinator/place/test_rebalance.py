@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from studio.v1.host_pb2 import Host
 from studio_coordinator.plan.fleet import Fleet
+from studio_coordinator.plan.gpus import SLACK
 from studio_coordinator.plan.occupancy import Held
 from studio_coordinator.plan.rebalance import propose_moves
 from studio_coordinator.plan.wish import GpuNeed, Wish
@@ -86,5 +87,8 @@ def test_moves_lose_nobody_promise_nothing_twice_and_free_hosts_or_spread(
     }
     assert len({move.replica_id for move in moves}) == len(moves), "no replica moves twice"
     assert overcommitted(hosts, fleet, placed) == []
+    assert all(share < 1 + SLACK for view in fleet.views for share in view.taken), (
+        "who moves keeps its place until the end"
+    )
     if all(move.reason.startswith("frees") for move in moves) and moves:
-        assert sum(bool(view.replicas) for view in fleet.views) < in_use
+        assert sum(bool(view.replicas.keys() - view.leaving) for view in fleet.views) < in_use
