@@ -147,6 +147,8 @@ class Rollouts(RuleBasedStateMachine):
             assert not begun or lost, "paused begins nothing"
 
     def _watch(self) -> None:
+        # Gateways tell of a canary once it is one.
+        self.world.watches = {}
         if self._phase() == CANARY:
             tried = self.world.deployments["chat"].rollout.to_revision
             self.world.watches = {"chat": ERRS if self.fates[tried] == "errs" else GOOD}
