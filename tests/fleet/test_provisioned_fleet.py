@@ -133,6 +133,18 @@ async def test_a_model_serves_on_two_hosts(fleet: Fleet, key: str) -> None:
     assert await asyncio.to_thread(lambda: load(fleet, key).ask(stream=True)) == ""
 
 
+@pytest.mark.parametrize(
+    ("host", "unit"),
+    [(CONTROLLER, "studio-coordinator"), (CONTROLLER, "studio-gateway"), ("gpu1", "studio-agent")],
+)
+def test_a_role_feeds_its_watchdog_and_was_not_started_again(fleet: Fleet, host: str, unit: str) -> None:
+    properties = ("WatchdogTimestampMonotonic", "ActiveEnterTimestampMonotonic", "NRestarts")
+    shown = fleet[host].call("systemctl", "show", f"--property={','.join(properties)}", unit).ok()
+    values = {name: int(value) for name, value in (line.split("=") for line in shown.splitlines())}
+    assert values["WatchdogTimestampMonotonic"] > values["ActiveEnterTimestampMonotonic"]
+    assert values["NRestarts"] == 0
+
+
 def test_only_documented_ports_answer(fleet: Fleet) -> None:
     serving = next(iter(ready(fleet.listed("ps")).values()))
     other = next(name for name in GPU_HOSTS if name != serving)

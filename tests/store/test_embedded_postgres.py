@@ -14,6 +14,7 @@ from sqlalchemy import text
 from studio_coordinator import embedded_postgres
 from studio_coordinator.embedded_postgres import Embedded, EmbeddedPostgresError, prepare, running, server_argv
 from studio_coordinator.store.database import Database
+from studio_runtime.errors import UnavailableError
 from studio_runtime.process import lock_folder
 
 
@@ -219,3 +220,11 @@ def test_a_server_that_cannot_start_is_reported_with_its_words(data_dir: Path):
         running(data_dir, {"fsync": "maybe"}),
     ):
         pass
+
+
+def test_another_process_can_wait_until_the_server_is_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with running(tmp_path / "pg", FAST):
+        embedded_postgres.wait_until_ready(tmp_path / "pg")
+    monkeypatch.setattr(embedded_postgres, "READY_SECONDS", 0.1)
+    with pytest.raises(UnavailableError):
+        embedded_postgres.wait_until_ready(tmp_path / "pg")
