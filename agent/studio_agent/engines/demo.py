@@ -58,9 +58,7 @@ class DemoDriver:
                 argv += flags.words(flag, value, f"args.demo.{flag.replace('-', '_')}")
         extra = ExtraFlags(OWNED_FLAGS, abbreviates=True, has_off_forms=False, known=context.known_flags)
         argv += extra.words(recipe.extra_args, [*typed, *settings, *(LORA_FLAGS if recipe.lora else ())])
-        env = environ.base(context)
-        if MEMORY_DIR not in recipe.env:
-            env[MEMORY_DIR] = str(context.cache_dir / "demo-gpu-memory")
+        env = environ.base(context) | {MEMORY_DIR: str(context.cache_dir / "demo-gpu-memory")}
         return LaunchSpec(tuple(argv), environ.with_recipe(env, recipe.env))
 
     def progress(self, line: str) -> StartProgress | None:

@@ -14,29 +14,48 @@ from studio_agent.engines.errors import RecipeError
 from studio_agent.engines.flags import checked
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# Matched against the upper-case name.
+# Matched against the upper-case name. The coordinator refuses the same, with its reasons; a test holds the two together.
 DENIED = (
+    # Which code is loaded.
     "LD_*",
     "PYTHON*",
     "PATH",
+    "HOME",
+    "BASH_ENV",
+    "ENV",
+    "GCONV_PATH",
+    "CUDA_INJECTION*",
+    "NCCL_*PLUGIN*",
+    "VLLM_PLUGINS",
+    "VLLM_LOGGING_CONFIG_PATH",
+    "VLLM_ALLOW_INSECURE_SERIALIZATION",
+    "SGLANG_LOGGING_CONFIG_PATH",
+    "SGLANG_*PLUGIN*",
+    "TORCHINDUCTOR_CACHE_DIR",
+    "TRITON_CACHE_DIR",
+    # Where traffic goes.
     "*_PROXY",
+    "HF_ENDPOINT",
+    "HF_HUB_OFFLINE",
+    "TRANSFORMERS_OFFLINE",
+    "VLLM_MEDIA_URL_ALLOW_REDIRECTS",
+    "VLLM_USE_MODELSCOPE",
+    # Which devices are seen.
     "CUDA_VISIBLE_DEVICES",
     "HIP_VISIBLE_DEVICES",
     "ROCR_VISIBLE_DEVICES",
+    "GPU_DEVICE_ORDINAL",
     "NVIDIA_*",
-    "CUDA_INJECTION*",
-    "NCCL_*PLUGIN*",
-    "HF_ENDPOINT",
+    # Routes that are meant for the agent, and keys that would keep it out.
     "VLLM_SERVER_DEV_MODE",
     "VLLM_ALLOW_RUNTIME_LORA_UPDATING",
-    "VLLM_PLUGINS",
-    "SGLANG_LOGGING_CONFIG_PATH",
-    "SGLANG_*PLUGIN*",
+    "VLLM_API_KEY",
+    "LLAMA_API_KEY",
     # They set any option of these two engines, past every check of `args` and `extra_args`.
     "TABBY_*",
     "LLAMA_ARG_*",
-    "LLAMA_API_KEY",
-    "STUDIO_REPLICA",
+    # By which an engine's processes are known.
+    "STUDIO_*",
 )
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

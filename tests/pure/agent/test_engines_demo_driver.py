@@ -46,11 +46,6 @@ def test_arguments_for_real_engines_mean_nothing_to_it():
     assert launch(recipe) == launch(Recipe(name="demo"))
 
 
-def test_where_simulated_memory_is_claimed_can_be_chosen():
-    recipe = Recipe(name="demo", env={"STUDIO_DEMO_GPU_MEMORY_DIR": "/somewhere"})
-    assert launch(recipe).env["STUDIO_DEMO_GPU_MEMORY_DIR"] == "/somewhere"
-
-
 def test_adapters_of_the_recipe_are_there_from_the_start():
     settings = understood(ParseDict({"name": "demo", "lora": [{"name": "sql"}, {"name": "law"}]}, Recipe()))
     assert (settings.enable_lora, settings.lora_modules) == (True, ("sql", "law"))

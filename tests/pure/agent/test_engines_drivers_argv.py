@@ -13,6 +13,7 @@ from studio_agent.engines import driver_for, llamacpp, sglang, tabbyapi
 from studio_agent.engines.base import LaunchSpec
 from studio_agent.engines.errors import RecipeError
 from studio_agent.engines.model_facts import Task
+from studio_coordinator.manifest import environment
 
 HERE = Path(__file__).parent
 KEPT = ("sglang", "tabbyapi", "llamacpp", "demo")
@@ -69,6 +70,13 @@ def test_variables_that_reach_around_the_checks_are_refused(engine: str, name: s
     with pytest.raises(RecipeError) as refused:
         launch(engine, a_recipe(env={name: "x"}))
     assert refused.value.path == f"env.{name}"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_the_coordinator_refuses_the_agent_refuses_too(engine: str):
+    for pattern in environment.DENIED:
+        name = pattern.replace("*", "X")
+        assert tried(engine, Recipe(name="m", env={name: "1"})) == f"env.{name}", pattern
 
 
 @pytest.mark.parametrize("engine", ENGINES)
