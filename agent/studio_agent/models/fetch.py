@@ -102,7 +102,10 @@ class Pull:
             if is_sound(part, file.digest):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 part.chmod(READABLE)
+                # What was checked is in memory; a power cut must not leave the marker on disk and the weights not.
+                _to_disk(part)
                 part.replace(path)
+                _to_disk(path.parent)
                 return
             part.unlink()
             self._voice.say(f"{file.path} came damaged and is fetched anew")
@@ -110,6 +113,15 @@ class Pull:
             f"{file.path} is not what the hub says it is, {FETCHES} times in a row",
             "A proxy or a mirror on the way may change it, or the disk may be broken. The other files are kept.",
         )
+
+
+def _to_disk(path: Path) -> None:
+    """Return when a file's bytes, or a folder's entries, are on disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _check_disk(target: RevisionFolder, listing: Listing) -> None:
