@@ -17,6 +17,7 @@ from studio.v1.recipe_pb2 import EngineChoice, ModelSource
 from studio_agent.commands.desk import Operate, Report
 from studio_agent.engines import driver_for
 from studio_agent.engines.base import LaunchContext
+from studio_agent.engines.inquiry.installed_flags import kept_flags_of
 from studio_agent.engines.inquiry.model_directory import facts_at
 from studio_agent.engines.preview import preview
 from studio_agent.environments.shelf import runs_from
@@ -55,11 +56,14 @@ class Inquiries:
         assigned, settings = wanted.replica, self._equipment.settings
         recipe = assigned.recipe
         driver_for(recipe.engine.name)
+        program = await self._program(recipe.engine)
+        # Asking an engine takes longer than a preview may; what it said at an earlier start is as good.
+        known_flags = await kept_flags_of(recipe.engine.name, program, settings.engines_dir)
         model_path = await self._model_path(assigned)
         room = self._equipment.gpu_room(assigned.gpu_uuids)
         engines = (record.engine for record in self._equipment.ledger.records.values())
         context = LaunchContext(
-            program=await self._program(recipe.engine),
+            program=program,
             host=settings.engine_address,
             port=choose_port(settings.engine_address, settings.engine_ports, {one.port for one in engines if one}),
             model_path=model_path,
@@ -71,6 +75,7 @@ class Inquiries:
             gpu_total_bytes=room.total_bytes,
             gpu_free_bytes=room.free_bytes,
             gpu_vendor=self._equipment.gpus.vendor,
+            known_flags=known_flags,
             model=await asyncio.to_thread(facts_at, model_path),
             group=assigned.group if assigned.HasField("group") else None,
         )

@@ -119,10 +119,11 @@ class TabbyapiDriver:
 
 def _program(program: tuple[str, ...]) -> tuple[str, ...]:
     """A Python of the checkout's own is given the checkout's `main.py`."""
-    python = PurePath(program[0])
-    if len(program) == 1 and python.name.startswith("python"):
-        return (*program, str(python.parents[2] / "main.py"))
-    return program
+    match program, list(PurePath(program[0]).parents):
+        case [python], [_bin, _venv, checkout, *_] if PurePath(python).name.startswith("python"):
+            return (python, str(checkout / "main.py"))
+        case _:
+            return program
 
 
 def _config(recipe: Recipe, context: LaunchContext) -> dict[str, dict[str, Any]]:

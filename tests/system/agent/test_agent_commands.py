@@ -15,6 +15,7 @@ from studio.v1.agent_service_pb2 import (
     ConnectResponse,
     InstallEngine,
     PausePull,
+    PreviewLaunch,
     PullModel,
     RemoveEngine,
     RemoveModel,
@@ -22,6 +23,7 @@ from studio.v1.agent_service_pb2 import (
 from studio.v1.assignment_pb2 import AssignedReplica
 from studio.v1.host_pb2 import CachedModel
 from studio.v1.replica_pb2 import StartProgress
+from studio_agent.engines.inquiry.installed_flags import flags_of
 
 SOURCE = "hf://lab/tiny"
 SECOND = "model-00002-of-00002.safetensors"
@@ -211,6 +213,25 @@ async def test_what_cannot_be_done_is_refused_by_name(agent: AgentProcess, coord
     await coordinator.until(lambda: coordinator.answers)
     send(coordinator, PULL, "old", term=6)
     assert (await result_of(coordinator, "old")).reason == "stale_term"
+
+
+async def test_a_preview_refuses_what_the_installed_engine_said_it_does_not_take(
+    agent: AgentProcess, coordinator: FakeCoordinator
+):
+    program, model = agent.folder / "llama-server", agent.folder / "tiny.gguf"
+    program.write_text("#!/bin/sh\necho '--threads N                             number of CPU threads'\n")
+    program.chmod(0o755)
+    model.write_bytes(b"GGUF")
+    assert await flags_of("llamacpp", (str(program),), agent.folder / "engines") is not None
+    replica = AssignedReplica(replica_id="tiny-1", generation=1, model_names=["tiny"])
+    replica.recipe.engine.name, replica.recipe.engine.path = "llamacpp", str(program)
+    replica.recipe.model.source = f"path://{model}"
+    replica.recipe.extra_args["thread"].number_value = 4
+    refused = await run(coordinator, Command(preview_launch=PreviewLaunch(replica=replica)), "typo")
+    assert (refused.ok, refused.hint) == (False, "Did you mean `threads`?")
+    replica.recipe.extra_args["threads"].number_value = replica.recipe.extra_args.pop("thread").number_value
+    shown = await run(coordinator, Command(preview_launch=PreviewLaunch(replica=replica)), "right")
+    assert list(shown.preview.argv[-2:]) == ["--threads", "4"]
 
 
 async def test_an_engine_is_installed_from_a_wheelhouse_alone(tmp_path: Path, coordinator: FakeCoordinator):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from studio_agent.engines.flag_list import Takes
 from studio_agent.engines.inquiry import installed_flags
-from studio_agent.engines.inquiry.installed_flags import flags_of
+from studio_agent.engines.inquiry.installed_flags import flags_of, kept_flags_of
 
 # The llama.cpp kind of program, and how often it was asked.
 LLAMA_SERVER = """#!/bin/sh
@@ -84,6 +84,19 @@ async def test_a_program_is_asked_once_until_it_changes(tmp_path: Path):
     assert times_asked(program) == 2
 
 
+async def test_what_was_said_before_is_known_without_asking(tmp_path: Path):
+    program = a_llama_server(tmp_path / "bin")
+    assert await kept_flags_of("llamacpp", (str(program),), tmp_path) is None
+    said = await flags_of("llamacpp", (str(program),), tmp_path)
+    kept = await kept_flags_of("llamacpp", (str(program),), tmp_path)
+    assert kept is not None
+    assert said is not None
+    assert kept.flags == said.flags
+    assert times_asked(program) == 1
+    os.utime(program, (1, 1))
+    assert await kept_flags_of("llamacpp", (str(program),), tmp_path) is None
+
+
 async def test_a_damaged_answer_that_was_kept_is_asked_anew(tmp_path: Path):
     program = a_llama_server(tmp_path / "bin")
     await flags_of("llamacpp", (str(program),), tmp_path)
@@ -136,6 +149,11 @@ async def test_the_checkout_of_tabbyapi_lists_its_keys_by_section(tmp_path: Path
         ("model", "gpu-split", Takes.LIST),
         ("network", "port", Takes.VALUE),
     }
+    # Another version of the checkout has the same interpreter.
+    (checkout / "common" / "config_models.py").write_text(CONFIG_MODELS.replace("vision", "sight"))
+    renewed = await flags_of("tabbyapi", (str(python),), tmp_path)
+    assert renewed is not None
+    assert renewed.get("sight") is not None
 
 
 async def test_an_engine_in_python_is_asked_by_its_own_interpreter(tmp_path: Path):

@@ -19,6 +19,8 @@ from studio_agent.engines.flag_list import FlagList, from_llamacpp_help
 from studio_agent.engines.inquiry.list_flags import MARK
 
 SCRIPT = Path(__file__).with_name("list_flags.py")
+# In a checkout of TabbyAPI: the model of its configuration file.
+TABBYAPI_KEYS = "common/config_models.py"
 ASK_SECONDS = 180.0
 SHEBANG = re.compile(rb"#!\s*(/\S*python[\d.]*)\s*$", re.MULTILINE)
 # It answers without a GPU, and must not take one from who uses it.
@@ -47,10 +49,19 @@ async def flags_of(engine: str, program: Sequence[str], engines_dir: Path) -> Fl
     return found
 
 
+async def kept_flags_of(engine: str, program: Sequence[str], engines_dir: Path) -> FlagList | None:
+    """What ``program`` said when it was asked before; None where it was not, or has changed since. Answers at once."""
+    kept_at = await asyncio.to_thread(_place, engine, program, engines_dir)
+    return None if kept_at is None else await asyncio.to_thread(_kept, kept_at)
+
+
 def _place(engine: str, program: Sequence[str], engines_dir: Path) -> Path | None:
     """The file for this program as it is now; None where there is no such program."""
+    checkout = _checkout(engine, program)
+    # TabbyAPI's keys change with its checkout; its interpreter stays the same.
+    tells = Path(program[0]) if checkout is None else checkout / TABBYAPI_KEYS
     try:
-        stat = Path(program[0]).resolve().stat()
+        stat = tells.resolve().stat()
     except OSError:
         return None
     identity = json.dumps([*program, stat.st_mtime_ns, stat.st_size])
@@ -72,8 +83,16 @@ def _question(engine: str, program: Sequence[str]) -> list[str] | None:
         case "vllm" | "sglang":
             python = _python_of(Path(program[0]))
             return None if python is None else [python, "-I", str(SCRIPT), engine]
-        case "tabbyapi" if Path(program[0]).name.startswith("python"):
-            return [program[0], "-I", str(SCRIPT), engine, str(Path(program[0]).parents[2])]
+        case _:
+            checkout = _checkout(engine, program)
+            return None if checkout is None else [program[0], "-I", str(SCRIPT), engine, str(checkout)]
+
+
+def _checkout(engine: str, program: Sequence[str]) -> Path | None:
+    """The folder of TabbyAPI that ``program`` is the Python of, CHECKOUT/venv/bin/python; None for any other."""
+    match engine, Path(program[0]).name, list(Path(program[0]).parents):
+        case "tabbyapi", name, [_bin, _venv, checkout, *_] if name.startswith("python"):
+            return checkout
         case _:
             return None
 
