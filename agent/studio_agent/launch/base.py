@@ -1,6 +1,6 @@
 """What supervision asks of a launcher."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -57,5 +57,9 @@ class Launcher(Protocol):
     async def release(self, engine: Engine) -> None:
         """Give back what the launcher keeps for an engine of which nothing is left."""
 
-    async def survey(self) -> list[FoundEngine]:
-        """Every engine of this host that has a live process."""
+    async def survey(self, known: Collection[str] = ()) -> list[FoundEngine]:
+        """Every engine of this host that has a live process; for an agent that begins.
+
+        What the launcher keeps for others is given back, except for engines with the tokens ``known``: how they ended is still
+        to be asked.
+        """

@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,7 +87,7 @@ class ProcessLauncher:
         """Remove the engine's cgroup folder."""
         await asyncio.to_thread(cgroup.remove, engine.cgroup)
 
-    async def survey(self) -> list[FoundEngine]:
+    async def survey(self, known: Collection[str] = ()) -> list[FoundEngine]:  # noqa: ARG002 - no exit code outlasts the agent
         """Every engine of this host that has a live process, by cgroup and token."""
         return await asyncio.to_thread(self._survey)
 

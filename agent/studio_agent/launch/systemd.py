@@ -11,7 +11,7 @@ until ``release``, so the code is there to be read, also by the next agent.
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -124,16 +124,20 @@ class SystemdLauncher:
         """Have systemd forget the unit, and remove its spec."""
         await self._forget(engine.token)
 
-    async def survey(self) -> list[FoundEngine]:
-        """Every engine unit that has a live process; of others systemd forgets what it kept."""
+    async def survey(self, known: Collection[str] = ()) -> list[FoundEngine]:
+        """Every engine unit that has a live process. Systemd forgets the others, but for those of ``known`` that have ended.
+
+        Only for an agent that begins: a start that is under way has a spec and no unit yet.
+        """
         found = []
         for unit, status in (await systemctl.show(f"{PREFIX}*{SUFFIX}")).items():
             token = unit.removeprefix(PREFIX).removesuffix(SUFFIX)
             if await asyncio.to_thread(cgroup.processes, self.cgroup_for(token)):
                 leader = ProcessIdentity.of(status.main_pid) if status.main_pid else None
                 found.append(FoundEngine(token, leader, self.cgroup_for(token)))
-            else:
+            elif token not in known or status.exit_code is None:
                 await self._forget(token)
+        await asyncio.to_thread(remove_specs, SPECS, {engine.token for engine in found})
         return found
 
     def _identity(self, engine: Engine) -> ProcessIdentity | None:
@@ -178,6 +182,14 @@ class SystemdLauncher:
         await systemctl.call("reset-failed", "--", unit_of(token))
         with contextlib.suppress(OSError, ValueError):
             await asyncio.to_thread(spec_path(token).unlink)
+
+
+def remove_specs(folder: Path, running: Collection[str]) -> None:
+    """Remove the specs of engines other than ``running``: an agent that was killed before a start has left its keys there."""
+    for path in folder.glob("*.json"):
+        if path.stem not in running:
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def unit_of(token: str) -> str:

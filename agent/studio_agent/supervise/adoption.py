@@ -41,8 +41,11 @@ class Adoption:
 
 async def adopt(equipment: Equipment) -> Adoption:
     """Bring the ledger's records in line with the host."""
-    found = {engine.token: engine for engine in await equipment.launcher.survey()}
     ledger = equipment.ledger
+    engines = [record.engine for record in ledger.records.values() if record.engine is not None]
+    # Of these it is still to be asked how they ended, where they have.
+    ran = {engine.token for engine in engines if engine.pid}
+    found = {engine.token: engine for engine in await equipment.launcher.survey(ran)}
     resumed: list[str] = []
     lost: list[str] = []
     for record in list(ledger.records.values()):

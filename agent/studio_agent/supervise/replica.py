@@ -272,7 +272,9 @@ class ReplicaSupervision:
                 log.info("log_cut", replica=self._id, path=path)
 
     async def _fail_lost(self) -> None:
-        raise EngineFailedError(await self._diagnose(self._driver(), self.keeper.engine(), None))
+        engine = self.keeper.engine()
+        code = await self._equipment.launcher.exited(engine)
+        raise EngineFailedError(await self._diagnose(self._driver(), engine, code))
 
     async def _fail(self, failure: Failure) -> None:
         failpoint("failure_seen")

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from studio_agent.launch.engine_spec import EngineSpec, spec_path
 from studio_agent.launch.systemctl import UnitStatus, parse_show
+from studio_agent.launch.systemd import remove_specs
 from studio_runtime.watchdog import Watchdog
 
 FOLDER = Path("/run/specs")
@@ -41,6 +42,13 @@ def test_no_instance_leads_out_of_the_folder(instance: str) -> None:
         return
     assert path.parent == FOLDER
     assert path.resolve().parent == FOLDER
+
+
+def test_specs_of_engines_that_do_not_run_are_removed(tmp_path: Path) -> None:
+    for name in ("demo-1.1.aa", "demo-1.2.bb", "demo-2.1.cc"):
+        (tmp_path / f"{name}.json").write_text("{}")
+    remove_specs(tmp_path, {"demo-1.2.bb"})
+    assert [path.name for path in tmp_path.iterdir()] == ["demo-1.2.bb.json"]
 
 
 @given(st.text(alphabet="aZ0_.:-/%\\ \n@", max_size=12))

@@ -76,6 +76,16 @@ async def test_secrets_are_in_no_argument_list_and_gone_with_the_engine(
     assert not spec.exists()
 
 
+async def test_a_spec_whose_engine_never_began_goes_with_its_keys(of_systemd: SystemdLauncher, folder: Path) -> None:
+    """An agent that is killed between spec and start leaves one."""
+    running = await started(of_systemd, folder, SLEEPS)
+    left = SPECS / "demo-2.1.0a1b2c3d4e5f.json"
+    left.write_text("{}")
+    await a_launcher("systemd").survey()
+    assert list(SPECS.glob("*")) == [SPECS / f"{running.token}.json"]
+    await ended_whole(of_systemd, running)
+
+
 async def test_a_process_is_known_by_its_replica(of_systemd: SystemdLauncher, folder: Path) -> None:
     """The agent may not read its environment, and yet has to know whose memory on a GPU it is."""
     engine = await started(of_systemd, folder, SLEEPS)
@@ -98,8 +108,11 @@ async def test_that_its_stacks_may_not_be_read_is_said(of_systemd: SystemdLaunch
 async def test_the_next_agent_knows_the_exit_code(of_systemd: SystemdLauncher, folder: Path) -> None:
     engine = await of_systemd.start(an_engine(folder, of_systemd), [PYTHON, "-c", "raise SystemExit(7)"], {})
     await of_systemd.exited(engine)
-    assert await a_launcher("systemd").exited(engine) == 7
-    await of_systemd.release(engine)
+    following = a_launcher("systemd")
+    assert await following.survey({engine.token}) == []
+    assert await following.exited(engine) == 7
+    assert await following.survey() == []
+    assert await following.exited(engine) is None, "an engine that nobody knows is forgotten"
 
 
 async def test_what_its_leader_leaves_is_ended_by_systemd(of_systemd: SystemdLauncher, folder: Path) -> None:
