@@ -42,10 +42,12 @@ log = structlog.get_logger()
 
 
 class ProviderLane(Protocol):
-    """Models of other providers."""
+    """Models of other providers, and those of the fleet that are reached through LiteLLM."""
 
-    def forward(self, exchange: Exchange, call: Call, model: Model, account: Account, done: Done) -> Work:
-        """Answer ``exchange`` from the provider of ``model``; ``done`` is called once, at the end. Raises ApiError."""
+    def forward(
+        self, exchange: Exchange, call: Call, model: Model, account: Account, traceparent: str, done: Done
+    ) -> Work:
+        """Answer ``exchange`` for ``model``; ``done`` is called once, at the end. Raises ApiError."""
 
 
 class Gateway:

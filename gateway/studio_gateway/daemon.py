@@ -100,9 +100,9 @@ async def _run(settings: Settings, sock: socket.socket) -> None:
     last_good.load_into(in_force)
     reporter = UsageReporter(link(), Spool(settings.state_dir / "usage"), gateway_id, metrics)
     keys = ProviderKeys(link(), in_force)
-    lane = LiteLlmLane(LIMITS, enabled=settings.litellm, stored_key=keys.of)
-    if in_force.route_table is not None and in_force.route_table.provider_routes:
-        lane.want()
+    lane = LiteLlmLane(in_force, LIMITS, enabled=settings.litellm, stored_key=keys.of)
+    if in_force.routes is not None:
+        lane.look(in_force.routes)
     traffic = Traffic(uuid.uuid4().hex)
     watch = RouteWatch(
         link(),
@@ -110,7 +110,6 @@ async def _run(settings: Settings, sock: socket.socket) -> None:
         last_good,
         gateway_id,
         version("vllm-studio"),
-        on_providers=lane.want,
         traffic=traffic,
         on_authorities=(lambda _in_force: None) if renewal is None else renewal.hear,
     )
@@ -133,6 +132,7 @@ async def _run(settings: Settings, sock: socket.socket) -> None:
             waiting = WaitingRoom(deadlines, traffic)
             in_force.on_routes += (
                 keys.look,
+                lane.look,
                 waiting.look,
                 lambda routes: traffic.forget_all_but(routes.by_name, routes.all_replica_ids),
             )

@@ -1,64 +1,98 @@
-"""Models of other providers, through LiteLLM as a library; the only file that knows it.
+"""Answers through LiteLLM as a library: from other providers, and from engines of the fleet whose models ask for it.
 
-LiteLLM takes 2 s and 140 MiB to import, so it is imported in a thread when the first provider's model appears, or is asked for.
-It is given named parameters only: a client chooses neither addresses nor keys nor callbacks. Why the library and not its proxy:
-``docs/decisions/0002-litellm-as-a-library.md``.
+LiteLLM is imported in a thread when the first such model appears; requests of such models wait for it, tables do not: a table is
+acknowledged at once, and the router is made of the one in force when LiteLLM is there. From then on the router is changed in the
+call that puts a table in force, so before it is acknowledged. Which endpoint a request goes to is picked as on the direct way,
+from the table: one that was withdrawn gets nothing new whatever the router holds, and what runs on it goes on.
+
+LiteLLM is given named parameters only: a client chooses neither addresses nor keys nor callbacks. Why the library and not its
+proxy: ``docs/decisions/0002-litellm-as-a-library.md``.
 """
 
 import asyncio
-import json
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 import structlog
 from studio.v1.route_pb2 import ProviderRoute
-from studio_runtime.logging import redacted
 
 from studio_gateway.account import Account
 from studio_gateway.call import Call
 from studio_gateway.exchange import EVENTS, Exchange
+from studio_gateway.forward import wish_of
+from studio_gateway.in_force import InForce
 from studio_gateway.limits import Limits
-from studio_gateway.openai_errors import (
-    SERVER,
-    ApiError,
-    internal_error,
-    upstream_error,
-    upstream_timeout,
-)
-from studio_gateway.provider_call import OPERATIONS, Operation, arguments_of
+from studio_gateway.litellm_answers import event_of, json_of, reached_nobody, translated
+from studio_gateway.litellm_deployments import deployments_of, through_litellm
+from studio_gateway.litellm_import import LiteLlmConfigError, import_litellm
+from studio_gateway.litellm_router import PICKED, FleetInRouter
+from studio_gateway.openai_errors import SERVER, ApiError, upstream_error, upstream_timeout
+from studio_gateway.provider_call import OPERATIONS, Operation, arguments_of, engine_arguments_of
+from studio_gateway.retry_budget import RetryBudget
 from studio_gateway.sse import EventStream
-from studio_gateway.table import Model
+from studio_gateway.table import Model, Routes, Target
 from studio_gateway.work import Done, TaskWork, Work
 
 log = structlog.get_logger()
 
-# Before the import: no price list from the network, no .env file of whatever folder this is.
-ENVIRONMENT = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MODE": "PRODUCTION"}
-# A provider that refuses the operator's key is not refusing the client's.
-PROVIDER_REFUSES_KEY = (401, 403)
 NOT_IMPLEMENTED = 501
-FIRST_ERROR_STATUS = 400
 FIRST_SERVER_ERROR = 500
-LAST_ERROR_STATUS = 599
-BAD_GATEWAY = 502
+ATTEMPTS = 2
+
+
+@dataclass(frozen=True)
+class Library:
+    """LiteLLM, imported."""
+
+    functions: ModuleType
+    fleet: FleetInRouter
+
+
+@dataclass(frozen=True)
+class Question:
+    """One request on its way through LiteLLM."""
+
+    exchange: Exchange
+    call: Call
+    model: Model
+    operation: Operation
+    account: Account
+    traceparent: str
+    may_send: asyncio.Event
 
 
 class LiteLlmLane:
-    """Answers from other providers. ``run`` has to run beside it: it imports LiteLLM when ``want`` was called."""
+    """Answers through LiteLLM. ``run`` has to run beside it: it imports LiteLLM when a table, or a request, needs it."""
 
-    def __init__(self, limits: Limits, *, enabled: bool, stored_key: Callable[[str], str] = lambda _name: "") -> None:
-        """``stored_key`` has the value of a stored secret, "" while it is not known."""
+    def __init__(
+        self,
+        in_force: InForce,
+        limits: Limits,
+        *,
+        enabled: bool,
+        stored_key: Callable[[str], str] = lambda _name: "",
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        """``stored_key`` has the value of a stored secret, "" while it is not known; ``settings`` are LiteLLM's own."""
+        self._in_force = in_force
         self._limits = limits
         self._stored_key = stored_key
         self._enabled = enabled
+        self._settings = settings or {}
+        self._budget = RetryBudget()
         self._wanted = asyncio.Event()
-        self._loaded: asyncio.Future[ModuleType | None] = asyncio.get_running_loop().create_future()
+        self._loaded: asyncio.Future[Library | None] = asyncio.get_running_loop().create_future()
 
-    def want(self) -> None:
-        """Have LiteLLM imported, soon."""
-        self._wanted.set()
+    def look(self, routes: Routes) -> None:
+        """A table has come into force: keep the router in step, and have LiteLLM imported where it is needed."""
+        models = through_litellm(routes)
+        if models or any(model.provider is not None for model in routes.by_name.values()):
+            self._wanted.set()
+        if self._loaded.done() and (library := self._loaded.result()) is not None:
+            library.fleet.put(deployments_of(models))
 
     async def run(self) -> None:
         """Import LiteLLM once it is wanted."""
@@ -67,51 +101,134 @@ class LiteLlmLane:
             return
         await self._wanted.wait()
         try:
-            litellm = await asyncio.to_thread(_import_litellm)
-        except ImportError as error:
+            litellm = await asyncio.to_thread(import_litellm, self._settings)
+        except (ImportError, LiteLlmConfigError) as error:
             log.warning("litellm_missing", error=str(error))
             self._loaded.set_result(None)
-        else:
-            log.info("litellm_loaded")
-            self._loaded.set_result(litellm)
+            return
+        fleet = FleetInRouter.alone(litellm, self._limits.first_byte_seconds)
+        fleet.put(deployments_of(through_litellm(self._in_force.routes)))
+        log.info("litellm_loaded")
+        self._loaded.set_result(Library(litellm, fleet))
 
-    def forward(self, exchange: Exchange, call: Call, model: Model, account: Account, done: Done) -> Work:
-        """Answer ``exchange`` from the provider of ``model``; ``done`` is called once, at the end, unless it is stopped."""
-        return TaskWork(lambda may_send: self._serve(exchange, call, model, account, may_send), exchange.id, done)
+    def forward(
+        self, exchange: Exchange, call: Call, model: Model, account: Account, traceparent: str, done: Done
+    ) -> Work:
+        """Answer ``exchange`` for ``model``; ``done`` is called once, at the end, unless it is stopped."""
 
-    async def _serve(
-        self, exchange: Exchange, call: Call, model: Model, account: Account, may_send: asyncio.Event
-    ) -> None:
-        """Raises ApiError."""
-        provider = model.provider
-        operation = OPERATIONS.get(exchange.path)
-        if provider is None or operation is None or exchange.method != "POST":
-            raise ApiError(
-                NOT_IMPLEMENTED,
-                "unsupported_by_provider",
-                f"{exchange.method} {exchange.path[:200]} is not offered for the model {model.name!r} of another provider;"
-                f" offered: {', '.join(OPERATIONS)}.",
-            )
-        account.provider = provider.provider_model.partition("/")[0]
-        arguments = arguments_of(operation, call, provider, self._key_of(provider), self._limits.first_byte_seconds)
-        self.want()
-        litellm = await asyncio.shield(self._loaded)
-        if litellm is None:
-            raise _lane_missing() if self._enabled else _lane_off()
-        try:
-            async with asyncio.timeout(self._limits.first_byte_seconds):
-                result = await getattr(litellm, operation.function)(**arguments)
-            if hasattr(result, "__aiter__"):
-                await self._relay_stream(exchange, call, operation, result, account, may_send)
+        async def serve(may_send: asyncio.Event) -> None:
+            operation = OPERATIONS.get(exchange.path)
+            if operation is None or exchange.method != "POST":
+                raise _not_offered(exchange, model)
+            question = Question(exchange, call, model, operation, account, traceparent, may_send)
+            if model.provider is None:
+                await self._ask_engines(question)
             else:
-                _relay_whole(exchange, result, account)
-        except TimeoutError as error:
-            raise upstream_timeout(self._limits.first_byte_seconds) from error
+                await self._ask_provider(question, model.provider)
+
+        return TaskWork(serve, exchange.id, done)
+
+    async def _library(self) -> Library:
+        """LiteLLM, once it is there. Raises ApiError."""
+        self._wanted.set()
+        library = await asyncio.shield(self._loaded)
+        if library is None:
+            raise _lane_missing() if self._enabled else _lane_off()
+        return library
+
+    async def _ask_provider(self, question: Question, provider: ProviderRoute) -> None:
+        """Raises ApiError."""
+        operation = question.operation
+        question.account.provider = provider.provider_model.partition("/")[0]
+        arguments = arguments_of(
+            operation, question.call, provider, self._key_of(provider), self._limits.first_byte_seconds
+        )
+        library = await self._library()
+        try:
+            await self._answer(question, getattr(library.functions, operation.function), arguments)
         except ApiError:
             raise
         except Exception as error:
             # The classes of LiteLLM and of the SDKs below it have only their status in common.
-            raise _translated(error, arguments, exchange) from error
+            hidden = (arguments.get("api_key"), arguments.get("api_base"))
+            raise translated(error, hidden, question.exchange) from error
+
+    async def _ask_engines(self, question: Question) -> None:
+        """One endpoint, and another where nobody listens at the first. Raises ApiError."""
+        library = await self._library()
+        self._budget.earn()
+        tried: list[str] = []
+        while True:
+            # The table may have changed while LiteLLM was imported, or the first endpoint tried.
+            routes = self._in_force.routes
+            model = question.model if routes is None else routes.by_name.get(question.model.name, question.model)
+            target = self._pick(question, model, tried)
+            try:
+                await self._ask_engine(library, question, target)
+            except ApiError:
+                raise
+            except Exception as error:
+                is_unheard = reached_nobody(error)
+                self._note_failure(target, error, is_unheard=is_unheard)
+                if is_unheard and len(tried) < ATTEMPTS and self._budget.spend():
+                    self._in_force.metrics.retries.inc()
+                    continue
+                raise translated(error, (target.base_url,), question.exchange, has_key=False) from error
+            else:
+                self._in_force.standings.answered(target.replica_id)
+                return
+
+    def _pick(self, question: Question, model: Model, tried: list[str]) -> Target:
+        if not model.targets:
+            raise upstream_error("has been withdrawn")
+        wish = wish_of(question.exchange, question.call, model)
+        now = asyncio.get_running_loop().time()
+        target = self._in_force.picker.pick(model.targets, tried, now, wish, model.name)
+        tried.append(target.replica_id)
+        return target
+
+    async def _ask_engine(self, library: Library, question: Question, target: Target) -> None:
+        operation, exchange, account = question.operation, question.exchange, question.account
+        account.replica_id, account.recipe_revision = target.replica_id, target.recipe_revision
+        about = {PICKED: target.replica_id, "studio_tenant": account.tenant, "studio_key_id": account.key_id}
+        headers = {"x-request-id": exchange.request_id, "traceparent": question.traceparent}
+        arguments = engine_arguments_of(
+            operation, question.call, question.model.name, about, headers, self._limits.first_byte_seconds
+        )
+        method = getattr(library.fleet.router, operation.router_method or operation.function)
+        work = wish_of(exchange, question.call, question.model).work
+        standing = self._in_force.standings.of(target.replica_id)
+        standing.began(work)
+        try:
+            await self._answer(question, method, arguments)
+        finally:
+            standing.ended(work)
+
+    def _note_failure(self, target: Target, error: Exception, *, is_unheard: bool) -> None:
+        """What the direct way would hold against the endpoint."""
+        standings, now = self._in_force.standings, asyncio.get_running_loop().time()
+        status = getattr(error, "status_code", None)
+        if is_unheard:
+            seconds = standings.connect_failed(target.replica_id, now)
+        elif not isinstance(status, int) or status >= FIRST_SERVER_ERROR:
+            seconds = standings.answer_failed(target.replica_id, now)
+        else:
+            return
+        if seconds:
+            self._in_force.metrics.ejections.inc()
+            log.warning("endpoint_ejected", replica=target.replica_id, seconds=seconds, error=str(error)[:200])
+
+    async def _answer(self, question: Question, function: Callable[..., Any], arguments: dict[str, Any]) -> None:
+        """Call ``function`` and pass its answer on. Raises ApiError, and whatever LiteLLM raises."""
+        try:
+            async with asyncio.timeout(self._limits.first_byte_seconds):
+                result = await function(**arguments)
+            if hasattr(result, "__aiter__"):
+                await self._relay_stream(question, result)
+            else:
+                _relay_whole(question.exchange, result, question.account)
+        except TimeoutError as error:
+            raise upstream_timeout(self._limits.first_byte_seconds) from error
 
     def _key_of(self, provider: ProviderRoute) -> str:
         """The operator's key for ``provider``, empty where it needs none. Raises ApiError."""
@@ -130,16 +247,9 @@ class LiteLlmLane:
             raise ApiError(503, "provider_key_missing", message, kind=SERVER, finish="unavailable")
         return key
 
-    async def _relay_stream(
-        self,
-        exchange: Exchange,
-        call: Call,
-        operation: Operation,
-        chunks: Any,
-        account: Account,
-        may_send: asyncio.Event,
-    ) -> None:
-        stream = EventStream(strip_usage=call.adds_usage)
+    async def _relay_stream(self, question: Question, chunks: Any) -> None:
+        exchange, account = question.exchange, question.account
+        stream = EventStream(strip_usage=question.call.adds_usage)
         account.usage, account.stream, account.finish = stream.usage, True, "complete"
         account.status = 200
         iterator = aiter(chunks)
@@ -152,7 +262,7 @@ class LiteLlmLane:
                         account.first_byte_of_stream()
                     exchange.send(passed)
                 async with asyncio.timeout(self._limits.idle_seconds):
-                    await may_send.wait()
+                    await question.may_send.wait()
         finally:
             account.finish = stream.finish or account.finish
             # Closing the iterator is what closes the connection to the provider.
@@ -160,86 +270,38 @@ class LiteLlmLane:
                 await closing()
         if not exchange.is_started:
             raise upstream_error("sent an empty stream")
-        exchange.end(stream.finished() + (b"" if operation.named_events else b"data: [DONE]\n\n"))
+        exchange.end(stream.finished() + (b"" if question.operation.named_events else b"data: [DONE]\n\n"))
 
     async def _next_event(self, iterator: AsyncIterator[Any]) -> bytes | None:
         try:
             async with asyncio.timeout(self._limits.idle_seconds):
-                return _event_of(await anext(iterator))
+                return event_of(await anext(iterator))
         except StopAsyncIteration:
             return None
 
 
 def _relay_whole(exchange: Exchange, result: Any, account: Account) -> None:
-    body = _json_of(result).encode()
+    body = json_of(result).encode()
     account.status, account.finish = 200, account.usage.take_answer(body) or "complete"
     exchange.answer(200, body)
 
 
-def _import_litellm() -> ModuleType:
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    import litellm  # noqa: PLC0415 - 2 s and 140 MiB that most gateways never need
-
-    litellm.telemetry = False
-    litellm.suppress_debug_info = True
-    litellm.turn_off_message_logging = True
-    # Prices and limits of its own would only contradict the coordinator's.
-    litellm.num_retries = 0
-    module: ModuleType = litellm
-    return module
-
-
-def _json_of(value: Any) -> str:
-    if hasattr(value, "model_dump_json"):
-        text: str = value.model_dump_json(exclude_unset=True)
-        return text
-    return json.dumps(value)
-
-
-def _event_of(chunk: Any) -> bytes:
-    """One event of the client's stream; LiteLLM gives objects, dicts, or events that are bytes already."""
-    if isinstance(chunk, bytes):
-        return chunk
-    kind = chunk.get("type") if isinstance(chunk, dict) else getattr(chunk, "type", None)
-    name = f"event: {getattr(kind, 'value', kind)}\n" if kind else ""
-    return f"{name}data: {_json_of(chunk)}\n\n".encode()
-
-
-def _translated(error: Exception, arguments: dict[str, Any], exchange: Exchange) -> ApiError:
-    """The client's form of what LiteLLM raised: the provider's status and words, without the operator's key."""
-    status = getattr(error, "status_code", None)
-    if not isinstance(status, int) or not FIRST_ERROR_STATUS <= status <= LAST_ERROR_STATUS:
-        log.error("provider_lane_failed", request=exchange.id, exc_info=error)
-        return internal_error(exchange.id)
-    text = str(getattr(error, "message", error))
-    for own in (arguments.get("api_key"), arguments.get("api_base")):
-        text = text.replace(own, "…") if own else text
-    log.warning("provider_refused", request=exchange.id, status=status, kind=type(error).__name__, reason=text[:1000])
-    if status in PROVIDER_REFUSES_KEY:
-        return ApiError(
-            BAD_GATEWAY,
-            "provider_refused_key",
-            "The provider refuses the gateway's own key; the operator has to see to it.",
-            kind=SERVER,
-            finish="upstream_error",
-        )
-    if status >= FIRST_SERVER_ERROR:
-        # What LiteLLM says of these is about itself as often as about the provider.
-        message = f"The provider of this model failed with status {status}."
-        return ApiError(status, "provider_error", message, kind=SERVER, finish="upstream_error")
-    code = getattr(error, "code", None)
+def _not_offered(exchange: Exchange, model: Model) -> ApiError:
+    whose = "of another provider" if model.provider is not None else "that is reached through LiteLLM"
     return ApiError(
-        status,
-        code if isinstance(code, str) else "provider_error",
-        redacted(text)[:1000],
-        finish="upstream_error",
+        NOT_IMPLEMENTED,
+        "unsupported_by_provider",
+        f"{exchange.method} {exchange.path[:200]} is not offered for the model {model.name!r} {whose};"
+        f" offered: {', '.join(OPERATIONS)}.",
     )
 
 
 def _lane_off() -> ApiError:
     return ApiError(
-        NOT_IMPLEMENTED, "provider_lane_off", "This gateway was started without models of other providers.", kind=SERVER
+        NOT_IMPLEMENTED,
+        "provider_lane_off",
+        "This gateway was started without LiteLLM, through which this model is reached.",
+        kind=SERVER,
     )
 
 
@@ -247,6 +309,6 @@ def _lane_missing() -> ApiError:
     return ApiError(
         NOT_IMPLEMENTED,
         "litellm_missing",
-        "Models of other providers need LiteLLM: install 'vllm-studio[litellm]' where the gateway runs and restart it.",
+        "This model needs LiteLLM: install 'vllm-studio[litellm]' where the gateway runs and restart it; its log says more.",
         kind=SERVER,
     )

@@ -1,16 +1,17 @@
-"""What another provider may be asked, and with which arguments ★.
+"""What may be asked through LiteLLM, and with which arguments ★.
 
 A client chooses neither addresses nor keys nor callbacks of LiteLLM: every operation lists the fields of a body that it
-passes on, and any other field is refused.
+passes on. Any other field is refused for another provider; to an engine of the fleet it goes as it is, past LiteLLM.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from studio.v1.route_pb2 import ProviderRoute
 
 from studio_gateway.call import Call
-from studio_gateway.openai_errors import invalid_body
+from studio_gateway.openai_errors import ApiError, invalid_body
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,10 @@ class Operation:
 
     function: str
     parameters: frozenset[str]
+    # The method of LiteLLM's router, where it has another name.
+    router_method: str = ""
+    # Whether an engine can be sent fields that LiteLLM does not know.
+    takes_more: bool = True
     # Whether the events of its streams are named, and end without [DONE].
     named_events: bool = False
 
@@ -58,6 +63,8 @@ OPERATIONS = {
         _words(
             "messages max_tokens metadata stop_sequences stream system temperature thinking tool_choice tools top_k top_p"
         ),
+        router_method="aanthropic_messages",
+        takes_more=False,
         named_events=True,
     ),
 }
@@ -67,13 +74,9 @@ def arguments_of(
     operation: Operation, call: Call, provider: ProviderRoute, api_key: str, timeout_seconds: float
 ) -> dict[str, Any]:
     """What LiteLLM's function is called with. Raises ApiError."""
-    given = call.values()
-    given.pop("model", None)
-    if unknown := sorted(given.keys() - operation.parameters):
-        message = f"Unrecognised fields for a model of another provider: {', '.join(unknown)[:400]}."
-        raise invalid_body(message, unknown[0])
-    if call.adds_usage:
-        given["stream_options"] = (given.get("stream_options") or {}) | {"include_usage": True}
+    given, more = _known_and_more(operation, call)
+    if more:
+        raise _unknown("a model of another provider", more)
     # The one retry that is safe has no place here: nothing tells whether the provider has begun.
     given |= {"model": provider.provider_model, "timeout": timeout_seconds, "max_retries": 0}
     if provider.api_base:
@@ -81,3 +84,38 @@ def arguments_of(
     if api_key:
         given["api_key"] = api_key
     return given
+
+
+def engine_arguments_of(
+    operation: Operation, call: Call, model: str, about: Mapping[str, str], headers: Mapping[str, str], seconds: float
+) -> dict[str, Any]:
+    """What a method of LiteLLM's router is called with, for an engine of the fleet. Raises ApiError.
+
+    ``about`` is told to the router and its callbacks, ``headers`` to the engine; ``seconds`` until the first byte.
+    """
+    given, more = _known_and_more(operation, call)
+    if more and not operation.takes_more:
+        raise _unknown("this path through LiteLLM", more)
+    if more:
+        given["extra_body"] = more
+    return given | {
+        "model": model,
+        "timeout": seconds,
+        "litellm_metadata": dict(about),
+        "extra_headers": dict(headers),
+    }
+
+
+def _known_and_more(operation: Operation, call: Call) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields that LiteLLM may be given, usage asked for among them; and all others."""
+    given = call.values()
+    given.pop("model", None)
+    more = {name: given.pop(name) for name in sorted(given.keys() - operation.parameters)}
+    if call.adds_usage:
+        given["stream_options"] = (given.get("stream_options") or {}) | {"include_usage": True}
+    return given, more
+
+
+def _unknown(where: str, fields: Mapping[str, Any]) -> ApiError:
+    names = list(fields)
+    return invalid_body(f"Unrecognised fields for {where}: {', '.join(names)[:400]}.", names[0])

@@ -199,15 +199,16 @@ class Request:
         exchange, gateway, account = self._exchange, self._gateway, self._account
         self._crowded_model = model.name if model.capacity else ""
         self._trace = gateway.begin_trace(exchange.header(b"traceparent"), model.name, exchange.id)
+        traceparent = self._trace.traceparent
         if model.provider is None:
-            traceparent = self._trace.traceparent
             self._is_sent = True
             gateway.traffic.sent(model.name)
+        if model.provider is None and not model.is_through_litellm:
             work: Work = gateway.forwarder.forward(
                 exchange, call, model, account, traceparent, self._end, has_others=bool(self._chain)
             )
         else:
-            work = gateway.providers.forward(exchange, call, model, account, self._end)
+            work = gateway.providers.forward(exchange, call, model, account, traceparent, self._end)
         if not self._is_over:
             self._work = work
 

@@ -21,6 +21,8 @@ from studio.v1.route_pb2 import AccessTable, Endpoint, ProviderRoute, Route, Rou
 
 from studio_gateway.strategies import LEAST_WORK, STRATEGIES
 
+THROUGH_LITELLM = "litellm"
+
 
 class UnsoundTableError(Exception):
     """A table contradicts itself; the text says where."""
@@ -63,6 +65,8 @@ class Model:
     fallbacks: tuple[str, ...] = ()
     # Whose keys alone may use it; empty: everybody's.
     tenant: str = ""
+    # Its operator wants LiteLLM's callbacks and guardrails on the way to the engines.
+    is_through_litellm: bool = False
 
     @property
     def capacity(self) -> int:
@@ -120,6 +124,7 @@ def _served(route: Route) -> Model:
         strategy=route.strategy if route.strategy in STRATEGIES else LEAST_WORK,
         fallbacks=tuple(route.fallbacks),
         tenant=route.tenant,
+        is_through_litellm=route.via == THROUGH_LITELLM,
     )
 
 

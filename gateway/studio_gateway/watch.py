@@ -28,7 +28,7 @@ LONGEST_BACKOFF_SECONDS = 2.0
 
 
 class RouteWatch:
-    """Keeps ``in_force`` in step with the coordinator; ``on_providers`` is called when a table names other providers."""
+    """Keeps ``in_force`` in step with the coordinator."""
 
     def __init__(
         self,
@@ -37,7 +37,6 @@ class RouteWatch:
         last_good: LastGood,
         gateway_id: str,
         version: str,
-        on_providers: Callable[[], None],
         traffic: Traffic,
         on_authorities: Callable[[AuthoritiesInForce], None] = lambda _in_force: None,
     ) -> None:
@@ -46,7 +45,6 @@ class RouteWatch:
         self._last_good = last_good
         self._gateway_id = gateway_id
         self._version = version
-        self._on_providers = on_providers
         self._traffic = traffic
         self._on_authorities = on_authorities
         self._failures = 0
@@ -132,8 +130,6 @@ class RouteWatch:
                 refusal = f"route table {table.version} contradicts itself: {error}"
             else:
                 log.info("routes_in_force", version=table.version, term=table.term, models=len(table.routes))
-                if table.provider_routes:
-                    self._on_providers()
                 return table, ""
         self._note(refusal)
         return None, refusal

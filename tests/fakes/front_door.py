@@ -2,7 +2,7 @@
 
 import asyncio
 import hmac
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -84,18 +84,18 @@ async def front_door(
     access: AccessTable | None = None,
     providers: tuple[ProviderRoute, ...] = (),
     litellm: bool = False,
+    litellm_settings: Mapping[str, Any] | None = None,
     coordinator: Address = NOWHERE,
     gateway_id: str = "g1",
 ) -> AsyncIterator[FrontDoor]:
     registry = CollectorRegistry()
     metrics = Metrics(registry)
     in_force = InForce(metrics)
-    in_force.put_routes(a_route_table(*routes, providers=providers))
     in_force.put_access(access or an_access_table())
     sock = listen(Address("127.0.0.1", 0))
     url = f"http://127.0.0.1:{sock.getsockname()[1]}"
     records: list[UsageRecord] = []
-    lane = LiteLlmLane(limits, enabled=litellm)
+    lane = LiteLlmLane(in_force, limits, enabled=litellm, settings=litellm_settings)
     accepting = asyncio.Event()
 
     async def when_accepting() -> None:
@@ -106,7 +106,8 @@ async def front_door(
         leasing = Leasing(Link([coordinator]), gateway_id, lambda: coordinator != NOWHERE)
         traffic = Traffic("start-1")
         waiting = WaitingRoom(deadlines, traffic)
-        in_force.on_routes.append(waiting.look)
+        in_force.on_routes += (lane.look, waiting.look)
+        in_force.put_routes(a_route_table(*routes, providers=providers))
         gateway = Gateway(in_force, forwarder, lane, records.append, metrics, limits, leasing, traffic, waiting)
         serving = asyncio.create_task(Server(gateway, deadlines, limits).serve(sock, when_accepting))
         loading = asyncio.create_task(lane.run())

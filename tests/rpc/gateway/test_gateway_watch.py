@@ -21,14 +21,11 @@ URL = "http://127.0.0.1:1"
 
 
 @asynccontextmanager
-async def watching(
-    folder: Path, *ports: int, in_force: InForce | None = None, wanted: list[bool] | None = None
-) -> AsyncIterator[InForce]:
+async def watching(folder: Path, *ports: int, in_force: InForce | None = None) -> AsyncIterator[InForce]:
     in_force = in_force or InForce(Metrics(CollectorRegistry()))
     link = Link([Address("127.0.0.1", port) for port in ports])
-    called = wanted if wanted is not None else []
     traffic = Traffic("start-1")
-    watch = RouteWatch(link, in_force, LastGood(folder), "gw-1", "0.1.0", lambda: called.append(True), traffic)
+    watch = RouteWatch(link, in_force, LastGood(folder), "gw-1", "0.1.0", traffic)
     task = asyncio.create_task(watch.run())
     try:
         yield in_force
@@ -119,10 +116,12 @@ async def test_coordinator_that_dies_and_returns_is_found_again_and_others_are_t
             assert returned.hellos[0].route_version == 1
 
 
-async def test_provider_routes_call_for_their_lane(tmp_path: Path):
-    wanted: list[bool] = []
-    provider = ProviderRoute(model="other", provider_model="openai/x")
-    table = a_route_table(providers=(provider,))
-    async with RouteServer(table) as server, watching(tmp_path, server.port, wanted=wanted):
-        await server.until_acked(1)
-        assert wanted == [True]
+async def test_who_looks_at_routes_has_seen_a_table_before_it_is_acknowledged(tmp_path: Path):
+    seen: list[int] = []
+    in_force = InForce(Metrics(CollectorRegistry()))
+    table = a_route_table(providers=(ProviderRoute(model="other", provider_model="openai/x"),), version=4)
+    async with RouteServer(table) as server:
+        in_force.on_routes.append(lambda routes: seen.extend((routes.version, len(server.acks))))
+        async with watching(tmp_path, server.port, in_force=in_force):
+            await server.until_acked(1)
+            assert seen == [4, 0]
