@@ -11,15 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from fakes.nvml import FakeNvml, built
 from fleet.hosts import Host, Ran
 from fleet.studio_host import CHECKOUT
 
+Answer = TypeVar("Answer")
+
 CONTROLLER = "control"
 GPU_HOSTS = ("gpu1", "gpu2", "gpu3")
+GROUPS = {"coordinators": (CONTROLLER,), "gateways": (CONTROLLER,), "agents": GPU_HOSTS}
 LIBRARY_FOLDER = "usr/lib/x86_64-linux-gnu"
 # The stand-in reads its GPUs from here; the agent's unit is told so beside what Ansible writes.
 GPU_FOLDER = "srv/gpus"
@@ -52,17 +55,18 @@ class Fleet:
     folder: Path
     hosts: Mapping[str, Host]
     variables: dict[str, Any] = field(default_factory=dict)
+    groups: Mapping[str, Sequence[str]] = field(default_factory=lambda: GROUPS)
 
     def __getitem__(self, name: str) -> Host:
         return self.hosts[name]
 
     @property
     def controller(self) -> Host:
-        return self.hosts[CONTROLLER]
+        return self.hosts[self.groups["coordinators"][0]]
 
     @property
     def gpu_hosts(self) -> list[Host]:
-        return [self.hosts[name] for name in GPU_HOSTS]
+        return [self.hosts[name] for name in self.groups["agents"]]
 
     def boot(self) -> None:
         """Let the controller in by key, give GPU hosts their GPUs, and boot all of them."""
@@ -96,42 +100,26 @@ class Fleet:
         )
         return Played(ended.returncode, ended.stdout + ended.stderr)
 
-    def studio(self, *arguments: str) -> Ran:
-        """Run the CLI as an operator on the controller."""
-        return self.controller.call("studio", *arguments, timeout=120)
+    def studio(self, *arguments: str, on: str = "") -> Ran:
+        """Run the CLI as an operator on the controller, or on another coordinator's host."""
+        return (self.hosts[on] if on else self.controller).call("studio", *arguments, timeout=120)
 
     def listed(self, *arguments: str) -> list[dict[str, Any]]:
         """What the CLI lists, as data."""
         return list(json.loads(self.studio(*arguments, "-o", "json").ok()))
 
-    def listed_item(self, *arguments: str) -> dict[str, Any]:
+    def shown(self, *arguments: str, on: str = "") -> dict[str, Any]:
         """One thing that the CLI shows, as data."""
-        return dict(json.loads(self.studio(*arguments, "-o", "json").ok()))
+        return dict(json.loads(self.studio(*arguments, "-o", "json", on=on).ok()))
 
     async def until(
         self, what: Sequence[str], condition: Callable[[list[dict[str, Any]]], object], seconds: float = 90.0
     ) -> list[dict[str, Any]]:
         """Ask the CLI for ``what`` until ``condition`` holds for what it lists. Returns that."""
-        found: object = None
-        try:
-            async with asyncio.timeout(seconds):
-                while True:
-                    try:
-                        rows = await asyncio.to_thread(self.listed, *what)
-                    except AssertionError as error:
-                        found = error
-                    else:
-                        if condition(rows):
-                            return rows
-                        found = rows
-                    await asyncio.sleep(0.2)
-        except TimeoutError:
-            raise AssertionError(
-                f"studio {' '.join(what)}: it did not come true within {seconds} s; last: {found}"
-            ) from None
+        return await eventually(lambda: self.listed(*what), condition, seconds)
 
     def _write_inventory(self) -> None:
-        def members(*names: str) -> dict[str, Any]:
+        def members(names: Sequence[str]) -> dict[str, Any]:
             return {"hosts": {name: {"ansible_host": self.hosts[name].address} for name in names}}
 
         ssh = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o ControlPersist=120"
@@ -143,11 +131,26 @@ class Fleet:
                     "ansible_ssh_common_args": ssh,
                     **self.variables,
                 },
-                "children": {
-                    "coordinators": members(CONTROLLER),
-                    "gateways": members(CONTROLLER),
-                    "agents": members(*GPU_HOSTS),
-                },
+                "children": {group: members(names) for group, names in self.groups.items()},
             }
         }
         (self.folder / "inventory.yml").write_text(yaml.safe_dump(inventory))
+
+
+async def eventually(ask: Callable[[], Answer], condition: Callable[[Answer], object], seconds: float = 90.0) -> Answer:
+    """Ask, which may fail, until ``condition`` holds for the answer. Returns that."""
+    found: object = None
+    try:
+        async with asyncio.timeout(seconds):
+            while True:
+                try:
+                    answer = await asyncio.to_thread(ask)
+                except (AssertionError, subprocess.TimeoutExpired) as error:
+                    found = error
+                else:
+                    if condition(answer):
+                        return answer
+                    found = answer
+                await asyncio.sleep(0.2)
+    except TimeoutError:
+        raise AssertionError(f"it did not come true within {seconds} s; last: {found}") from None
