@@ -143,7 +143,8 @@ def _begin(deployment: Deployment, stored: Rollout | None, rows: Sequence[Replic
         return _from_to(max(before, key=lambda one: (serving[one], one)), named, SURGE, f"{named} is named", now)
     settled = [new_revision(stored)] if stored.phase == DONE else [old_revision(stored), new_revision(stored)]
     if stored.phase != DONE and named == old_revision(stored):
-        return _from_to(new_revision(stored), named, DONE, f"{named} is named again, which serves", now)
+        # What was tried has never taken over: there is nothing else to go back to.
+        return _from_to(named, named, DONE, f"{named} is named again, which serves", now)
     base = next((revision for revision in settled if serving[revision]), None)
     if base is None:
         return _from_to(settled[0], named, DONE, f"no replica of {settled[0]} served", now)

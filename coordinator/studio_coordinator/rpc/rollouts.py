@@ -133,6 +133,8 @@ def undone(rollout: Rollout, name: str, actor: str, now: Timestamp) -> Rollout:
             f"{name} is back at {old_revision(rollout)} already",
             f"studio rollout resume {name} tries {new_revision(rollout)} again.",
         )
+    if old_revision(rollout) == new_revision(rollout):
+        raise InvalidError(f"no other revision of {name} served before {new_revision(rollout)}", _look(name))
     was = "after it was done" if rollout.phase == DONE else f"during {phase_name(rollout.phase)}"
     return moved(rollout, ROLLED_BACK, f"{actor} undid it {was}", now, actor)
 

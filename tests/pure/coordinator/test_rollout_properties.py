@@ -73,7 +73,7 @@ class Rollouts(RuleBasedStateMachine):
     def resume(self) -> None:
         self._order(self.world.deployments["chat"].rollout.paused_in)
 
-    @precondition(lambda self: self._phase() in MOVING | {PAUSED, DONE})
+    @precondition(lambda self: self._phase() in MOVING | {PAUSED, DONE} and self._goes_somewhere())
     @rule()
     def undo(self) -> None:
         self._order(ROLLED_BACK)
@@ -85,6 +85,10 @@ class Rollouts(RuleBasedStateMachine):
 
     def _phase(self) -> int:
         return self.world.deployments["chat"].rollout.phase if "chat" in self.world.deployments else 0
+
+    def _goes_somewhere(self) -> bool:
+        rollout = self.world.deployments["chat"].rollout
+        return old_revision(rollout) != new_revision(rollout)
 
     def _order(self, phase: int) -> None:
         deployment = self.world.deployments["chat"]
