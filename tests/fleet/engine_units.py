@@ -1,8 +1,9 @@
 """Looking at the engines' units of a host, and freezing one from outside it."""
 
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from fleet.hosts import HIERARCHIES, Host
 
 # The version 1 freezer: what is frozen there takes no signal, SIGKILL included, as a process in a stuck driver call.
 FREEZER = Path("/sys/fs/cgroup/freezer")
+REAPED_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,23 @@ def frozen(host: Host, unit: str) -> Iterator[None]:
     finally:
         state.write_text("THAWED")
         for pid in (group / "cgroup.procs").read_text().split():
-            (FREEZER / "cgroup.procs").write_text(pid)
-        group.rmdir()
+            with suppress(ProcessLookupError):
+                (FREEZER / "cgroup.procs").write_text(pid)
+        _remove(group)
+
+
+def _remove(group: Path) -> None:
+    """Remove it once what died in it is reaped: until then it is busy."""
+    deadline = time.monotonic() + REAPED_SECONDS
+    while True:
+        try:
+            group.rmdir()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return
 
 
 def _pids_outside(host: Host, unit: str) -> list[int]:

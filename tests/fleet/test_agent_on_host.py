@@ -17,6 +17,13 @@ from studio.v1.replica_pb2 import Replica
 AGENT = "studio-agent.service"
 DROP_IN = "/etc/systemd/system/studio-agent.service.d/test.conf"
 READY = Replica.STATE_READY
+# Into the cgroup of process $1, deaf to SIGTERM.
+HANGS = """
+mount=/sys/fs/cgroup; [ -e $mount/cgroup.procs ] || mount=$mount/unified
+(trap '' TERM; exec sleep 300) > /dev/null 2>&1 &
+echo $! > "$mount$(sed -n 's/^0:://p' /proc/$1/cgroup)/cgroup.procs"
+echo $!
+"""
 ASK = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1] + '/health', timeout=5).status)"
 
 
@@ -115,6 +122,30 @@ async def test_stop_of_the_agent(agent: Host, coordinator: FakeCoordinator) -> N
     (await agent.run("systemctl", "start", AGENT)).ok()
     await adopted(coordinator, 1, ready)
     await assert_unchanged(agent, unit, ready)
+
+
+async def test_what_hangs_in_the_agents_unit_is_not_killed_with_it(agent: Host, coordinator: FakeCoordinator) -> None:
+    """As a sampler's child in a call into the driver, which SIGTERM does not reach."""
+    await until_connected(coordinator)
+    pid = (await agent.run("sh", "-c", HANGS, "sh", str(await main_pid(agent)))).ok().strip()
+    try:
+        (await agent.run("systemctl", "restart", AGENT)).ok()
+        await coordinator.until(lambda: len(coordinator.hellos) == 2, timeout=60)
+        (await agent.run("kill", "-0", pid)).ok()
+    finally:
+        await agent.run("kill", "-KILL", pid)
+
+
+async def test_how_an_engine_ended_is_known_to_an_agent_that_was_not_there(
+    agent: Host, coordinator: FakeCoordinator
+) -> None:
+    ready, unit = await serving(agent, coordinator)
+    (await agent.run("systemctl", "stop", AGENT)).ok()
+    (await agent.run("systemctl", "kill", "--signal=SEGV", "--kill-whom=main", unit.name)).ok()
+    (await agent.run("systemctl", "start", AGENT)).ok()
+    failed = await coordinator.until_event("replica.failed")
+    assert failed.event.attributes["exit_code"] == "-11", failed
+    await coordinator.until_replica("demo-1", lambda r: r.state == READY and r.pid != ready.pid, timeout=60)
 
 
 async def test_an_agent_whose_loop_stands_still_is_replaced_by_the_watchdog(
