@@ -44,7 +44,7 @@ def test_changes_add_up_to_what_there_is(steps: list[dict[str, tuple[bool, float
             (),
         )
         reports = {name: a_report(name, busy) for name, (_, busy) in step.items()}
-        for message in picture.changes(rows, lambda host_id: reports.get(host_id, NOTHING)):
+        for message in picture.changes(rows, lambda host_id, said=reports: said.get(host_id, NOTHING)):
             hosts |= {host.id: host for host in message.hosts}
             replicas |= {row.id: row for row in message.replicas}
             for name in message.removed_hosts:
