@@ -1,6 +1,7 @@
 """What no recipe may say, what only an administrator may, and which addresses are inside."""
 
 import ipaddress
+import json
 
 import pytest
 from hypothesis import given
@@ -82,6 +83,16 @@ def test_what_the_agent_refuses_is_refused_before(pattern: str) -> None:
         "another-path",
         "model-loader-extra-config",
         "json-model-override-args",
+        "hf-overrides.architectures",
+        "speculative-config.code_revision",
+        "forward-hooks",
+        "lora-modules",
+        "lora-paths",
+        # Parsers take the beginning of a flag for the flag.
+        "trust-remote",
+        "allowed-local",
+        "tool-parser-pl",
+        "enable-",
     ],
 )
 def test_flags_that_only_an_administrator_may_give(flag: str) -> None:
@@ -107,6 +118,11 @@ def test_flags_that_only_an_administrator_may_give(flag: str) -> None:
         "parallel",
         "ctx-size",
         "flash-attn",
+        "top-k",
+        "tokenizer",
+        "reasoning-parser",
+        "speculative-config",
+        "structured-outputs-config.backend",
     ],
 )
 def test_flags_that_anybody_may_give(flag: str) -> None:
@@ -121,11 +137,66 @@ def test_flags_that_anybody_may_give(flag: str) -> None:
         ("args: {tokenizer: /srv/t}", "args.tokenizer"),
         ("args: {load_format: pt}", "args.load_format"),
         ("extra_args: {served-adapters: [/etc/x]}", "extra_args.served-adapters"),
+        ("extra_args: {served-adapters: ['x=/etc/x']}", "extra_args.served-adapters"),
+        ("extra_args: {served-adapters: 'a.gguf,../x'}", "extra_args.served-adapters"),
+        ("args: {speculative: {model: /srv/draft}}", "args.speculative"),
+        ("env: {VLLM_TARGET_DEVICE: /srv/x}", "env.VLLM_TARGET_DEVICE"),
     ],
 )
 def test_paths_outside_the_model_are_an_administrators(more: str, path: str) -> None:
     (recipe,) = parse(f"{RECIPE}{more}\n").recipes
     assert [found for found, _ in admin_only(recipe)] == [path]
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        {"reasoning_parser_plugin": "parser.py"},
+        {"backend": "auto", "deeper": [{"worker_cls": "a.B"}]},
+        {"backend": "/srv/x"},
+        {"draft": {"code_revision": "main"}},
+    ],
+)
+def test_what_is_inside_a_flag_is_judged_however_it_is_written(inside: dict[str, object]) -> None:
+    for value in (inside, json.dumps(inside), [json.dumps(inside)]):
+        (recipe,) = parse(f"{RECIPE}extra_args: {{structured-outputs-config: {json.dumps(value)}}}\n").recipes
+        assert [path for path, _ in admin_only(recipe)] == ["extra_args.structured-outputs-config"], value
+
+
+@pytest.mark.parametrize(
+    "value", [{"backend": "xgrammar"}, '{"eos_token_id": 5}', "{not json", "hf://a/b", '{"model": "hf://a/b"}', "1..2"]
+)
+def test_what_is_harmless_inside_a_flag(value: object) -> None:
+    (recipe,) = parse(f"{RECIPE}extra_args: {{structured-outputs-config: {json.dumps(value)}}}\n").recipes
+    assert list(admin_only(recipe)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "is_anybodys"),
+    [
+        ("OMP_NUM_THREADS", True),
+        ("VLLM_CPU_KVCACHE_SPACE", True),
+        ("NCCL_DEBUG", True),
+        ("PYTORCH_CUDA_ALLOC_CONF", True),
+        ("PYTORCH_ALLOC_CONF", True),
+        ("HF_TOKEN", True),
+        ("THIRD_PARTY_KEY", True),
+        ("MY_PATH", False),
+        ("CC", False),
+        ("TMPDIR", False),
+        ("NCCL_DEBUG_FILE", False),
+        ("VLLM_RPC_BASE_PATH", False),
+        ("XDG_CACHE_HOME", False),
+        ("TRITON_PTXAS_PATH", False),
+        ("GIT_SSH_COMMAND", False),
+        ("SSL_CERT_FILE", False),
+    ],
+)
+def test_variables_outside_the_list_are_an_administrators(name: str, *, is_anybodys: bool) -> None:
+    for part in (f"env: {{{name}: x}}\n", f"secrets: {{{name}: hub}}\n"):
+        (recipe,) = parse(RECIPE + part).recipes
+        found = [path for path, _ in admin_only(recipe)]
+        assert found == ([] if is_anybodys else [f"{part.partition(':')[0]}.{name}"])
 
 
 def test_an_ordinary_recipe_needs_no_administrator() -> None:
