@@ -19,6 +19,12 @@ CHAT = "/v1/chat/completions"
 BODY = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
 
 
+@pytest.fixture(autouse=True)
+def no_price_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the gateway sets as well: a test may be the first to import LiteLLM."""
+    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+
+
 def through_litellm(*urls: str, **fields: Any):
     return a_route("tiny", *urls, via="litellm", **fields)
 
