@@ -82,7 +82,7 @@ async def come_back(plane: Plane, crowd: Crowd, hosts: int) -> Return:
     crowd.history.clear()
     await plane.kill_coordinator()
     await plane.start_coordinator()
-    async with asyncio.timeout(180):
+    async with asyncio.timeout(400):
         # Some have not noticed yet that the old one is gone.
         while not (crowd.connected == hosts and any(number < hosts for _, number in crowd.history)):  # noqa: ASYNC110 - another process says it
             await asyncio.sleep(0.05)

@@ -27,7 +27,7 @@ from studio_coordinator.identity import Identity as CoordinatorIdentity
 from studio_coordinator.store.database import Database
 
 HERE = Path(__file__).parent
-CONNECT_SECONDS = 180.0
+CONNECT_SECONDS = 400.0
 REAL = "real"
 MB = 1_000_000
 
@@ -243,6 +243,10 @@ async def running_plane(folder: Path) -> AsyncIterator[Plane]:
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     postgres = PostgresProcess(folder)
     await postgres.start()
+    # As a coordinator finds it that is started again.
+    database = Database(postgres.embedded.url, pool_size=1)
+    await database.upgrade()
+    await database.close()
     plane = Plane(folder, postgres, free_port(), free_port(), free_port())
     try:
         await plane.start_coordinator()

@@ -1,6 +1,7 @@
 """Run the coordinator: ``studio-coordinator serve``."""
 
 import asyncio
+import gc
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -60,6 +61,9 @@ async def serve(settings: ServeSettings) -> None:
         ) as server:
             metrics = serve_metrics(settings.metrics)
             where = {"address": str(server.address), "admin_address": str(server.admin_address)}
+            # What is here now is here to stay: the collector need not look at it each time.
+            gc.collect()
+            gc.freeze()
             log.info("coordinator_started", **where, schema=schema, version=VERSION)
             announce_ready(settings.ready_file, **where, metrics=str(metrics), schema=schema)
             await asyncio.Event().wait()
