@@ -42,6 +42,8 @@ log = structlog.get_logger()
 POLL_SECONDS = 2.0
 # A pass that had something to do is followed by another at once, but never more often than this.
 SHORTEST_PAUSE_SECONDS = 0.02
+# Between passes that take long lies as much time as they took, up to this.
+LONGEST_PAUSE_SECONDS = 0.25
 
 PASSES = Counter("studio_coordinator_passes_total", "Passes of the leader loop", ["outcome"])
 PASS_SECONDS = Histogram("studio_coordinator_pass_seconds", "Length of a pass of the leader loop")
@@ -80,9 +82,13 @@ class LeaderLoop:
             ]
             LEADER.set(self.leadership.is_leader)
             if self.leadership.is_leader:
+                started = time.monotonic()
                 again = await self._guarded_pass()
+                # While thousands of hosts connect there is a reason for a pass at any time; they need the process as well.
+                pause = min(time.monotonic() - started, LONGEST_PAUSE_SECONDS)
+                if again or pause > SHORTEST_PAUSE_SECONDS:
+                    await asyncio.sleep(max(pause, SHORTEST_PAUSE_SECONDS))
                 if again:
-                    await asyncio.sleep(SHORTEST_PAUSE_SECONDS)
                     continue
             await _wait_for_any(tickets, POLL_SECONDS)
 
