@@ -7,11 +7,13 @@ is void.
 
 import asyncio
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 from studio.v1.assignment_pb2 import Assignment
+from studio.v1.event_pb2 import Event
 from studio.v1.route_pb2 import AccessTable
 from studio_runtime.errors import ConflictError, UnavailableError
 
@@ -66,6 +68,7 @@ class LeaderLoop:
     desired_changed: Wakeup = field(default_factory=Wakeup)
     # Set after events were stored.
     events_stored: Wakeup = field(default_factory=Wakeup)
+    _told_held_back: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     async def run(self) -> None:
         """Pass after pass, for as long as this process leads."""
@@ -133,8 +136,29 @@ class LeaderLoop:
                 await _commit(conn, snapshot, decided)
             self.snapshots.activity.made_way(decided.made_way)
             self._tell(decided)
+        await self._tell_held_back(decided)
         self._publish(snapshot, decided, access_table)
         return decided
+
+    async def _tell_held_back(self, decided: Plan) -> None:
+        """An event when what is held back changes: a pass after the other finds the same."""
+        if decided.held_back == self._told_held_back:
+            return
+        if decided.held_back:
+            named = [f"{', '.join(ids)} on {host}" for host, ids in decided.held_back.items()]
+            event = Event(
+                severity=Event.SEVERITY_ERROR,
+                kind="assignment.refused",
+                reason="mass_stop",
+                message=f"not stopped, though nothing in the database wants them: {'; '.join(named)}. "
+                "Were rows lost? Restore them, or apply the recipe again.",
+                actor="plan",
+            )
+            event.at.GetCurrentTime()
+            async with self.database.transaction() as conn:
+                await events.append(conn, [event])
+            self.events_stored.set()
+        self._told_held_back = decided.held_back
 
     async def _load_access(self, conn: Connection) -> AccessTable:
         return AccessTable(
@@ -177,6 +201,17 @@ async def _commit(conn: Connection, snapshot: Snapshot, decided: Plan) -> None:
             for change in decided.host_changes
         ],
     )
+    await _commit_replicas(conn, decided)
+    await _commit_deployments(conn, snapshot, decided)
+    kept = decided.assignments.keys() - await assignments.put_assignments(conn, decided.assignments, snapshot.term)
+    if kept:
+        raise ConflictError(f"the assignment of host {min(kept)} was changed meanwhile")
+    if decided.table is not None and not await routes.put_table(conn, decided.table):
+        raise ConflictError("the route table was changed meanwhile")
+    await events.append(conn, decided.events)
+
+
+async def _commit_replicas(conn: Connection, decided: Plan) -> None:
     for row in decided.inserted:
         await replicas.insert_replica(conn, row)
     for row in decided.updated:
@@ -184,6 +219,9 @@ async def _commit(conn: Connection, snapshot: Snapshot, decided: Plan) -> None:
             raise ConflictError(f"replica {row.id} was changed meanwhile")
     for replica_id in decided.deleted:
         await replicas.delete_replica(conn, replica_id)
+
+
+async def _commit_deployments(conn: Connection, snapshot: Snapshot, decided: Plan) -> None:
     versions = {deployment.name: deployment.version for deployment in snapshot.deployments}
     for name, rollout in decided.rollouts.items():
         if not await deployments.put_rollout(conn, name, versions[name], rollout):
@@ -194,12 +232,6 @@ async def _commit(conn: Connection, snapshot: Snapshot, decided: Plan) -> None:
         at = snapshot.now
         if not await deployments.set_rest(conn, rest.deployment, rest.rest, rest.reason, at, rest.was_since):
             raise ConflictError(f"deployment {rest.deployment} was woken or sent to rest meanwhile")
-    kept = decided.assignments.keys() - await assignments.put_assignments(conn, decided.assignments, snapshot.term)
-    if kept:
-        raise ConflictError(f"the assignment of host {min(kept)} was changed meanwhile")
-    if decided.table is not None and not await routes.put_table(conn, decided.table):
-        raise ConflictError("the route table was changed meanwhile")
-    await events.append(conn, decided.events)
 
 
 async def _wait_for_any(tickets: list[asyncio.Event], at_most_seconds: float) -> None:

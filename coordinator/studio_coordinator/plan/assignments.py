@@ -16,6 +16,7 @@ from studio.v1.recipe_pb2 import Recipe
 from studio.v1.replica_pb2 import Replica
 
 from studio_coordinator.plan.group import is_stopped
+from studio_coordinator.plan.mass_stops import held_back
 from studio_coordinator.plan.members import Part, parts
 from studio_coordinator.plan.presets import effective
 from studio_coordinator.plan.rendezvous import rendezvous
@@ -34,8 +35,8 @@ def desired_assignments(
     traceparents: Mapping[str, str],
     withdrawn: Collection[str],
     allowances: Mapping[str, int] = MappingProxyType({}),
-) -> dict[str, Assignment]:
-    """The documents that differ from ``current``, by host id.
+) -> tuple[dict[str, Assignment], dict[str, list[AssignedReplica]]]:
+    """The documents that differ from ``current``, by host id; and what is held back in them (see ``mass_stops``).
 
     ``withdrawn``: ids of replicas that are to go or to sleep, and whose route is gone from every gateway. ``allowances``: bytes
     of each GPU for the replicas that were placed just now; the others keep what their document says, so that what a running
@@ -68,6 +69,11 @@ def desired_assignments(
         )
         for part in parts(replica):
             wanted[part.host_id].append(told_part(told, part, meetings.get(replica.id)))
+    # A row without a recipe explains no stop: nobody can say what it was.
+    explained = {row.id for row in replicas if (row.recipe_name, row.recipe_revision) in recipes}
+    held = held_back(current, wanted, explained)
+    for host_id, items in held.items():
+        wanted[host_id] = sorted([*wanted.get(host_id, []), *items], key=lambda item: item.replica_id)
     changed = {}
     for host_id in hosts:
         before = current.get(host_id)
@@ -80,9 +86,16 @@ def desired_assignments(
                 generation=(before.generation if before is not None else 0) + 1,
                 term=term,
                 replicas=documents,
-                stops_confirmed=host_id in confirmed,
+                stops_confirmed=host_id in confirmed and not _drops(before, documents, explained),
             )
-    return changed
+    return changed, held
+
+
+def _drops(before: Assignment | None, documents: Sequence[AssignedReplica], explained: Collection[str]) -> bool:
+    """Whether something is left out without a reason: then the agent's own brake has the last word."""
+    kept = {item.replica_id for item in documents}
+    items = before.replicas if before is not None else ()
+    return any(item.replica_id not in kept and item.replica_id not in explained for item in items)
 
 
 def told_part(told: AssignedReplica, part: Part, meeting: Group | None) -> AssignedReplica:

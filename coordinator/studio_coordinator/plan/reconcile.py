@@ -90,6 +90,17 @@ def decide(snapshot: Snapshot) -> Decision:
     rows = list(sheet.rows.values())
     stored = {replica.id: replica for replica in snapshot.replicas}
     holders = {row.deployment for row in rows}
+    assignments, held = desired_assignments(
+        hosts,
+        snapshot.assignments,
+        snapshot.term,
+        rows,
+        deployments,
+        snapshot.recipes,
+        snapshot.traceparents,
+        _withdrawn(snapshot, rows),
+        allowances(snapshot, rows, fleet),
+    )
     decided = Plan(
         host_changes=host_changes,
         inserted=[row for row in rows if row.id not in stored],
@@ -100,22 +111,13 @@ def decide(snapshot: Snapshot) -> Decision:
             for deployment in snapshot.deployments
             if deployment.state == Deployment.STATE_STOPPING and deployment.name not in holders
         ],
-        assignments=desired_assignments(
-            hosts,
-            snapshot.assignments,
-            snapshot.term,
-            rows,
-            deployments,
-            snapshot.recipes,
-            snapshot.traceparents,
-            _withdrawn(snapshot, rows),
-            allowances(snapshot, rows, fleet),
-        ),
+        assignments=assignments,
         table=desired_table(snapshot.table, snapshot.term, rolled, rows, snapshot.providers, snapshot.recipes),
         events=sheet.events,
         made_way=resting.made_way,
         rests=[changes[name] for name in sorted(changes)],
         rollouts={name: deployment.rollout for name, deployment in moved.items()},
+        held_back={hosts[host_id].name: [item.replica_id for item in items] for host_id, items in held.items()},
     )
     return Decision(decided, fleet, sheet.rows)
 

@@ -108,6 +108,8 @@ class Plan:
     rests: Sequence[RestChange] = ()
     # Rollouts that moved, by deployment.
     rollouts: Mapping[str, Rollout] = field(default_factory=dict)
+    # Replicas that stay though nothing wants them, by host: stopping so many at once would be a mistake.
+    held_back: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Table,
     any_,
     func,
+    literal,
     select,
     text,
     update,
@@ -97,7 +98,7 @@ async def list_entries(
     if actor:
         wanted = wanted.where(AUDIT.c.actor == actor)
     if object_name:
-        wanted = wanted.where(object_name == any_(func.string_to_array(AUDIT.c.object, SEPARATOR)))
+        wanted = wanted.where(literal(object_name) == any_(func.string_to_array(AUDIT.c.object, SEPARATOR)))
     order = AUDIT.c.sequence.asc() if after_sequence else AUDIT.c.sequence.desc()
     rows = (await conn.execute(wanted.order_by(order))).mappings().all()
     return [from_row(AuditEntry, row) for row in (rows if after_sequence else reversed(rows))]
