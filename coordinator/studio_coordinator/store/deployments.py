@@ -153,7 +153,7 @@ async def set_rest(
     since: datetime | Timestamp,
     was_since: Timestamp | None,
 ) -> bool:
-    """Send the deployment to ``rest``; False, and nothing is written, where it has changed since ``was_since`` (None: never did)."""
+    """Send the deployment to ``rest``; False, and nothing written, where it changed since ``was_since`` (None: it never did)."""
     row = DEPLOYMENTS.c
     same = (row.name == name) & row.rest_since.is_not_distinct_from(was_since)
     written = update(DEPLOYMENTS).where(same).values(rest=rest, rest_reason=reason, rest_since=since)
