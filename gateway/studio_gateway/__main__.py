@@ -23,6 +23,7 @@ EXAMPLES = """examples:
   studio-gateway --listen 0.0.0.0:4000 --coordinator 10.0.0.2:7070,10.0.0.3:7070 --state-dir /var/lib/studio/gateway
   studio-gateway --workers 4 --metrics 127.0.0.1:9400
   studio-gateway join --coordinator control:7072 --fingerprint 3f9a… --token-file /run/join-token
+  studio-gateway --litellm process --litellm-config /etc/studio/litellm.yaml
   studio-gateway --litellm off --metrics 127.0.0.1:9400
 """
 
@@ -53,7 +54,8 @@ def main() -> None:
             metrics=arguments.metrics,
             ready_file=arguments.ready_file,
             token_file=arguments.token_file,
-            litellm=arguments.litellm == "auto",
+            litellm=arguments.litellm,
+            litellm_config=arguments.litellm_config,
             log_level=arguments.log_level,
         )
     )
@@ -118,7 +120,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--listen-fd", type=int, help=argparse.SUPPRESS)
     add("--parent", type=int, help=argparse.SUPPRESS)
-    add("--litellm", choices=("auto", "off"), default="auto", help="models of other providers (default: auto)")
+    add(
+        "--litellm",
+        choices=("in-process", "process", "off", "auto"),
+        default="in-process",
+        help="where LiteLLM runs, once a model needs it: in this process, or in one of its own that costs 140 MiB and"
+        " keeps its work away from every other request (default: in-process, which auto means too)",
+    )
+    add(
+        "--litellm-config",
+        type=Path,
+        metavar="FILE",
+        help="LiteLLM's callbacks and settings: a YAML file with litellm_settings",
+    )
     add("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     return parser
 

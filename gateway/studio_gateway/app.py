@@ -45,9 +45,20 @@ class ProviderLane(Protocol):
     """Models of other providers, and those of the fleet that are reached through LiteLLM."""
 
     def forward(
-        self, exchange: Exchange, call: Call, model: Model, account: Account, traceparent: str, done: Done
+        self,
+        exchange: Exchange,
+        call: Call,
+        model: Model,
+        account: Account,
+        traceparent: str,
+        done: Done,
+        *,
+        has_others: bool,
     ) -> Work:
-        """Answer ``exchange`` for ``model``; ``done`` is called once, at the end. Raises ApiError."""
+        """Answer ``exchange`` for ``model``; ``done`` is called once, at the end. Raises ApiError.
+
+        ``has_others``: a refusal may be an end with an error, for other models can be asked.
+        """
 
 
 class Gateway:

@@ -31,7 +31,9 @@ from studio_gateway.in_force import InForce
 from studio_gateway.last_good import LastGood
 from studio_gateway.limits import Limits
 from studio_gateway.link import Link
+from studio_gateway.litellm_import import LiteLlmConfigError, read_settings
 from studio_gateway.litellm_lane import LiteLlmLane
+from studio_gateway.litellm_process import LiteLlmProcess
 from studio_gateway.provider_keys import ProviderKeys
 from studio_gateway.quota.leasing import Leasing
 from studio_gateway.report import UsageReporter
@@ -60,7 +62,9 @@ class Settings:
     state_dir: Path
     metrics: Address | None
     ready_file: Path | None
-    litellm: bool
+    # "in-process", "process" or "off"; and the file of LiteLLM's own settings.
+    litellm: str
+    litellm_config: Path | None
     # What says who calls, on a loopback listener that asks for it.
     token_file: Path | None
     log_level: str
@@ -71,8 +75,12 @@ def run(settings: Settings) -> None:
     configure_logging("gateway", settings.log_level)
     configure_tracing("studio-gateway")
     try:
+        if settings.litellm_config is not None:
+            read_settings(settings.litellm_config)
         _lock = lock_folder(settings.state_dir)
         sock = listen(settings.listen) if settings.listen_fd is None else socket.socket(fileno=settings.listen_fd)
+    except LiteLlmConfigError as error:
+        sys.exit(str(error))
     except BlockingIOError as error:
         sys.exit(f"The gateway with process id {error.filename} uses {settings.state_dir}; name another --state-dir.")
     except OSError as error:
@@ -100,9 +108,6 @@ async def _run(settings: Settings, sock: socket.socket) -> None:
     last_good.load_into(in_force)
     reporter = UsageReporter(link(), Spool(settings.state_dir / "usage"), gateway_id, metrics)
     keys = ProviderKeys(link(), in_force)
-    lane = LiteLlmLane(in_force, LIMITS, enabled=settings.litellm, stored_key=keys.of)
-    if in_force.routes is not None:
-        lane.look(in_force.routes)
     traffic = Traffic(uuid.uuid4().hex)
     watch = RouteWatch(
         link(),
@@ -128,6 +133,9 @@ async def _run(settings: Settings, sock: socket.socket) -> None:
     with Deadlines() as deadlines, Pool(deadlines, LIMITS.connect_seconds) as pool:
         async with asyncio.TaskGroup() as tasks:
             forwarder = Forwarder(in_force, pool, deadlines, metrics, LIMITS)
+            lane = _lane(settings, in_force, forwarder, keys)
+            if in_force.routes is not None:
+                lane.look(in_force.routes)
             leasing = Leasing(link(), gateway_id, lambda: watch.is_connected)
             waiting = WaitingRoom(deadlines, traffic)
             in_force.on_routes += (
@@ -148,6 +156,21 @@ async def _run(settings: Settings, sock: socket.socket) -> None:
             # A request leaves no cycles behind: looking for them every 700 objects costs a tenth of its time.
             gc.set_threshold(*GARBAGE_THRESHOLDS)
             await server.serve(sock, announce)
+
+
+def _lane(
+    settings: Settings, in_force: InForce, forwarder: Forwarder, keys: ProviderKeys
+) -> LiteLlmLane | LiteLlmProcess:
+    """The way through LiteLLM that the operator has chosen."""
+    if settings.litellm == "process":
+        return LiteLlmProcess(in_force, forwarder, keys.of, settings.litellm_config, settings.log_level)
+    return LiteLlmLane(
+        in_force,
+        LIMITS,
+        enabled=settings.litellm != "off",
+        stored_key=keys.of,
+        settings=read_settings(settings.litellm_config) if settings.litellm_config is not None else {},
+    )
 
 
 def _retire_on_hangup(server: Server) -> None:

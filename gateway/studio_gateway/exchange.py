@@ -146,6 +146,11 @@ class Exchange:
         """Send a whole answer in JSON."""
         self.answer(status, json.dumps(document).encode())
 
+    def drop(self) -> None:
+        """End without an answer, by the end of the connection: who asked may ask somebody else."""
+        self.is_ended = True
+        self._client.answered(can_go_on=False)
+
     def fail(self, error: ApiError) -> None:
         """End the request with ``error``: as an answer, or as the last event of a stream that has begun.
 
@@ -161,5 +166,4 @@ class Exchange:
         elif self.is_events:
             self.end(error.event(anthropic=self.is_anthropic))
         else:
-            self.is_ended = True
-            self._client.answered(can_go_on=False)
+            self.drop()

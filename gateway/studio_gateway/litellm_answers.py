@@ -9,6 +9,8 @@ from studio_runtime.logging import redacted
 
 from studio_gateway.exchange import Exchange
 from studio_gateway.openai_errors import SERVER, ApiError, internal_error
+from studio_gateway.provider_call import OPERATIONS
+from studio_gateway.table import Model
 
 log = structlog.get_logger()
 
@@ -18,6 +20,7 @@ FIRST_ERROR_STATUS = 400
 FIRST_SERVER_ERROR = 500
 LAST_ERROR_STATUS = 599
 BAD_GATEWAY = 502
+NOT_IMPLEMENTED = 501
 # How the HTTP clients below LiteLLM call it that nobody listens; LiteLLM itself calls it an internal error.
 NOBODY_LISTENS = frozenset(("ConnectError", "ConnectTimeout", "ClientConnectorError"))
 
@@ -81,3 +84,14 @@ def reached_nobody(error: BaseException) -> bool:
             return True
         cause = cause.__cause__ or cause.__context__
     return False
+
+
+def not_offered(exchange: Exchange, model: Model) -> ApiError:
+    """The path is none that LiteLLM is used for."""
+    whose = "of another provider" if model.provider is not None else "that is reached through LiteLLM"
+    return ApiError(
+        NOT_IMPLEMENTED,
+        "unsupported_by_provider",
+        f"{exchange.method} {exchange.path[:200]} is not offered for the model {model.name!r} {whose};"
+        f" offered: {', '.join(OPERATIONS)}.",
+    )

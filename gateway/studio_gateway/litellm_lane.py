@@ -3,7 +3,8 @@
 LiteLLM is imported in a thread when the first such model appears; requests of such models wait for it, tables do not: a table is
 acknowledged at once, and the router is made of the one in force when LiteLLM is there. From then on the router is changed in the
 call that puts a table in force, so before it is acknowledged. Which endpoint a request goes to is picked as on the direct way,
-from the table: one that was withdrawn gets nothing new whatever the router holds, and what runs on it goes on.
+from the table: one that was withdrawn gets nothing new whatever the router holds, and what runs on it goes on. The router holds
+the table before as well, for the requests that were picked from that one and that a callback keeps waiting.
 
 LiteLLM is given named parameters only: a client chooses neither addresses nor keys nor callbacks. Why the library and not its
 proxy: ``docs/decisions/0002-litellm-as-a-library.md``.
@@ -25,8 +26,8 @@ from studio_gateway.exchange import EVENTS, Exchange
 from studio_gateway.forward import wish_of
 from studio_gateway.in_force import InForce
 from studio_gateway.limits import Limits
-from studio_gateway.litellm_answers import event_of, json_of, reached_nobody, translated
-from studio_gateway.litellm_deployments import deployments_of, through_litellm
+from studio_gateway.litellm_answers import event_of, json_of, not_offered, reached_nobody, translated
+from studio_gateway.litellm_deployments import Held, deployments_of, through_litellm
 from studio_gateway.litellm_import import LiteLlmConfigError, import_litellm
 from studio_gateway.litellm_router import PICKED, FleetInRouter
 from studio_gateway.openai_errors import SERVER, ApiError, upstream_error, upstream_timeout
@@ -62,6 +63,12 @@ class Question:
     account: Account
     traceparent: str
     may_send: asyncio.Event
+    # The endpoint, where somebody else has picked it.
+    replica_id: str
+
+
+class NobodyListensError(Exception):
+    """Nothing has begun at the endpoint that was picked: whoever has picked it may pick another."""
 
 
 class LiteLlmLane:
@@ -83,6 +90,9 @@ class LiteLlmLane:
         self._enabled = enabled
         self._settings = settings or {}
         self._budget = RetryBudget()
+        # The deployments of the table in force, and of the one before.
+        self._held: dict[str, Held] = {}
+        self._held_before: dict[str, Held] = {}
         self._wanted = asyncio.Event()
         self._loaded: asyncio.Future[Library | None] = asyncio.get_running_loop().create_future()
 
@@ -91,8 +101,9 @@ class LiteLlmLane:
         models = through_litellm(routes)
         if models or any(model.provider is not None for model in routes.by_name.values()):
             self._wanted.set()
+        self._held_before, self._held = self._held, deployments_of(models)
         if self._loaded.done() and (library := self._loaded.result()) is not None:
-            library.fleet.put(deployments_of(models))
+            library.fleet.put(self._held_before | self._held)
 
     async def run(self) -> None:
         """Import LiteLLM once it is wanted."""
@@ -107,26 +118,48 @@ class LiteLlmLane:
             self._loaded.set_result(None)
             return
         fleet = FleetInRouter.alone(litellm, self._limits.first_byte_seconds)
-        fleet.put(deployments_of(through_litellm(self._in_force.routes)))
+        fleet.put(self._held_before | self._held)
         log.info("litellm_loaded")
         self._loaded.set_result(Library(litellm, fleet))
 
     def forward(
-        self, exchange: Exchange, call: Call, model: Model, account: Account, traceparent: str, done: Done
+        self,
+        exchange: Exchange,
+        call: Call,
+        model: Model,
+        account: Account,
+        traceparent: str,
+        done: Done,
+        *,
+        has_others: bool,
     ) -> Work:
         """Answer ``exchange`` for ``model``; ``done`` is called once, at the end, unless it is stopped."""
+        # What a refusal of LiteLLM's means is told by its class: it never begins an answer.
+        del has_others
+        return TaskWork(
+            lambda may_send: self.serve(exchange, call, model, account, traceparent, may_send), exchange.id, done
+        )
 
-        async def serve(may_send: asyncio.Event) -> None:
-            operation = OPERATIONS.get(exchange.path)
-            if operation is None or exchange.method != "POST":
-                raise _not_offered(exchange, model)
-            question = Question(exchange, call, model, operation, account, traceparent, may_send)
-            if model.provider is None:
-                await self._ask_engines(question)
-            else:
-                await self._ask_provider(question, model.provider)
-
-        return TaskWork(serve, exchange.id, done)
+    async def serve(
+        self,
+        exchange: Exchange,
+        call: Call,
+        model: Model,
+        account: Account,
+        traceparent: str,
+        may_send: asyncio.Event,
+        *,
+        replica_id: str = "",
+    ) -> None:
+        """The same as a coroutine; from the endpoint ``replica_id`` where it is picked already. Raises ApiError."""
+        operation = OPERATIONS.get(exchange.path)
+        if operation is None or exchange.method != "POST":
+            raise not_offered(exchange, model)
+        question = Question(exchange, call, model, operation, account, traceparent, may_send, replica_id)
+        if model.provider is None:
+            await self._ask_engines(question)
+        else:
+            await self._ask_provider(question, model.provider)
 
     async def _library(self) -> Library:
         """LiteLLM, once it is there. Raises ApiError."""
@@ -162,13 +195,15 @@ class LiteLlmLane:
             # The table may have changed while LiteLLM was imported, or the first endpoint tried.
             routes = self._in_force.routes
             model = question.model if routes is None else routes.by_name.get(question.model.name, question.model)
-            target = self._pick(question, model, tried)
+            target = self._picked(question) if question.replica_id else self._pick(question, model, tried)
             try:
                 await self._ask_engine(library, question, target)
             except ApiError:
                 raise
             except Exception as error:
                 is_unheard = reached_nobody(error)
+                if is_unheard and question.replica_id:
+                    raise NobodyListensError from error
                 self._note_failure(target, error, is_unheard=is_unheard)
                 if is_unheard and len(tried) < ATTEMPTS and self._budget.spend():
                     self._in_force.metrics.retries.inc()
@@ -177,6 +212,12 @@ class LiteLlmLane:
             else:
                 self._in_force.standings.answered(target.replica_id)
                 return
+
+    def _picked(self, question: Question) -> Held:
+        for held in (*self._held.values(), *self._held_before.values()):
+            if (held.name, held.replica_id) == (question.model.name, question.replica_id):
+                return held
+        raise upstream_error("has been withdrawn")
 
     def _pick(self, question: Question, model: Model, tried: list[str]) -> Target:
         if not model.targets:
@@ -187,7 +228,7 @@ class LiteLlmLane:
         tried.append(target.replica_id)
         return target
 
-    async def _ask_engine(self, library: Library, question: Question, target: Target) -> None:
+    async def _ask_engine(self, library: Library, question: Question, target: Target | Held) -> None:
         operation, exchange, account = question.operation, question.exchange, question.account
         account.replica_id, account.recipe_revision = target.replica_id, target.recipe_revision
         about = {PICKED: target.replica_id, "studio_tenant": account.tenant, "studio_key_id": account.key_id}
@@ -204,7 +245,7 @@ class LiteLlmLane:
         finally:
             standing.ended(work)
 
-    def _note_failure(self, target: Target, error: Exception, *, is_unheard: bool) -> None:
+    def _note_failure(self, target: Target | Held, error: Exception, *, is_unheard: bool) -> None:
         """What the direct way would hold against the endpoint."""
         standings, now = self._in_force.standings, asyncio.get_running_loop().time()
         status = getattr(error, "status_code", None)
@@ -284,16 +325,6 @@ def _relay_whole(exchange: Exchange, result: Any, account: Account) -> None:
     body = json_of(result).encode()
     account.status, account.finish = 200, account.usage.take_answer(body) or "complete"
     exchange.answer(200, body)
-
-
-def _not_offered(exchange: Exchange, model: Model) -> ApiError:
-    whose = "of another provider" if model.provider is not None else "that is reached through LiteLLM"
-    return ApiError(
-        NOT_IMPLEMENTED,
-        "unsupported_by_provider",
-        f"{exchange.method} {exchange.path[:200]} is not offered for the model {model.name!r} {whose};"
-        f" offered: {', '.join(OPERATIONS)}.",
-    )
 
 
 def _lane_off() -> ApiError:

@@ -85,7 +85,7 @@ def _as_picked() -> Any:
     """A callback that leaves the router no choice but the endpoint that a request names."""
     from litellm.integrations.custom_logger import CustomLogger  # noqa: PLC0415 - only once LiteLLM is wanted
 
-    class AsPicked(CustomLogger):  # type: ignore[misc] # LiteLLM is not always installed
+    class AsPicked(CustomLogger):
         """Filters the deployments of a request that names its replica."""
 
         async def async_filter_deployments(

@@ -22,7 +22,8 @@ from studio_gateway.trace import Trace
 from studio_gateway.work import Work
 
 if TYPE_CHECKING:
-    from studio_gateway.app import Gateway
+    from studio_gateway.app import Gateway, ProviderLane
+    from studio_gateway.forward import Forwarder
 
 log = structlog.get_logger()
 
@@ -203,12 +204,9 @@ class Request:
         if model.provider is None:
             self._is_sent = True
             gateway.traffic.sent(model.name)
-        if model.provider is None and not model.is_through_litellm:
-            work: Work = gateway.forwarder.forward(
-                exchange, call, model, account, traceparent, self._end, has_others=bool(self._chain)
-            )
-        else:
-            work = gateway.providers.forward(exchange, call, model, account, traceparent, self._end)
+        is_direct = model.provider is None and not model.is_through_litellm
+        way: Forwarder | ProviderLane = gateway.forwarder if is_direct else gateway.providers
+        work = way.forward(exchange, call, model, account, traceparent, self._end, has_others=bool(self._chain))
         if not self._is_over:
             self._work = work
 

@@ -5,15 +5,15 @@ import contextlib
 import os
 import socket
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from studio_runtime.settings import Address
 
-from studio_gateway.app import Gateway
-from studio_gateway.client import ClientConnection
+from studio_gateway.account import Metrics
+from studio_gateway.client import ClientConnection, Request
 from studio_gateway.deadlines import Deadlines
 from studio_gateway.exchange import Exchange
 from studio_gateway.limits import Limits
-from studio_gateway.request import Request
 
 BACKLOG = 2048
 LAST_BYTES_SECONDS = 1.0
@@ -32,10 +32,24 @@ def listen(address: Address) -> socket.socket:
     return sock
 
 
+class Application(Protocol):
+    """Who answers the requests."""
+
+    @property
+    def metrics(self) -> Metrics:
+        """Where connections are counted."""
+
+    def open(self, exchange: Exchange) -> Request:
+        """The head of a request is here."""
+
+    async def drain(self, seconds: float) -> None:
+        """Let what is running finish within ``seconds``, then end the rest; nothing new may arrive any more."""
+
+
 class Server:
     """What the connections of clients share."""
 
-    def __init__(self, gateway: Gateway, deadlines: Deadlines, limits: Limits) -> None:
+    def __init__(self, gateway: Application, deadlines: Deadlines, limits: Limits) -> None:
         self.deadlines = deadlines
         self.limits = limits
         self.is_closing = False

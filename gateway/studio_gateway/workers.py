@@ -183,6 +183,8 @@ class Workers:
         argv += ["--state-dir", str(folder), "--ready-file", str(ready_file)]
         argv += ["--coordinator", ",".join(map(str, given.coordinator))]
         argv += ["--litellm", given.litellm, "--log-level", given.log_level]
+        if given.litellm_config is not None:
+            argv += ["--litellm-config", str(given.litellm_config)]
         if given.metrics is not None:
             port = given.metrics.port + slot if given.metrics.port else 0
             argv += ["--metrics", str(Address(given.metrics.host, port))]

@@ -21,7 +21,7 @@ PROPRIETARY = "litellm-enterprise"
 ANY_VERSION = "litellm-proxy-extras"
 # The proxy imports prisma without naming it.
 BESIDE = ("prisma", "grpcio", "protobuf", "structlog", "opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http")
-BESIDE += ("prometheus-client", "psutil", "cryptography", "pytest", "pytest-asyncio")
+BESIDE += ("prometheus-client", "psutil", "cryptography", "hypothesis", "pytest", "pytest-asyncio")
 
 
 def litellm_environment(version: str) -> Path:
@@ -29,12 +29,12 @@ def litellm_environment(version: str) -> Path:
     folder = CACHE / version
     programs = folder / "bin"
     done = folder / ".done"
-    if not done.exists():
+    if not done.exists() or done.read_text() != str(BESIDE):
         _run(sys.executable, "-m", "venv", str(folder))
         install = (str(programs / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
         _run(*install, f"litellm=={version}")
         _run(*install, *_proxy_requirements(programs / "python"), *BESIDE)
-        done.touch()
+        done.write_text(str(BESIDE))
     return programs
 
 
