@@ -28,7 +28,7 @@ recipe: talk
 replicas: {min: 2, max: 2}
 placement: {spread: host}
 """
-LOST_AFTER_SECONDS = 20
+LOST_AFTER_SECONDS = 45
 # What docs/security.md says that hosts answer on: to anybody who reaches them, and an engine to gateways alone.
 CONTROLLER_PORTS = {22, 4000, 7070, 7072}
 GPU_HOST_PORTS = {22}
