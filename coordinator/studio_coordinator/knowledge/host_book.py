@@ -3,6 +3,7 @@
 A host of which nothing moved by a step is the same object pass after pass, and what was worked out of it holds.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,9 @@ from studio_coordinator.plan.gpus import STEP_BYTES as GPU_STEP_BYTES
 from studio_coordinator.plan.gpus import Device
 from studio_coordinator.plan.shape import Shape
 from studio_coordinator.sessions import SessionRegistry
+
+
+MADE_AT_ONCE = 50
 
 
 @dataclass(frozen=True)
@@ -40,9 +44,10 @@ class HostBook:
         # Alike hosts share one tuple, which is then recognised without comparing.
         self._devices: dict[tuple[Device, ...], tuple[Device, ...]] = {}
 
-    def update(self, stored: Iterable[StoredHost], seen: Mapping[str, Timestamp]) -> list[Host]:
+    async def update(self, stored: Iterable[StoredHost], seen: Mapping[str, Timestamp]) -> list[Host]:
         """The hosts, in the order given. ``seen``: when those were last heard of whom the store knows better than their row."""
         entries: dict[str, _Entry] = {}
+        made = 0
         for row in stored:
             said = self._sessions.telemetry(row.id)
             observed = self._sessions.last_observation(row.id)
@@ -56,6 +61,10 @@ class HostBook:
                 or known.last_seen != last_seen
             ):
                 known = self._make(row, observed, figures, last_seen)
+                made += 1
+                if made % MADE_AT_ONCE == 0:
+                    # A new leader makes all of them: the others have their turn in between.
+                    await asyncio.sleep(0)
             entries[row.id] = known
         if len(entries) < len(self._entries) or len(self._devices) > 2 * len(entries) + 1:
             self._devices = {entry.shape.devices: entry.shape.devices for entry in entries.values()}

@@ -62,7 +62,7 @@ class SnapshotSource:
         written = await recipes.revisions(conn, needed)
         known = {key: effective(recipe) for key, recipe in written.items()}
         await self.stored.refresh(conn)
-        found = self.book.update(self.stored.hosts(), await hosts.last_seen(conn, self._silent()))
+        found = await self.book.update(self.stored.hosts(), await hosts.last_seen(conn, self._silent()))
         now = datetime.now(UTC)
         if self.demand.term != self.leadership.term:
             self.demand.begin(self.leadership.term, await last_requests.last_requests(conn), now)

@@ -4,7 +4,7 @@ The result is a fixed point: planning again on the world that it describes gives
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from studio.v1.assignment_pb2 import AssignedReplica, Assignment
@@ -24,6 +24,7 @@ from studio_coordinator.plan.order import in_order
 from studio_coordinator.plan.resting import Resting, asked_first, ladder_changes
 from studio_coordinator.plan.routes import desired_table
 from studio_coordinator.plan.scale import Scaler
+from studio_coordinator.plan.shape import Shape
 from studio_coordinator.plan.snapshot import HostChange, Plan, Snapshot
 from studio_coordinator.plan.steering import changed, rollout_events, settled, steered
 from studio_coordinator.plan.worksheet import Worksheet
@@ -71,7 +72,7 @@ def decide(snapshot: Snapshot) -> Decision:
         snapshot.models_on_hosts,
         snapshot.now,
         snapshot.sizes,
-        snapshot.shapes,
+        _changed_shapes(snapshot, hosts),
     )
     draining = frozenset(host.id for host in snapshot.hosts if host.draining)
     resting = Resting.begin(snapshot, sheet, fleet, deployments, changes)
@@ -198,6 +199,16 @@ def _changed_hosts(snapshot: Snapshot, changes: list[HostChange]) -> Mapping[str
             host.state, host.state_reason = states[stored.id].state, states[stored.id].reason
         hosts[host.id] = host
     return hosts
+
+
+def _changed_shapes(snapshot: Snapshot, hosts: Mapping[str, Host]) -> Mapping[str, Shape]:
+    """The shapes, for the messages of hosts whose state changes as well: a shape knows no state."""
+    shapes = dict(snapshot.shapes)
+    for stored in snapshot.hosts:
+        shape = shapes.get(stored.id)
+        if shape is not None and shape.host is stored and hosts[stored.id] is not stored:
+            shapes[stored.id] = replace(shape, host=hosts[stored.id])
+    return shapes
 
 
 def _is_worth_telling(change: HostChange) -> bool:
