@@ -9,7 +9,7 @@ The coordinator is never on the path of a request: the last good tables are in m
 A request's way::
 
     client ─► http1 ─► exchange ─► app ─► keys ─► table ─┬─► forward ─► pick ─► upstream ─► engine     (bytes)
-                                                         └─► litellm_lane ─► other provider           (objects)
+                                                         └─► litellm_lane ─► provider, or engine      (objects)
                     exchange ◄───── account ◄──── relay ◄──── sse ◄──────┘
 
 Between client and engine nothing is a task: the call that reads from one socket writes to the other.
@@ -23,8 +23,11 @@ models           the list of models ★
 call             what a body asks for: model, streaming; and the few edits that a body may get ★
 forward, relay   the data path to the fleet's engines: ask, retry once, copy
 upstream         connections to engines, kept for the next request
-litellm_lane     the only file that knows LiteLLM
-provider_call    what another provider may be asked ★
+litellm_lane     requests through LiteLLM: to other providers, and to engines whose models ask for it
+provider_call    what may be asked through it ★
+litellm_router   its router, kept in step; with litellm_import the only file that imports it
+litellm_process  the same lane in a process of its own, which is litellm_child
+litellm_plugin   the fleet in the router of a LiteLLM proxy that runs elsewhere
 work             an answer in the making, for whoever has to stop it
 table, keys      the immutable forms of what the coordinator sends ★
 pick, strategies which endpoint ★
