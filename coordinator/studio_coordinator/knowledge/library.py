@@ -24,6 +24,7 @@ from studio_coordinator.knowledge.questions import ask
 from studio_coordinator.leadership import Leadership
 from studio_coordinator.model_facts.description import read_description
 from studio_coordinator.model_facts.errors import ModelUnreadableError
+from studio_coordinator.plan.memory.errors import EstimateError
 from studio_coordinator.plan.memory.facts import ModelFacts
 from studio_coordinator.plan.memory.facts_document import from_document, to_document
 from studio_coordinator.sessions import Session, SessionRegistry
@@ -170,12 +171,12 @@ class ModelLibrary:
         if source.startswith(HUB) and self._read_hub is not None:
             try:
                 yield await asyncio.to_thread(self._read_hub, source.removeprefix(HUB), revision or "main")
-            except StudioError as error:
+            except (StudioError, EstimateError) as error:
                 reasons.append(error.message)
         for session in self._who_may_have(source)[:HOSTS_ASKED]:
             try:
                 yield await asyncio.to_thread(read_description, await self._describe(session, source, revision))
-            except StudioError as error:
+            except (StudioError, EstimateError) as error:
                 reasons.append(f"{session.host_name}: {error.message}")
 
     def _who_may_have(self, source: str) -> list[Session]:

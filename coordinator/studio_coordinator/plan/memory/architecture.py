@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass, replace
 
-from studio_coordinator.plan.memory.config_text import Config, integer, text_section
+from studio_coordinator.plan.memory.config_text import Config, element_type_of, integer, text_section
 from studio_coordinator.plan.memory.dimensions import HEADS_UNKNOWN, Dimensions, TensorEvidence, read_dimensions
 from studio_coordinator.plan.memory.facts import AttentionCache, Cache, Experts, LatentCache, StateCache
 from studio_coordinator.plan.memory.layer_pattern import LayerKind, layer_kinds
+from studio_coordinator.plan.memory.sizes import element_bytes
 from studio_coordinator.plan.memory.state_shapes import state_cache
 
 _TOWERS = ("vision_config", "audio_config", "vision_tower_config", "visual")
@@ -41,6 +42,8 @@ def read_architecture(config: Config, evidence: TensorEvidence, weight_bytes: in
     tied = text.get("tie_word_embeddings")
     if tied is None:
         tied = evidence.has_head is False
+    element_type = element_type_of(text)
+    wide = () if element_bytes(element_type) else (f"element type {element_type!r}: counted as 16 bits",)
     return Architecture(
         name=str(names[0]),
         text=text,
@@ -48,10 +51,10 @@ def read_architecture(config: Config, evidence: TensorEvidence, weight_bytes: in
         kinds=kinds,
         caches=caches,
         experts=read_experts(text, dimensions.intermediate_size),
-        element_type=str(text.get("torch_dtype") or text.get("dtype") or "bfloat16"),
+        element_type=element_type,
         tied=bool(tied),
         multimodal=any(config.get(tower) for tower in _TOWERS),
-        unknown=dimensions.unknown + unknown + state_unknown,
+        unknown=dimensions.unknown + unknown + state_unknown + wide,
     )
 
 

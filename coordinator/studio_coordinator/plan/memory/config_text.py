@@ -32,13 +32,19 @@ def text_section(config: Config) -> dict[str, Any]:
     return dict(defaults) | dict(section)
 
 
+def element_type_of(text: Config) -> str:
+    """The type in which the model's own weights are kept; bfloat16 where the file does not say."""
+    return str(text.get("torch_dtype") or text.get("dtype") or "bfloat16")
+
+
 def integer(text: Config, *names: str) -> int | None:
-    """The first of the named keys that holds a whole number."""
+    """The first of the named keys that holds a whole number; a negative one stands for none."""
     for name in names:
         value = text.get(name)
         if isinstance(value, list) and value and all(item == value[0] for item in value):
             value = value[0]
-        if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
-            continue
-        return int(value)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            return value
     return None

@@ -5,7 +5,9 @@ Every size that is bounded adds a line to `unknown`; nothing that is unknown is 
 
 from dataclasses import dataclass
 
-from studio_coordinator.plan.memory.config_text import Config, integer
+from studio_coordinator.plan.memory.config_text import Config, element_type_of, integer
+from studio_coordinator.plan.memory.errors import EstimateError, NothingKnownError
+from studio_coordinator.plan.memory.quantization import weight_width
 from studio_coordinator.plan.memory.sizes import round_up
 
 # Narrowest decoder in use has about 32 hidden units per layer of depth; a narrower one needs more cache per weight,
@@ -13,8 +15,11 @@ from studio_coordinator.plan.memory.sizes import round_up
 _NARROWEST_HIDDEN_PER_LAYER = 32
 _LARGEST_VOCABULARY = 262_144
 HEADS_UNKNOWN = "attention heads: KV bounded as full multi-head attention"
+_KV_HEADS = ("num_key_value_heads", "n_head_kv", "num_kv_heads", "kv_n_heads", "multi_query_group_num")
 # Four times the deepest decoder in use.
 _DEEPEST = 512
+# Each layer is gone through one by one: a file must not keep its reader busy for hours.
+_MOST_LAYERS = 4096
 
 
 @dataclass(frozen=True)
@@ -51,19 +56,24 @@ def read_dimensions(text: Config, evidence: TensorEvidence, weight_bytes: int) -
     hidden = integer(text, "hidden_size", "n_embd", "d_model", "dim") or evidence.hidden_size
     layers = integer(text, "num_hidden_layers", "n_layer", "n_layers", "num_layers") or evidence.layers
     if not hidden or not layers:
-        hidden, layers = _bounded_shape(hidden, layers, weight_bytes)
+        hidden, layers = _bounded_shape(text, hidden, layers, weight_bytes)
         unknown.append(
             "number of layers or hidden size: the KV cache is bounded from the size of the weights, "
             "as full multi-head attention in the deepest shape in use"
         )
+    if layers > _MOST_LAYERS:
+        raise EstimateError(f"its config.json says {layers} layers", f"At most {_MOST_LAYERS} are looked at.")
     vocabulary = integer(text, "vocab_size", "padded_vocab_size") or evidence.vocabulary
     if not vocabulary:
         vocabulary = _LARGEST_VOCABULARY
         unknown.append(f"vocabulary: bounded by {_LARGEST_VOCABULARY} entries")
     heads = integer(text, "num_attention_heads", "n_head", "n_heads", "num_heads")
-    kv_heads = integer(text, "num_key_value_heads", "n_head_kv", "num_kv_heads", "kv_n_heads", "multi_query_group_num")
+    kv_heads = integer(text, *_KV_HEADS)
     if text.get("multi_query") and kv_heads is None:
         kv_heads = 1
+    if kv_heads is None and (most := _most_kv_heads(text)):
+        kv_heads = most
+        unknown.append(f"KV heads: they differ from layer to layer, bounded by the most, {most}")
     head_dim = integer(text, "head_dim", "attention_head_dim", "hidden_size_per_head", "kv_channels")
     if not heads:
         # One head as wide as the model: exact for multi-head attention, an upper bound for everything else.
@@ -93,6 +103,12 @@ def read_dimensions(text: Config, evidence: TensorEvidence, weight_bytes: int) -
     )
 
 
+def _most_kv_heads(text: Config) -> int:
+    """Of a list with one number for each layer; 0 where there is none."""
+    lists = [text[name] for name in _KV_HEADS if isinstance(text.get(name), list)]
+    return max((count for counts in lists for count in counts if isinstance(count, int)), default=0)
+
+
 def _intermediate(text: Config) -> int | None:
     size = integer(text, "intermediate_size", "block_ff_dim", "ffn_hidden_size", "n_inner", "ffn_dim")
     if size and text.get("model_type") == "qwen":
@@ -104,9 +120,12 @@ def _intermediate(text: Config) -> int | None:
     return size
 
 
-def _bounded_shape(hidden: int | None, layers: int | None, weight_bytes: int) -> tuple[int, int]:
-    """(hidden, layers) whose product is not below the model's, from 12 x layers x hidden^2 parameters of 2 bytes."""
-    layer_parameters = max(weight_bytes, 1 << 20) / 2 / 12
+def _bounded_shape(text: Config, hidden: int | None, layers: int | None, weight_bytes: int) -> tuple[int, int]:
+    """(hidden, layers) whose product is not below the model's, from 12 x layers x hidden^2 parameters as wide as stored."""
+    if not weight_bytes:
+        raise NothingKnownError
+    width = weight_width(text, element_type_of(text))
+    layer_parameters = weight_bytes / min(width.linear_bytes, width.expert_bytes) / 12
     if layers:
         return int((layer_parameters / layers) ** 0.5) + 1, layers
     if hidden:

@@ -17,5 +17,22 @@ class UnknownEngineError(EstimateError):
         super().__init__(f"there are no memory rules for engine {engine!r}", "Ask for vllm or sglang.")
 
 
+class NothingKnownError(EstimateError):
+    """Neither the shape of the model nor the size of its weights is known, so there is nothing to bound it by."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "neither the shape of the model nor the size of its weights is known",
+            "Name the directory that holds its config.json and weights, or say --weights-bytes.",
+        )
+
+
+class ConfigError(EstimateError):
+    """A config.json that cannot be made sense of."""
+
+    def __init__(self, problem: Exception) -> None:
+        super().__init__(f"its config.json cannot be made sense of: {problem}", "Compare it with the model's own.")
+
+
 class IndivisibleError(EstimateError):
     """The model cannot be split as asked."""

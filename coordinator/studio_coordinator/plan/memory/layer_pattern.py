@@ -35,10 +35,11 @@ def layer_kinds(text: Config, layers: int) -> tuple[tuple[LayerKind, ...], tuple
     """The kind of each of `layers` layers, and the words that were not understood (taken for full attention)."""
     words = _words(text)
     if len(words) >= layers:
-        unknown = sorted({str(word) for word in words[:layers]} - _WORDS.keys())
+        unknown = sorted(set(words[:layers]) - _WORDS.keys())
         kinds = tuple(_WORDS.get(word, LayerKind.FULL) for word in words[:layers])
         return kinds, tuple(f"layer type {word!r}, counted as full attention" for word in unknown)
-    return tuple(_by_rule(text, layer) for layer in range(layers)), ()
+    missing = (f"layer types: only {len(words)} of {layers} are there, so all follow from other keys",) if words else ()
+    return tuple(_by_rule(text, layer) for layer in range(layers)), missing
 
 
 def _by_rule(text: Config, layer: int) -> LayerKind:
@@ -112,4 +113,5 @@ def is_dense_layer(text: Config, layer: int) -> bool:
 
 def _words(text: Config) -> Sequence[str]:
     """What the file says of each layer, if it does."""
-    return text.get("layer_types") or text.get("layers_block_type") or text.get("hybrid_override_pattern") or ()
+    words = text.get("layer_types") or text.get("layers_block_type") or text.get("hybrid_override_pattern")
+    return tuple(map(str, words)) if isinstance(words, list | tuple | str) else ()

@@ -6,6 +6,7 @@ from dataclasses import replace
 from studio_coordinator.plan.memory.architecture import Architecture, read_architecture
 from studio_coordinator.plan.memory.config_text import Config, integer
 from studio_coordinator.plan.memory.dimensions import TensorEvidence
+from studio_coordinator.plan.memory.errors import ConfigError
 from studio_coordinator.plan.memory.facts import LayerWeights, ModelFacts, WeightFacts
 from studio_coordinator.plan.memory.layer_pattern import LayerKind
 from studio_coordinator.plan.memory.parameters import formula_weights
@@ -18,8 +19,16 @@ def model_facts(config: Config, tensors: Sequence[StoredTensor] = (), weight_byt
     """Facts of a model.
 
     `config` is its parsed config.json ({} when there is none), `tensors` what its safetensors or GGUF headers list,
-    `weight_bytes` the size of its weight files when the headers were not read (0: not known either).
+    `weight_bytes` the size of its weight files when the headers were not read (0: not known either). Raises EstimateError.
     """
+    try:
+        return _model_facts(config, tensors, weight_bytes)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as problem:
+        # Others write these files: a value of an unforeseen kind is a refusal.
+        raise ConfigError(problem) from problem
+
+
+def _model_facts(config: Config, tensors: Sequence[StoredTensor], weight_bytes: int) -> ModelFacts:
     evidence = tensor_evidence(tensors) if tensors else TensorEvidence()
     stored = sum(tensor.bytes for tensor in tensors) or weight_bytes
     architecture = read_architecture(config, evidence, stored)
@@ -99,4 +108,4 @@ def _rope_elements(architecture: Architecture) -> int:
         elif kind == "yarn":
             positions = int(factor * (integer(scaling, "original_max_position_embeddings") or positions / factor))
     local = sizes.max_positions if text.get("rope_local_base_freq") and LayerKind.WINDOW in architecture.kinds else 0
-    return (positions + local) * rotary
+    return max(0, (positions + local) * rotary)

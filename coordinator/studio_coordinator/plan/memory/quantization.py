@@ -27,7 +27,8 @@ def weight_width(text: Config, element_type: str) -> WeightWidth:
     plain = element_bytes(element_type) or 2
     settings = text.get("quantization_config")
     if not isinstance(settings, dict):
-        return WeightWidth("", plain, plain, plain)
+        unknown = (f"quantization {settings!r}: counted as unquantized {element_type}",) if settings else ()
+        return WeightWidth("", plain, plain, plain, unknown)
     method = str(settings.get("quant_method", "")).lower()
     if method == "mxfp4":
         # One shared 8-bit exponent for each 32 weights; only the experts are quantized.
@@ -82,7 +83,15 @@ def _compressed_width(settings: dict[str, Any]) -> float | None:
     groups = settings.get("config_groups")
     if not isinstance(groups, dict) or not groups:
         return None
-    weights = next(iter(groups.values())).get("weights") or {}
+    # The widest of them: which layers are in which group is not looked at.
+    widths = [_group_width(group.get("weights")) for group in groups.values() if isinstance(group, dict)]
+    known = [width for width in widths if width is not None]
+    return max(known) if len(known) == len(groups) else None
+
+
+def _group_width(weights: Any) -> float | None:
+    if not isinstance(weights, dict):
+        return None
     bits = integer(weights, "num_bits")
     if bits is None:
         return None
