@@ -77,7 +77,12 @@ async def running_coordinator(
         events_stored=loop.events_stored,
         pepper=identity.pepper,
         sealer=identity.sealer,
-        authenticator=Authenticator(database, identity.pepper, local_token),
+        authenticator=Authenticator(
+            database,
+            identity.pepper,
+            local_token,
+            fleet_identity.enrolment.admit if fleet_identity is not None else None,
+        ),
         snapshots=snapshots,
         rings=rings,
         fleet_identity=fleet_identity,

@@ -44,10 +44,15 @@ class TlsCoordinator:
         return (("authorization", f"Bearer {self.token}"),)
 
     @asynccontextmanager
-    async def access(self) -> AsyncIterator[AccessServiceStub]:
-        """The operators' port, verified by the authorities of now."""
+    async def operators(self) -> AsyncIterator[grpc.aio.Channel]:
+        """To the operators' port, verified by the authorities of now."""
         await self.office.refresh()
         async with open_channel(self.admin_address, ClientTls(self.office.keyring.bundle)) as channel:
+            yield channel
+
+    @asynccontextmanager
+    async def access(self) -> AsyncIterator[AccessServiceStub]:
+        async with self.operators() as channel:
             yield AccessServiceStub(channel)
 
     async def join_token(

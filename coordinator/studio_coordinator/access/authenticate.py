@@ -5,7 +5,7 @@ enough on a loopback listener that asks for no tokens. A token that is not good 
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -31,7 +31,7 @@ NODES = {
     Identity.KIND_GATEWAY: Kind.GATEWAY,
     Identity.KIND_CONSOLE: Kind.CONSOLE,
 }
-# A token that was revoked through another coordinator may work for so long.
+# A token that was revoked through another coordinator, or a console's certificate that was, may work for so long.
 REMEMBERED_SECONDS = 5.0
 MOST_REMEMBERED = 1000
 HINT = "Give a token: `studio login`, or STUDIO_TOKEN_FILE. An administrator makes one with `studio operators create`."
@@ -48,15 +48,20 @@ class Authenticator:
     pepper: bytes
     # None: whoever reaches the listener may do anything, as on plain loopback.
     local_token: LocalToken | None = None
+    # Raises DeniedError for a certificate that is refused though TLS took it. None: nobody has one here.
+    admit: Callable[[NodeName], Awaitable[object]] | None = None
+    _admitted: dict[NodeName, float] = field(default_factory=dict)
     _remembered: dict[str, tuple[float, Operator]] = field(default_factory=dict)
 
     async def caller(self, metadata: Metadata, auth_context: Peer, peer: str) -> Caller:
-        """Who calls. Raises UnauthenticatedError."""
+        """Who calls. Raises UnauthenticatedError, or DeniedError for a console that is refused."""
         unknown = Caller(request_id=_label(metadata, REQUEST_ID) or uuid4().hex, peer=peer)
         node = node_of(auth_context)
         kind = NODES[node.kind] if node is not None else Kind.NOBODY
         if node is not None and kind is not Kind.CONSOLE:
             return replace(unknown, kind=kind, name=node.id)
+        if node is not None:
+            await self._admit_console(node)
         text = _label(metadata, AUTHORIZATION, len(BEARER) + 200)
         if text.startswith(BEARER):
             return await self._holder(text.removeprefix(BEARER), unknown, _label(metadata, ACTOR))
@@ -69,6 +74,16 @@ class Authenticator:
     def forget(self, name: str) -> None:
         """Look the operator's token up anew at its next use: it was revoked."""
         self._remembered = {text: known for text, known in self._remembered.items() if known[1].name != name}
+
+    async def _admit_console(self, node: NodeName) -> None:
+        """Agents and gateways are admitted by the services made for them; a console calls those of operators."""
+        now = time.monotonic()
+        if self.admit is None or now - self._admitted.get(node, float("-inf")) < REMEMBERED_SECONDS:
+            return
+        await self.admit(node)
+        if len(self._admitted) >= MOST_REMEMBERED:
+            self._admitted.clear()
+        self._admitted[node] = now
 
     async def _holder(self, text: str, unknown: Caller, actor: str) -> Caller:
         if self.local_token is not None and self.local_token.is_it(text):

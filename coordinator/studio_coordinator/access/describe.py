@@ -17,6 +17,8 @@ from studio_coordinator.store.database import Connection
 
 # Of requests and answers alike, wherever they stand.
 SECRET_FIELDS = frozenset({"value", "secret", "token", "hash", "csr", "proof", "certificate", "idempotency_key"})
+# Texts that may hold anything: their digest is told.
+TEXT_FIELDS = frozenset({"manifest"})
 # What a host says of itself, every second anew, is nobody's change.
 OBSERVED_FIELDS = frozenset({"gpus", "figures", "facts", "last_seen_at", "engines", "models"})
 MOST_BYTES = 64 * 1024
@@ -89,6 +91,8 @@ def _clear(message: Message) -> None:
     for field, value in message.ListFields():
         if _is_secret(field) or field.name in OBSERVED_FIELDS:
             message.ClearField(field.name)
+        elif field.name in TEXT_FIELDS and field.type == FieldDescriptor.TYPE_STRING:
+            setattr(message, field.name, f"sha256:{hashlib.sha256(value.encode()).hexdigest()}")
         elif field.type == FieldDescriptor.TYPE_MESSAGE and not _is_map(field):
             for inner in value if field.is_repeated else (value,):
                 _clear(inner)

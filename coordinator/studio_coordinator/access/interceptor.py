@@ -6,6 +6,7 @@ a method that the table does not know is not served to anybody.
 
 import asyncio
 import inspect
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 UNTOLD = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED})
 TOLD_OF_ALL = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED})
 CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+# How long an operator's stream goes on after the token was revoked or has run out.
+ASKED_AGAIN_SECONDS = 10.0
 AUDIENCES = {Audience.AGENTS: Kind.AGENT, Audience.GATEWAYS: Kind.GATEWAY}
 
 
@@ -106,6 +109,7 @@ class _Guard:
                 # Closed with this one, so that what a stream holds is given back at once.
                 async with aclosing(behaviour(request, context)) as responses:
                     async for response in responses:
+                        await call.still_admitted()
                         if await call.is_theirs(response):
                             yield response
             except BaseException:
@@ -126,6 +130,7 @@ class _Call:
     caller: Caller = field(default_factory=Caller)
     _draft: Draft | None = None
     _own: frozenset[str] = frozenset()
+    _asked_at: float = 0.0
 
     async def admitted(self) -> None:
         """Return if the call may go on; else end it with a refusal, which is written down."""
@@ -137,9 +142,8 @@ class _Call:
             await self.context.abort(error.code, error.message, trailing_metadata(error))
 
     async def _admit(self) -> None:
-        metadata = dict(self.context.invocation_metadata() or ())
         self.caller = Caller(peer=self.context.peer())
-        self.caller = await self.guard.authenticator.caller(metadata, self.context.auth_context(), self.context.peer())
+        self.caller = await self._authenticated()
         CALLER.set(self.caller)
         rule, method = self.guard.rule, self.guard.method
         if rule is None:
@@ -150,6 +154,25 @@ class _Call:
         if rule.changes:
             self._draft = self._new_draft()
             WITNESS.set(self._draft)
+
+    async def _authenticated(self) -> Caller:
+        self._asked_at = time.monotonic()
+        metadata = dict(self.context.invocation_metadata() or ())
+        return await self.guard.authenticator.caller(metadata, self.context.auth_context(), self.context.peer())
+
+    async def still_admitted(self) -> None:
+        """Return if an operator's stream may go on; end it where the token is good no more. Nodes' streams are cut elsewhere."""
+        rule = self.guard.rule
+        if rule is None or rule.audience is not Audience.OPERATORS:
+            return
+        if time.monotonic() - self._asked_at < ASKED_AGAIN_SECONDS:
+            return
+        try:
+            allow(rule, await self._authenticated(), self.guard.method)
+        except StudioError as error:
+            # A database that is away says nothing of the token.
+            if error.code in TOLD_OF_ALL:
+                await self.context.abort(error.code, error.message, trailing_metadata(error))
 
     async def _admit_tenant(self, rule: Rule) -> None:
         method, tenant = self.guard.method, self.caller.tenant

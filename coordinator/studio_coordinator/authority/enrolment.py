@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import json
 import re
 import secrets
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from studio.v1.access_service_pb2 import JoinToken
+from studio.v1.access_service_pb2 import AuditEntry, JoinToken
 from studio.v1.event_pb2 import Event
 from studio.v1.identity_service_pb2 import Certificate, Identity, JoinRequest, RenewRequest
 from studio_runtime.certificates import key_fingerprint
@@ -24,7 +25,7 @@ from studio_coordinator.authority.certificates import CLOCK_SKEW, node_certifica
 from studio_coordinator.authority.keyring import Keyring
 from studio_coordinator.authority.office import AuthorityOffice
 from studio_coordinator.authority.renewal_rule import Verdict, judge, judge_call
-from studio_coordinator.store import events, identities, join_tokens
+from studio_coordinator.store import audit, events, identities, join_tokens
 from studio_coordinator.store.database import Connection, Database
 from studio_coordinator.store.identities import IdentityRow
 
@@ -71,8 +72,11 @@ class Enrolment:
             await join_tokens.create(conn, token, self._hash(text))
         return token, text
 
-    async def join(self, request: JoinRequest) -> Certificate:
-        """Use a token up and give the certificate that it stands for. Raises StudioError; the token then stays as it was."""
+    async def join(self, request: JoinRequest, peer: str = "") -> Certificate:
+        """Use a token up and give the certificate that it stands for. Raises StudioError; the token then stays as it was.
+
+        ``peer`` is where the call came from, for the audit log.
+        """
         text, public_key = JoinTokenText.parse(request.token), requested_key(request.csr)
         now = datetime.now(UTC)
         async with self.database.transaction() as conn:
@@ -96,6 +100,8 @@ class Enrolment:
             await join_tokens.used_by(conn, token.id, node_id)
             what = "joined again" if known is not None else "joined"
             await events.append(conn, [_event(identity, "identity.joined", f"{_called(identity)} {what}", now)])
+            # Last, as every entry: it holds the head of the chain until the transaction ends.
+            await audit.append(conn, _joined(identity, token, peer, now))
         log.info("identity_joined", kind=kind_word(token.kind), name=name, id=node_id, generation=generation)
         return certificate
 
@@ -254,6 +260,22 @@ def _denied(identity: Identity, reason: str) -> DeniedError:
         f"{_called(identity)} is refused: {reason or 'revoked'}",
         f"An operator lets it join again with: studio {noun} token --name {identity.name}. Engines go on as they are.",
     )
+
+
+def _joined(identity: Identity, token: JoinToken, peer: str, now: datetime) -> AuditEntry:
+    """Who let the node in is told by its token, which has an entry of its own."""
+    after = {"generation": identity.generation, "id": identity.id, "join_token": token.id, "token_of": token.actor}
+    entry = AuditEntry(
+        actor=identity.name,
+        role=kind_word(identity.kind),
+        action="IdentityService/Join",
+        object=f"Identity/{identity.name}",
+        after=json.dumps(after, sort_keys=True),
+        outcome="OK",
+        peer=peer,
+    )
+    entry.at.FromDatetime(now)
+    return entry
 
 
 def _called(identity: Identity) -> str:

@@ -68,7 +68,7 @@ TUNING = re.compile(
     r"|CUDNN|NCCL|RCCL|GLOO|HSA|HIP|OMP|KMP|MKL|OPENBLAS|LC)_\w+|TOKENIZERS_PARALLELISM|DO_NOT_TRACK|TZ"
 )
 # What programs of a model or of a recipe may need; a value that is no secret does no harm under such a name.
-CREDENTIAL = re.compile(r"\w+_(?:TOKEN|KEY|SECRET|PASSWORD|USERNAME)")
+CREDENTIAL = re.compile(r"(?:\w+_)?(?:TOKEN|KEY|SECRET|PASSWORD|USERNAME)")
 # Looked at, although a word below is in their names.
 HARMLESS = frozenset({"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF"})
 # In such a name, of what else it might do.

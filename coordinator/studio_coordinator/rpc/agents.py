@@ -31,7 +31,7 @@ from studio_coordinator.leadership import Leadership
 from studio_coordinator.plan.snapshot import Timers
 from studio_coordinator.rpc.guard import guarded, metadata_of, refuse
 from studio_coordinator.rpc.node_secrets import HOST_ID, secrets_for_host
-from studio_coordinator.rpc.peer import NodeGate, require_id, require_peer
+from studio_coordinator.rpc.peer import NodeGate, require_id
 from studio_coordinator.sealing import Sealer
 from studio_coordinator.sessions import Session, SessionRegistry
 from studio_coordinator.store import assignments, events, hosts
@@ -117,7 +117,7 @@ class AgentService(AgentServiceServicer):
     ) -> ReportTelemetryResponse:
         """Keep the newest figures of a host that has a control stream."""
         try:
-            host_id = require_peer(context, Identity.KIND_AGENT).id if self._gate is not None else ""
+            host_id = await self._admitted_host(context)
             async for figures in request_iterator:
                 _check_figures(figures)
                 if host_id:
@@ -127,6 +127,13 @@ class AgentService(AgentServiceServicer):
         except StudioError as error:
             await refuse(context, error)
         return ReportTelemetryResponse()
+
+    async def _admitted_host(self, context: grpc.aio.ServicerContext[Any, Any]) -> str:
+        """Whose figures these are, by a certificate that is not refused; empty without TLS."""
+        if self._gate is None:
+            return ""
+        async with self._admission:
+            return (await self._gate.admit(context, Identity.KIND_AGENT)).id
 
     @guarded
     async def GetSecrets(  # noqa: N802 - the contract's name

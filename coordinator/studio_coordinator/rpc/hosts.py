@@ -17,7 +17,7 @@ from studio_runtime.errors import InvalidError, SafetyError
 from studio_coordinator.plan.members import parts
 from studio_coordinator.rpc.guard import actor_of, guarded
 from studio_coordinator.rpc.state import AdminState
-from studio_coordinator.store import events, hosts, replicas
+from studio_coordinator.store import events, hosts, identities, replicas
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -27,6 +27,7 @@ TOLD = {
     UpdateHostRequest.VERB_DRAIN: ("host.draining", "takes nothing new, and what runs there is moved away"),
     UpdateHostRequest.VERB_LABEL: ("host.labelled", "has other labels"),
 }
+FORGOTTEN = "the host was forgotten"
 
 
 class Hosts(AdminState):
@@ -51,8 +52,9 @@ class Hosts(AdminState):
 
     @guarded
     async def RemoveHost(self, request: RemoveHostRequest, context: Context) -> RemoveHostResponse:  # noqa: N802
-        """Forget a host that is gone."""
+        """Forget a host that is gone, and refuse its certificate: it comes back with a new join token alone."""
         self.leadership.require()
+        now = datetime.now(UTC)
         async with self.database.transaction() as conn:
             host = await hosts.find_host(conn, request.host)
             if host.state in (Host.STATE_CONNECTED, Host.STATE_SUSPECT):
@@ -68,6 +70,8 @@ class Hosts(AdminState):
                     f"Drain it first: studio drain {host.name}. Replicas of a lost host are replaced by themselves.",
                 )
             await hosts.remove_host(conn, host.id)
+            if (known := await identities.lock(conn, host.id)) is not None and not known.identity.locked_reason:
+                await identities.refuse(conn, host.id, FORGOTTEN, now)
             await events.append(
                 conn, [_event("host.removed", host.name, f"host {host.name} was removed", actor_of(context))]
             )

@@ -26,10 +26,10 @@ class IdentityService(IdentityServiceServicer):
         self._waiting = 0
 
     @guarded
-    async def Join(self, request: JoinRequest, _context: Context) -> JoinResponse:  # noqa: N802 - the contract's name
+    async def Join(self, request: JoinRequest, context: Context) -> JoinResponse:  # noqa: N802 - the contract's name
         """Give the first certificate for a join token."""
         async with self._in_turn():
-            return JoinResponse(certificate=await self._enrolment.join(request))
+            return JoinResponse(certificate=await self._enrolment.join(request, context.peer()))
 
     @guarded
     async def Renew(self, request: RenewRequest, _context: Context) -> RenewResponse:  # noqa: N802 - the contract's name

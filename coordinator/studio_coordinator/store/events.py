@@ -75,7 +75,8 @@ async def append_from_agent(
         if item.sequence == acked + len(fresh) + 1:
             event = Event()
             event.CopyFrom(item.event)
-            event.host = host.name
+            # A host speaks for itself, and never in an operator's name.
+            event.host, event.actor = host.name, "agent"
             fresh.append(event)
     if fresh:
         acked += len(fresh)

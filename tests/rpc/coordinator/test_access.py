@@ -12,10 +12,11 @@ from google.protobuf.message_factory import GetMessageClass
 from studio.v1 import access_service_pb2 as access_pb2
 from studio.v1 import admin_service_pb2 as admin_pb2
 from studio.v1.access_service_pb2 import Operator
+from studio.v1.admin_service_pb2_grpc import AdminServiceStub
 from studio.v1.agent_service_pb2 import GetSecretsRequest
 from studio.v1.agent_service_pb2_grpc import AgentServiceStub
 from studio.v1.route_pb2 import ProviderRoute, Tenant
-from studio_coordinator.access import scope
+from studio_coordinator.access import interceptor, scope
 from studio_coordinator.access.rules import ACCESS_SERVICE, ADMIN_SERVICE, Reach
 from studio_coordinator.store.database import Database
 from studio_runtime.errors import from_rpc_error
@@ -266,3 +267,19 @@ async def test_providers_on_private_networks_are_an_administrators_to_allow(guar
     assert await outcome(operator, "admin", "AddProvider", admin_pb2.AddProviderRequest(provider=inside)) is DENIED
     request = admin_pb2.AddProviderRequest(provider=inside)
     assert await outcome(admin, "admin", "AddProvider", request) is grpc.StatusCode.OK
+
+
+async def test_a_stream_ends_when_its_token_is_good_no_more(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interceptor, "ASKED_AGAIN_SECONDS", 0.0)
+    viewer = await guarded.operator("viewer")
+    request = admin_pb2.WatchEventsRequest()
+    watching = AdminServiceStub(guarded.channel).WatchEvents(request, metadata=viewer.metadata, timeout=60)
+    applied = admin_pb2.ApplyRequest(manifest=MANIFEST.format(owner="fleet", tenant=""))
+    await guarded.local.admin("Apply", applied)
+    await anext(aiter(watching))
+    await guarded.local.access("RevokeOperator", access_pb2.RevokeOperatorRequest(name="fleet-viewer"))
+    await guarded.local.admin("StopDeployment", admin_pb2.StopDeploymentRequest(name="fleet"))
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        async for _ in watching:
+            pass
+    assert refused.value.code() is UNAUTHENTICATED

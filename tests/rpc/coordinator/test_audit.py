@@ -95,6 +95,20 @@ async def test_refusals_are_told(guarded: Guarded) -> None:
     }
 
 
+async def test_of_a_refused_manifest_only_the_digest_is_told(guarded: Guarded) -> None:
+    viewer = await guarded.operator("viewer")
+    recipe = DEMO + f"env: {{HF_TOKEN: {IN_ENV}}}\n"
+    assert await refused(viewer, "Apply", admin_pb2.ApplyRequest(manifest=recipe)) is grpc.StatusCode.PERMISSION_DENIED
+    # One that names a secret which is not stored is refused later on.
+    unknown = admin_pb2.ApplyRequest(manifest=recipe + "secrets: {API_KEY: none}\n")
+    assert await refused(guarded.local, "Apply", unknown) is grpc.StatusCode.NOT_FOUND
+    async with asyncio.timeout(20):
+        while len(told := [one for one in await entries(guarded) if one.action == "AdminService/Apply"]) < 2:
+            await asyncio.sleep(0.02)
+    assert all("sha256:" in one.after for one in told)
+    assert IN_ENV not in str(told)
+
+
 async def test_strangers_do_not_fill_the_log(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal, "REFUSALS_PER_MINUTE", 5)
     for _ in range(30):

@@ -1,6 +1,7 @@
 """Joining and renewing over a real port, with the code that nodes run."""
 
 import asyncio
+import json
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from fakes.agent import FakeAgent
 from fakes.gateway_process import free_port
 from fakes.tls_coordinator import TlsCoordinator, hello, tls_coordinator
 from studio.v1.access_service_pb2 import (
+    ListAuditRequest,
     ListIdentitiesRequest,
     ListJoinTokensRequest,
     RevokeJoinTokenRequest,
@@ -89,6 +91,17 @@ async def test_a_host_joins_and_is_let_in(coordinator: TlsCoordinator, tmp_path:
     assert folder.root.stat().st_mode & 0o777 == 0o700
     async with speaking(coordinator, folder) as agent:
         assert agent.welcome.host_name == "h1"
+
+
+async def test_that_a_node_joined_is_in_the_audit_log(coordinator: TlsCoordinator, tmp_path: Path) -> None:
+    await joined(coordinator, tmp_path / "identity")
+    async with coordinator.access() as access:
+        listed = await access.ListAudit(ListAuditRequest(object="Identity/h1"), metadata=coordinator.metadata)
+        made = await access.ListAudit(ListAuditRequest(object="JoinToken/h1"), metadata=coordinator.metadata)
+    (entry,) = listed.entries
+    assert (entry.actor, entry.role, entry.action, entry.outcome) == ("h1", "agent", "IdentityService/Join", "OK")
+    assert entry.peer.startswith("ipv4:127.0.0.1:")
+    assert json.loads(entry.after)["token_of"] == made.entries[0].actor
 
 
 async def test_of_a_hundred_that_use_one_token_at_once_one_joins(coordinator: TlsCoordinator) -> None:

@@ -10,15 +10,21 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from fakes.agent import FakeAgent
 from fakes.tls_coordinator import TlsCoordinator, hello, tls_coordinator
+from sqlalchemy import update
 from studio.v1.access_service_pb2 import ListIdentitiesRequest, RevokeIdentityRequest
+from studio.v1.admin_service_pb2 import GetStatusRequest, RemoveHostRequest
+from studio.v1.admin_service_pb2_grpc import AdminServiceStub
 from studio.v1.agent_service_pb2 import ReportTelemetryRequest
 from studio.v1.agent_service_pb2_grpc import AgentServiceStub
+from studio.v1.host_pb2 import Host
 from studio.v1.identity_service_pb2 import Identity
 from studio.v1.route_service_pb2 import GatewayHello, WatchRoutesRequest, WatchRoutesResponse
 from studio.v1.route_service_pb2_grpc import RouteServiceStub
+from studio_coordinator.access import authenticate
 from studio_coordinator.authority.certificates import Signer, make_authority, node_certificate
 from studio_coordinator.store import identities
 from studio_coordinator.store.database import Database
+from studio_coordinator.store.hosts import HOSTS
 from studio_runtime.identity.names import NodeName
 from studio_runtime.identity.stored import key_pem
 from studio_runtime.tls import ClientTls
@@ -148,6 +154,47 @@ async def test_revoking_cuts_the_streams_and_refuses_from_then_on(coordinator: T
     code, said = await answer_to(coordinator, host.tls)
     assert code is grpc.StatusCode.PERMISSION_DENIED
     assert "sold" in said
+
+
+async def test_a_refused_host_reports_nothing_more(coordinator: TlsCoordinator, database: Database) -> None:
+    minted = await coordinator.minted("h1")
+    async with database.transaction() as conn:
+        await identities.refuse(conn, "h1", "sold", datetime.now(UTC))
+    async with coordinator.channel(minted.tls) as channel:
+        call = AgentServiceStub(channel).ReportTelemetry()
+        await call.write(ReportTelemetryRequest(host_id="h1"))
+        assert await call.code() is grpc.StatusCode.PERMISSION_DENIED
+        assert "sold" in (await call.details() or "")
+
+
+async def test_a_forgotten_host_is_refused_until_it_joins_again(
+    coordinator: TlsCoordinator, database: Database
+) -> None:
+    minted = await coordinator.minted("h1")
+    assert (await answer_to(coordinator, minted.tls))[0] is grpc.StatusCode.OK
+    async with database.transaction() as conn:
+        await conn.execute(update(HOSTS).values(state=Host.STATE_LOST))
+    async with coordinator.operators() as channel:
+        await AdminServiceStub(channel).RemoveHost(RemoveHostRequest(host="h1"), metadata=coordinator.metadata)
+    code, said = await answer_to(coordinator, minted.tls)
+    assert code is grpc.StatusCode.PERMISSION_DENIED
+    assert "forgotten" in said
+
+
+async def test_a_console_calls_with_a_token_until_its_certificate_is_refused(
+    coordinator: TlsCoordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authenticate, "REMEMBERED_SECONDS", 0.0)
+    console = await coordinator.minted("c1", Identity.KIND_CONSOLE)
+    async with coordinator.channel(console.tls) as channel, coordinator.access() as access:
+        admin = AdminServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError, match="gave no token"):
+            await admin.GetStatus(GetStatusRequest())
+        await admin.GetStatus(GetStatusRequest(), metadata=coordinator.metadata)
+        await access.RevokeIdentity(RevokeIdentityRequest(identity="c1", reason="sold"), metadata=coordinator.metadata)
+        with pytest.raises(grpc.aio.AioRpcError, match="sold") as refused:
+            await admin.GetStatus(GetStatusRequest(), metadata=coordinator.metadata)
+        assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
 async def test_two_agents_with_one_identity_that_call_in_turn_are_locked(coordinator: TlsCoordinator) -> None:
