@@ -125,7 +125,7 @@ def _bounded_shape(text: Config, hidden: int | None, layers: int | None, weight_
     if not weight_bytes:
         raise NothingKnownError
     width = weight_width(text, element_type_of(text))
-    layer_parameters = weight_bytes / min(width.linear_bytes, width.expert_bytes) / 12
+    layer_parameters = max(weight_bytes, 1 << 20) / min(width.linear_bytes, width.expert_bytes) / 12
     if layers:
         return int((layer_parameters / layers) ** 0.5) + 1, layers
     if hidden:
