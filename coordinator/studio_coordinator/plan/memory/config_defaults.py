@@ -47,6 +47,7 @@ CONFIG_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "gemma3n_text": _TIED | {
         "vocab_size": 262400, "head_dim": 256, "num_attention_heads": 8, "num_key_value_heads": 2,
         "sliding_window": 512, "sliding_window_pattern": 5, "num_kv_shared_layers": 15, "rope_local_base_freq": 10000,
+        "hidden_size_per_layer_input": 256, "vocab_size_per_layer_input": 262144,
     },
     "gpt_oss": {
         "vocab_size": 201088, "head_dim": 64, "num_attention_heads": 64, "num_key_value_heads": 8,

@@ -71,7 +71,7 @@ def read_dimensions(text: Config, evidence: TensorEvidence, weight_bytes: int) -
     kv_heads = integer(text, *_KV_HEADS)
     if text.get("multi_query") and kv_heads is None:
         kv_heads = 1
-    if kv_heads is None and (most := _most_kv_heads(text)):
+    if kv_heads is None and (most := _most_kv_heads(text, heads or 0)):
         kv_heads = most
         unknown.append(f"KV heads: they differ from layer to layer, bounded by the most, {most}")
     head_dim = integer(text, "head_dim", "attention_head_dim", "hidden_size_per_head", "kv_channels")
@@ -103,10 +103,12 @@ def read_dimensions(text: Config, evidence: TensorEvidence, weight_bytes: int) -
     )
 
 
-def _most_kv_heads(text: Config) -> int:
-    """Of a list with one number for each layer; 0 where there is none."""
+def _most_kv_heads(text: Config, heads: int) -> int:
+    """Of a list with one number, or one group size (`block_configs`), for each layer; 0 where there is none."""
     lists = [text[name] for name in _KV_HEADS if isinstance(text.get(name), list)]
-    return max((count for counts in lists for count in counts if isinstance(count, int)), default=0)
+    counts = [count for layers in lists for count in layers if isinstance(count, int)]
+    groups = [integer(block["attention"], "n_heads_in_group") for block in text.get("block_configs") or ()]
+    return max([*counts, *(heads // (size or heads or 1) for size in groups)], default=0)
 
 
 def _intermediate(text: Config) -> int | None:

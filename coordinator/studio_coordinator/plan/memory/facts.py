@@ -75,7 +75,7 @@ class WeightFacts:
     embedding_bytes: int
     head_bytes: int
     layers: tuple[LayerWeights, ...]
-    # Vision or audio towers and projectors: on the first pipeline stage.
+    # Vision or audio towers, projectors, embeddings for each layer: on the first pipeline stage.
     tower_bytes: int = 0
     source: Source = Source.FORMULA
     # Relative error of the sum.

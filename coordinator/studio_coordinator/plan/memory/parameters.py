@@ -15,17 +15,21 @@ _GATED_TOWERS = frozenset({"pixtral", "qwen2_5_vl"})
 
 def formula_weights(architecture: Architecture, width: WeightWidth, config: Config) -> WeightFacts:
     """Bytes by place, from the counts of parameters; exact for plain decoders, rough for towers."""
-    sizes = architecture.dimensions
+    sizes, text = architecture.dimensions, architecture.text
     embedding = int(sizes.vocabulary * sizes.hidden_size * width.plain_bytes)
     layers = tuple(_layer(architecture, width, layer, kind) for layer, kind in enumerate(architecture.kinds))
     tower = int(_tower_parameters(config, sizes.hidden_size) * width.plain_bytes)
-    known = embedding * (1 if architecture.tied else 2) + sum(layer.bytes for layer in layers)
+    # Some models have a second, narrow embedding of every token for each layer: on the first stage, as towers are.
+    narrow = integer(text, "hidden_size_per_layer_input") or 0
+    for_layers = (integer(text, "vocab_size_per_layer_input") or sizes.vocabulary) * narrow * sizes.layers
+    beside = int(for_layers * width.plain_bytes)
+    known = embedding * (1 if architecture.tied else 2) + beside + sum(layer.bytes for layer in layers)
     error = 0.01 if not architecture.unknown and not width.unknown else 0.5
     return WeightFacts(
         embedding_bytes=embedding,
         head_bytes=0 if architecture.tied else embedding,
         layers=layers,
-        tower_bytes=tower,
+        tower_bytes=tower + beside,
         source=Source.BOUND if architecture.unknown or width.unknown else Source.FORMULA,
         relative_error=(error * known + _TOWER_ERROR * tower) / max(known + tower, 1),
     )

@@ -59,6 +59,13 @@ def test_quantized_weights_bound_a_larger_model_than_plain_ones_of_the_same_size
     ("odd", "said"),
     [
         ({"num_key_value_heads": [2, 8, 4]}, "KV heads: they differ from layer to layer, bounded by the most, 8"),
+        (
+            {
+                "num_key_value_heads": None,
+                "block_configs": [{"attention": {"n_heads_in_group": n}} for n in (8, None, 4)],
+            },
+            "KV heads: they differ from layer to layer, bounded by the most, 8",
+        ),
         ({"layer_types": ["full_attention"]}, "layer types: only 1 of 32 are there"),
         ({"torch_dtype": "float6"}, "element type 'float6': counted as 16 bits"),
         ({"quantization_config": "awq"}, "quantization 'awq': counted as unquantized bfloat16"),
@@ -67,6 +74,12 @@ def test_quantized_weights_bound_a_larger_model_than_plain_ones_of_the_same_size
 def test_what_had_to_be_bounded_is_said(odd: dict[str, Any], said: str) -> None:
     unknown = model_facts(LLAMA_8B | odd).unknown
     assert any(line.startswith(said) for line in unknown), unknown
+
+
+def test_an_embedding_for_each_layer_is_counted() -> None:
+    plain = model_facts(LLAMA_8B)
+    odd = model_facts(LLAMA_8B | {"hidden_size_per_layer_input": 256, "vocab_size_per_layer_input": 1000})
+    assert odd.weights.bytes - plain.weights.bytes == 32 * 256 * 1000 * 2
 
 
 def test_of_several_groups_of_quantized_layers_the_widest_bounds_the_weights() -> None:
