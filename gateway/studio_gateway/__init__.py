@@ -25,6 +25,7 @@ forward, relay   the data path to the fleet's engines: ask, retry once, copy
 upstream         connections to engines, kept for the next request
 litellm_lane     requests through LiteLLM: to other providers, and to engines whose models ask for it
 provider_call    what may be asked through it ★
+provider_address whether a provider is still outside when it is asked
 litellm_router   its router, kept in step; with litellm_import the only file that imports it
 litellm_process  the same lane in a process of its own, which is litellm_child
 litellm_plugin   the fleet in the router of a LiteLLM proxy that runs elsewhere

@@ -31,6 +31,7 @@ from studio_gateway.litellm_deployments import Held, deployments_of, through_lit
 from studio_gateway.litellm_import import LiteLlmConfigError, import_litellm
 from studio_gateway.litellm_router import PICKED, FleetInRouter
 from studio_gateway.openai_errors import SERVER, ApiError, upstream_error, upstream_timeout
+from studio_gateway.provider_address import ProviderAddresses
 from studio_gateway.provider_call import OPERATIONS, Operation, arguments_of, engine_arguments_of
 from studio_gateway.retry_budget import RetryBudget
 from studio_gateway.sse import EventStream
@@ -90,6 +91,7 @@ class LiteLlmLane:
         self._enabled = enabled
         self._settings = settings or {}
         self._budget = RetryBudget()
+        self._addresses = ProviderAddresses()
         # The deployments of the table in force, and of the one before.
         self._held: dict[str, Held] = {}
         self._held_before: dict[str, Held] = {}
@@ -176,6 +178,7 @@ class LiteLlmLane:
         arguments = arguments_of(
             operation, question.call, provider, self._key_of(provider), self._limits.first_byte_seconds
         )
+        await self._addresses.require_outside(provider)
         library = await self._library()
         try:
             await self._answer(question, getattr(library.functions, operation.function), arguments)

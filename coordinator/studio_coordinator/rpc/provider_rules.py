@@ -14,6 +14,8 @@ from studio_coordinator.store import secrets
 from studio_coordinator.store.database import Connection
 
 RESOLVE_SECONDS = 5.0
+# Variables that begin so say how the gateway itself is set up.
+OURS = "STUDIO_"
 
 
 def check_provider(provider: ProviderRoute) -> None:
@@ -30,23 +32,39 @@ def check_provider(provider: ProviderRoute) -> None:
             "a provider's key is in a variable of the gateway or in a stored secret, not in both",
             "Give --api-key-env or --api-key-secret.",
         )
-    if provider.api_base and urlsplit(provider.api_base).scheme not in ("http", "https"):
+    if provider.api_key_env.upper().startswith(OURS):
+        raise InvalidError(f"{provider.api_key_env} is a variable of the gateway's own, and no provider's key")
+    if not provider.api_base:
+        return
+    try:
+        address = urlsplit(provider.api_base)
+    except ValueError:
+        raise InvalidError(f"{provider.api_base!r} is no http or https URL") from None
+    if address.scheme not in ("http", "https"):
         raise InvalidError(f"{provider.api_base!r} is no http or https URL")
+    if address.username or address.password:
+        raise InvalidError(
+            "the provider's address holds a user's name or a password, which everybody could read",
+            "Store it: studio secrets put, and give --api-key-secret.",
+        )
 
 
 async def check_address(provider: ProviderRoute, caller: Caller) -> None:
     """Raise DeniedError where the provider is inside and that is not allowed. Resolves the name; call it in no transaction.
 
-    Who needs no token because they are on this machine may reach its networks anyway, and need not say so.
+    Who needs no token because they are on this machine may reach its networks anyway: it is said for them, for the gateway, which
+    looks again when it asks the provider.
     """
-    if not provider.api_base or caller.kind is Kind.LOCAL:
+    if not provider.api_base:
         return
     if provider.allow_private:
         if not caller.is_fleet_admin:
             raise DeniedError("only an administrator of the whole fleet may allow a provider on a private network")
         return
     why = why_inside(provider.api_base) or await _why_resolved_inside(urlsplit(provider.api_base).hostname or "")
-    if why:
+    if why and caller.kind is Kind.LOCAL:
+        provider.allow_private = True
+    elif why:
         raise DeniedError(
             f"the provider's address {provider.api_base} points inside: {why}",
             "An administrator may allow it with --allow-private.",

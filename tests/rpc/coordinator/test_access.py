@@ -269,6 +269,23 @@ async def test_providers_on_private_networks_are_an_administrators_to_allow(guar
     assert await outcome(admin, "admin", "AddProvider", request) is grpc.StatusCode.OK
 
 
+async def test_who_is_on_the_machine_allows_a_private_network_by_adding_it(guarded: Guarded) -> None:
+    inside = ProviderRoute(model="m", provider_model="openai/m", api_base="http://127.0.0.1:1/v1")
+    added = await guarded.local.admin("AddProvider", admin_pb2.AddProviderRequest(provider=inside))
+    # The gateway looks again when it asks the provider.
+    assert added.provider.allow_private
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"api_base": "https://me:pw@example.com/v1"}, {"api_base": "http://[::/v1"}, {"api_key_env": "STUDIO_X"}]
+)
+async def test_providers_that_give_something_away_are_refused(guarded: Guarded, wrong: dict[str, str]) -> None:
+    provider = ProviderRoute(model="m", provider_model="openai/m", **wrong)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await guarded.local.admin("AddProvider", admin_pb2.AddProviderRequest(provider=provider))
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
 async def test_a_stream_ends_when_its_token_is_good_no_more(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interceptor, "ASKED_AGAIN_SECONDS", 0.0)
     viewer = await guarded.operator("viewer")

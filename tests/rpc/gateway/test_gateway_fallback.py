@@ -116,6 +116,7 @@ async def test_from_the_fleet_to_a_provider_and_back(monkeypatch: pytest.MonkeyP
                     provider_model="openai/gpt-x",
                     api_base=f"{provider.url}/v1",
                     api_key_env="TEST_PROVIDER_KEY",
+                    allow_private=True,
                     fallbacks=["tiny"],
                 ),
             ),

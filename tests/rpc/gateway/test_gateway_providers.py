@@ -24,7 +24,13 @@ def provider_key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def a_provider(url: str, provider_model: str = "openai/gpt-x", api_key_env: str = "TEST_PROVIDER_KEY") -> ProviderRoute:
-    return ProviderRoute(model="other", provider_model=provider_model, api_base=f"{url}/v1", api_key_env=api_key_env)
+    return ProviderRoute(
+        model="other",
+        provider_model=provider_model,
+        api_base=f"{url}/v1",
+        api_key_env=api_key_env,
+        allow_private=True,
+    )
 
 
 async def test_chat_goes_out_with_the_operators_key_and_is_counted():
@@ -100,6 +106,20 @@ async def test_providers_refusal_keeps_its_status_and_loses_every_key():
         provider.script = answers(refused, 429)
         async with door.client.post(door.url + CHAT, json={"model": "other", "messages": HI}) as response:
             assert response.status == 429
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "[::ffff:127.0.0.1]"])
+async def test_provider_that_turns_out_to_be_inside_is_not_asked(host: str):
+    async with Upstream(answers(chat_answer("secret"))) as provider:
+        inside = a_provider(f"http://{host}:{provider.url.rpartition(':')[2]}")
+        inside.allow_private = False
+        async with (
+            front_door(providers=(inside,), litellm=True) as door,
+            door.client.post(door.url + CHAT, json={"model": "other", "messages": HI}) as response,
+        ):
+            document = await response.json()
+        assert (response.status, document["error"]["code"]) == (502, "provider_address_refused"), document
+        assert not provider.received
 
 
 async def test_provider_that_dies_in_a_stream_ends_it_with_an_error_event():

@@ -35,7 +35,11 @@ async def test_it_answers_dies_comes_back_and_ends_with_its_gateway(
         Upstream(streams(chat_chunks("a", "b"))) as engine,
     ):
         other = ProviderRoute(
-            model="other", provider_model="openai/gpt-x", api_base=f"{provider.url}/v1", api_key_env="TEST_PROVIDER_KEY"
+            model="other",
+            provider_model="openai/gpt-x",
+            api_base=f"{provider.url}/v1",
+            api_key_env="TEST_PROVIDER_KEY",
+            allow_private=True,
         )
         own = a_route("tiny", "http://127.0.0.1:1", engine.url, via="litellm")
         copy = LastGood(tmp_path / "gateway")

@@ -21,7 +21,11 @@ async def test_provider_is_reached_from_the_last_good_copy(
     monkeypatch.setenv("TEST_PROVIDER_KEY", "provider-secret")
     async with Upstream(answers(chat_answer("Hello", model="gpt-x"))) as provider:
         route = ProviderRoute(
-            model="other", provider_model="openai/gpt-x", api_base=f"{provider.url}/v1", api_key_env="TEST_PROVIDER_KEY"
+            model="other",
+            provider_model="openai/gpt-x",
+            api_base=f"{provider.url}/v1",
+            api_key_env="TEST_PROVIDER_KEY",
+            allow_private=True,
         )
         copy = LastGood(tmp_path / "gateway")
         await asyncio.to_thread(copy.save, a_route_table(providers=(route,)))
