@@ -50,7 +50,7 @@ def parts_of(fleet: Fleet, wish: Wish) -> list[Wish]:
     if wish.engine not in ENGINES_ACROSS_HOSTS or not wish.gpus.exclusive or count <= 1 or _one_host_could(fleet, wish):
         return []
     spans = [hosts for hosts in range(2, count + 1) if count % hosts == 0]
-    parts = [replace(wish, gpus=replace(wish.gpus, count=count // hosts), span=hosts) for hosts in spans]
+    parts = [replace(wish, gpus=replace(wish.gpus, count=count // hosts, across=True), span=hosts) for hosts in spans]
     return [part for part in parts if _hosts_could(fleet, part)]
 
 
@@ -83,6 +83,18 @@ def room_by_force(fleet: Fleet, part: Wish, residency_seconds: float) -> tuple[l
     return chosen, Preemption(chosen[0].fit, tuple(victims[name] for name in sorted(victims)))
 
 
+def has_room_without(fleet: Fleet, part: Wish, replica_ids: frozenset[str]) -> bool:
+    """Whether there is room on all hosts together once these replicas are gone, and those that retire."""
+    offers = [*_offers_now(fleet, part), *_offers_soon(fleet, part)]
+    open_already = {offer.fit.view.ordinal for offer in offers}
+    theirs = {view.ordinal: view for replica_id in replica_ids for view in fleet.hosts_of(replica_id)}
+    for ordinal, view in sorted(theirs.items()):
+        gone = view.leaving | (replica_ids & view.replicas.keys())
+        if ordinal not in open_already and (fit := fleet.fit(view.without(gone), part)) is not None:
+            offers.append(Offer(fit))
+    return bool(_best(offers, part.span))
+
+
 def has_room(fleet: Fleet, wish: Wish) -> str:
     """Names of the hosts that would take it now; empty when there are none."""
     if wish.span > 1:
@@ -95,9 +107,7 @@ def _best(offers: Iterable[Offer], hosts: int) -> list[Offer]:
     """The cheapest ``hosts`` alike ones; empty when there are not so many."""
     alike: dict[tuple[str, int, str], list[Offer]] = defaultdict(list)
     for offer in offers:
-        # A MIG instance has no way to others.
-        if not any(offer.fit.view.devices[position].instance for position in offer.fit.chosen.positions):
-            alike[_alike(offer.fit)].append(offer)
+        alike[_alike(offer.fit)].append(offer)
     groups = [sorted(found, key=lambda offer: offer.order)[:hosts] for found in alike.values() if len(found) >= hosts]
     return min(groups, key=_order, default=[])
 
@@ -146,10 +156,6 @@ def _hosts_could(fleet: Fleet, part: Wish) -> bool:
     """Whether enough alike hosts have the GPUs, whoever is on them."""
     alike: Counter[tuple[str, int]] = Counter()
     for view in fleet.views:
-        kinds = Counter(
-            (device.model, device.memory_bytes)
-            for device in view.devices
-            if not unfit(device, part.gpus) and not device.instance
-        )
+        kinds = Counter((device.model, device.memory_bytes) for device in view.devices if not unfit(device, part.gpus))
         alike.update(kind for kind, devices in kinds.items() if devices >= part.gpus.count)
     return max(alike.values(), default=0) >= part.span

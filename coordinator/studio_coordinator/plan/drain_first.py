@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
+from studio_coordinator.plan.across import has_room_without, parts_of
 from studio_coordinator.plan.fleet import Fleet
 from studio_coordinator.plan.wish import Wish
 
@@ -12,6 +13,8 @@ def room_makers(fleet: Fleet, wish: Wish, replica_ids: Sequence[str]) -> frozens
 
     The ids come in the order in which they are given up. Replicas that no room would come of go on serving.
     """
+    if parts := parts_of(fleet, wish):
+        return _room_makers_across(fleet, parts, replica_ids)
     by_host: dict[int, list[str]] = defaultdict(list)
     found: list[frozenset[str]] = []
     for replica_id in replica_ids:
@@ -26,3 +29,11 @@ def room_makers(fleet: Fleet, wish: Wish, replica_ids: Sequence[str]) -> frozens
             if fleet.fit(view.without(view.leaving | leaving), wish) is not None
         ]
     return min(found, key=len, default=frozenset())
+
+
+def _room_makers_across(fleet: Fleet, parts: Sequence[Wish], replica_ids: Sequence[str]) -> frozenset[str]:
+    """The same for a replica over several hosts: one that does, else as many of the first as it takes for all of its parts."""
+    alone = [frozenset({replica_id}) for replica_id in replica_ids]
+    together = [frozenset(replica_ids[:count]) for count in range(2, len(replica_ids) + 1)]
+    made = (leaving for leaving in (*alone, *together) for part in parts if has_room_without(fleet, part, leaving))
+    return next(made, frozenset())

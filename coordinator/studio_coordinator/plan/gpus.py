@@ -103,6 +103,8 @@ def unfit(device: Device, need: GpuNeed) -> str:
         return "is divided into MIG instances"
     if device.instance and need.count > 1:
         return "is a MIG instance: no replica spans several"
+    if device.instance and need.across:
+        return "is a MIG instance: it has no way to other hosts"
     return device.quarantine or _wrong_model(device, need) or _too_small(device, need)
 
 

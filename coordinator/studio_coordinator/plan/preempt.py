@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from studio_coordinator.plan.fleet import Fit, Fleet
+from studio_coordinator.plan.names import counted
 from studio_coordinator.plan.occupancy import Held, HostView
 from studio_coordinator.plan.victims import Price, Terms, cheapest
 from studio_coordinator.plan.wish import Wish
@@ -78,8 +79,9 @@ def spared(view: HostView, held: Held, wish: Wish, residency_seconds: float = MI
     if not held.gpu_uuids:
         return "holds no GPU"
     if not accepts(wish, (held,)):
+        gpus = counted(held.span * len(held.gpu_uuids), "GPU")
         return (
-            f"priority {held.priority} < {wish.priority}, but its {held.span * len(held.gpu_uuids)} GPUs at that priority "
+            f"priority {held.priority} < {wish.priority}, but its {gpus} at that priority "
             f"outweigh {wish.demand:g} at {wish.priority}"
         )
     return ""

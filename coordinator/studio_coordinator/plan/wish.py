@@ -30,6 +30,8 @@ class GpuNeed:
     minimum: Minimum = MINIMUM_OF_NONE
     # Only these GPUs; None: any.
     pinned: frozenset[str] | None = None
+    # For a part of a replica over several hosts.
+    across: bool = False
 
     @property
     def exclusive(self) -> bool:
@@ -124,6 +126,7 @@ def _need(recipe: Recipe, tensor_parallel: int, hosts: int, gpu_memory_bytes: in
         # An engine program of the operator's own may be built for anything.
         MINIMUM_OF_NONE if recipe.engine.path else minimum_for(recipe.engine.name, recipe.engine.version),
         frozenset(pinned) or None,
+        across=(hosts_named(recipe) or hosts) > 1,
     )
 
 

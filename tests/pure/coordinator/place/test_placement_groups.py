@@ -4,14 +4,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+from builders import a_gpu, a_host
 from fakes.random_placement import a_wish, host_fits, overcommitted, some_hosts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from studio.v1.host_pb2 import Host
+from studio_coordinator.plan.drain_first import room_makers
 from studio_coordinator.plan.fleet import Fleet
 from studio_coordinator.plan.occupancy import Held
 from studio_coordinator.plan.place import Awaiting, Placed, Unplaced, place
-from studio_coordinator.plan.wish import Wish
+from studio_coordinator.plan.wish import GpuNeed, Wish
 
 FEW = settings(max_examples=100, deadline=None)
 PRIORITIES = (0, 10, 50)
@@ -134,3 +136,15 @@ def test_whoever_sends_a_part_of_a_group_away_pays_for_all_of_it(
     found = place(fleet, wish)
     if isinstance(found, Awaiting):
         assert sum(placed[held.id].priority * placed[held.id].demand for held in found.victims) <= 100 * wish.demand
+
+
+def test_none_drains_first_for_a_group_unless_all_of_its_parts_have_room_then() -> None:
+    fleet = Fleet.of(a_host(f"h{number}", gpus=[a_gpu(f"GPU-{number}")]) for number in range(2))
+    single = Wish("chat", GpuNeed(1))
+    fleet.add(Held.at("chat-1", single, ["GPU-0"]), "id-h0")
+    fleet.add(Held.at("chat-2", single, ["GPU-1"]), "id-h1")
+    group = Wish("chat", GpuNeed(1, across=True), engine="vllm", span=2)
+    assert room_makers(fleet, group, ["chat-1"]) == set()
+    assert room_makers(fleet, group, ["chat-2", "chat-1"]) == {"chat-1", "chat-2"}
+    fleet.leave("chat-2")
+    assert room_makers(fleet, group, ["chat-1"]) == {"chat-1"}
