@@ -60,7 +60,7 @@ async def running_coordinator(
     measurements = Measurements(database, leadership, sessions)
     sizes = SizeBook(library, measurements)
     snapshots = SnapshotSource(leadership, sessions, gateways, timers, library, sizes, ActivityLog(sessions))
-    metrics = FleetMetrics(database, leadership)
+    metrics = FleetMetrics(database, leadership, tls.validity.lifetime if tls is not None else None)
     loop = LeaderLoop(database, leadership, sessions, gateways, identity.pepper, snapshots, metrics)
     books = Bookkeeping(database, leadership, loop.sessions, loop.events_stored, timers.heartbeat_interval)
     rings = Rings()
@@ -107,6 +107,7 @@ async def running_coordinator(
                         snapshots.demand.keep(database, leadership),
                         recorder.run(),
                         metrics.watch_budgets(),
+                        metrics.watch_certificates(),
                         watch_lag(),
                         *(() if fleet_identity is None else fleet_identity.tasks()),
                         Watchdog().keep_beating(),

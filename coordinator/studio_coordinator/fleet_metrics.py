@@ -9,26 +9,31 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import structlog
 from prometheus_client import Gauge
 from studio.v1.host_pb2 import Gpu, Host
+from studio.v1.identity_service_pb2 import Identity
 from studio.v1.replica_pb2 import Replica
 from studio.v1.route_pb2 import Limits, RouteTable
 from studio.v1.route_service_pb2 import QuotaSubject
 from studio_runtime.errors import StudioError
+from studio_runtime.identity.names import kind_word
 
 from studio_coordinator.leadership import Leadership
 from studio_coordinator.plan.snapshot import Snapshot
 from studio_coordinator.quota import BUDGETS, limit_of, window_of
-from studio_coordinator.store import access, quota, tenants
+from studio_coordinator.store import access, identities, quota, tenants
 from studio_coordinator.store.database import Database
 
 log = structlog.get_logger()
 
 SHOWN_SECONDS = 5.0
 BUDGET_SECONDS = 30.0
+CERTIFICATES_SECONDS = 30.0
+# Renewal is due at two thirds of a certificate's life and tried again until it is done; this late, it has failed for a while.
+OVERDUE_SHARE = 1 / 6
 AWAY = frozenset({Host.STATE_DISCONNECTED, Host.STATE_LOST})
 
 HOSTS = Gauge("studio_fleet_hosts", "Hosts by state", ["state"])
@@ -39,6 +44,10 @@ ENDPOINTS = Gauge("studio_fleet_route_endpoints", "Endpoints that gateways may s
 # Neither stopped by an operator nor resting until a request comes.
 UNSERVED = Gauge("studio_fleet_route_unserved", "1 for each model that should be served and is not", ["model"])
 BUDGET = Gauge("studio_fleet_budget_used_share", "Part of a budget that is spent or reserved", ["owner", "bound"])
+# Of nodes whose certificate should long be renewed, until it ran out as long ago as it counted: who is gone has no use for one.
+CERTIFICATE_LEFT = Gauge(
+    "studio_fleet_certificate_left_seconds", "Until a certificate that was not renewed runs out", ["kind", "name"]
+)
 
 
 @dataclass
@@ -47,6 +56,8 @@ class FleetMetrics:
 
     database: Database
     leadership: Leadership
+    # How long nodes' certificates count; None: nodes have none.
+    certificate_lifetime: timedelta | None = None
     _due: float = field(default=0.0, init=False)
 
     def show(self, snapshot: Snapshot, table: RouteTable) -> None:
@@ -74,6 +85,21 @@ class FleetMetrics:
                 log.warning("budgets_not_shown", reason=error.message)
             else:
                 show_budgets(limits, leased, datetime.now(UTC).timestamp())
+
+    async def watch_certificates(self) -> None:
+        """Show whose certificate is not renewed in time, while this process leads."""
+        while (lifetime := self.certificate_lifetime) is not None:
+            await asyncio.sleep(CERTIFICATES_SECONDS)
+            if not self.leadership.is_leader:
+                CERTIFICATE_LEFT.clear()
+                continue
+            try:
+                async with self.database.transaction() as conn:
+                    rows = await identities.list_identities(conn)
+            except StudioError as error:
+                log.warning("certificates_not_shown", reason=error.message)
+            else:
+                show_certificates((row.identity for row in rows), lifetime, datetime.now(UTC))
 
 
 def _show_hosts(hosts: Iterable[Host]) -> None:
@@ -115,6 +141,15 @@ def show_budgets(limits: Mapping[str, Limits], leased: Mapping[quota.Place, int]
         if given is not None and limit and window == window_of(bound, given.budget_period, now):
             word = QuotaSubject.Bound.Name(bound).removeprefix("BOUND_").lower()
             BUDGET.labels(owner, word).set(units / limit)
+
+
+def show_certificates(known: Iterable[Identity], lifetime: timedelta, now: datetime) -> None:
+    """Show whose certificate has little of its ``lifetime`` left, or none; of nodes that are not refused."""
+    CERTIFICATE_LEFT.clear()
+    for identity in known:
+        left = identity.expires_at.ToDatetime(UTC) - now
+        if not identity.locked_reason and -lifetime < left < lifetime * OVERDUE_SHARE:
+            CERTIFICATE_LEFT.labels(kind_word(identity.kind), identity.name).set(left.total_seconds())
 
 
 def _word(name: str) -> str:

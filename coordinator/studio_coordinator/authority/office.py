@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import structlog
+from prometheus_client import Gauge
 from studio.v1.access_service_pb2 import Authority
 from studio.v1.event_pb2 import Event
 from studio_runtime.errors import SafetyError, StudioError
@@ -25,6 +26,9 @@ log = structlog.get_logger()
 # Another coordinator may have rotated.
 POLL_SECONDS = 2.0
 NAMED_WAITERS = 8
+EXPIRES = Gauge(
+    "studio_coordinator_authority_expires_timestamp_seconds", "When the authority that signs certificates runs out"
+)
 
 
 @dataclass
@@ -85,6 +89,7 @@ class AuthorityOffice:
                 rows = await authorities.list_authorities(conn)
             if rows != self._rows:
                 self._rows, self.keyring = rows, Keyring.open(rows, self.sealer)
+                EXPIRES.set(self.keyring.signing.certificate.not_valid_after_utc.timestamp())
                 self.changed.set()
 
     async def run(self) -> None:

@@ -1,17 +1,21 @@
 """What alerts are made from, of a fleet as the loop sees it."""
 
+from datetime import UTC, datetime, timedelta
+
 from builders import a_gpu, a_host, a_replica
 from prometheus_client import REGISTRY
 from studio.v1.host_pb2 import Gpu, Host
+from studio.v1.identity_service_pb2 import Identity
 from studio.v1.replica_pb2 import Replica
 from studio.v1.route_pb2 import Endpoint, Limits, Route, RouteTable
 from studio.v1.route_service_pb2 import QuotaSubject
 from studio_coordinator import fleet_metrics
 
 MINUTE_OF_1970 = 90.0
+NODES = ("fresh", "due", "late", "over", "sold", "gone")
 
 
-def value(name: str, **labels: str) -> float | None:
+def value(name: str, /, **labels: str) -> float | None:
     return REGISTRY.get_sample_value(name, labels)
 
 
@@ -60,3 +64,19 @@ def test_a_budget_counts_in_its_own_window_only() -> None:
     fleet_metrics.show_budgets({"key:a": monthly, "key:b": monthly}, leased, MINUTE_OF_1970)
     assert value("studio_fleet_budget_used_share", owner="key:a", bound="token_budget") == 0.9
     assert value("studio_fleet_budget_used_share", owner="key:b", bound="token_budget") is None
+
+
+def test_only_certificates_that_should_long_be_renewed_are_shown() -> None:
+    now, day = datetime(2026, 1, 2, tzinfo=UTC), timedelta(days=1)
+
+    def identity(name: str, hours_left: float, locked: str = "") -> Identity:
+        made = Identity(kind=Identity.KIND_AGENT, name=name, locked_reason=locked)
+        made.expires_at.FromDatetime(now + timedelta(hours=hours_left))
+        return made
+
+    known = [identity("fresh", 20), identity("due", 7), identity("late", 3), identity("over", -1)]
+    fleet_metrics.show_certificates([*known, identity("sold", 3, "sold"), identity("gone", -30)], day, now)
+    shown = {name: value("studio_fleet_certificate_left_seconds", kind="agent", name=name) for name in NODES}
+    assert shown == dict.fromkeys(NODES) | {"late": 3 * 3600, "over": -3600}
+    fleet_metrics.show_certificates([identity("late", 24)], day, now)
+    assert value("studio_fleet_certificate_left_seconds", kind="agent", name="late") is None

@@ -11,6 +11,7 @@ import yaml
 from prometheus_client import REGISTRY, CollectorRegistry
 from studio_agent import metrics as agent_metrics
 from studio_coordinator import fleet_metrics, loop
+from studio_coordinator.authority import office
 from studio_gateway.account import Metrics
 
 ROOT = Path(__file__).parents[3]
@@ -26,7 +27,7 @@ CLUSTER = "1.33"
 
 def served() -> set[str]:
     """Every metric that a role serves."""
-    assert all(module.__name__ for module in (agent_metrics, fleet_metrics, loop))
+    assert all(module.__name__ for module in (agent_metrics, fleet_metrics, loop, office))
     gateway = CollectorRegistry()
     Metrics(gateway)
     return {*REGISTRY._names_to_collectors, *gateway._names_to_collectors}
