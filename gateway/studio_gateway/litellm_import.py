@@ -12,6 +12,7 @@ attribute of the module ``litellm``. The rest of such a file (models, keys, rout
 
 import importlib
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +22,7 @@ import yaml
 
 # Before the import: no price list from the network, no .env file of whatever folder this is.
 ENVIRONMENT = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MODE": "PRODUCTION"}
+PROXY_APPLICATION = "litellm.proxy.proxy_server"
 SETTINGS = "litellm_settings"
 CALLBACKS = ("callbacks", "success_callback", "failure_callback")
 # What would undo the gateway's own: retries, and addresses or keys for every provider at once.
@@ -35,6 +37,9 @@ def import_litellm(settings: Mapping[str, Any]) -> ModuleType:
     """The module, set up. Takes seconds. Raises ImportError, LiteLlmConfigError."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    # Where its dependencies are installed as well, LiteLLM would import its proxy application in the middle of a request, for
+    # seconds, on the event loop. This is what the import system reads as "known to be missing".
+    sys.modules.setdefault(PROXY_APPLICATION, None)  # type: ignore[arg-type] # the table's type does not allow for it
     import litellm  # noqa: PLC0415 - see above
 
     litellm.telemetry = False

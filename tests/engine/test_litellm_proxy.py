@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,19 @@ from fakes.upstream import Upstream, answers, chat_answer, chat_chunks, streams
 from studio_cli.litellm_entry import litellm_entry
 
 HOOK = "studio_gateway.litellm_plugin:start"
+
+
+@pytest.fixture(params=PINS)
+def release(request: pytest.FixtureRequest) -> str:
+    """A release that is installed now."""
+    try:
+        litellm_environment(request.param)
+    except subprocess.CalledProcessError as error:
+        pytest.skip(
+            f"LiteLLM {request.param} cannot be installed here, so nothing of it is tested: {error.stderr[-500:]}"
+        )
+    version: str = request.param
+    return version
 
 
 async def eventually(ask: Callable[[], Awaitable[tuple[int, Any]]], status: int) -> Any:
@@ -33,8 +47,7 @@ def said(document: Any) -> str:
     return text
 
 
-@pytest.mark.parametrize("version", PINS)
-async def test_proxy_is_kept_in_step_and_the_exported_entry_leads_to_the_gateway(version: str, tmp_path: Path):
+async def test_proxy_is_kept_in_step_and_the_exported_entry_leads_to_the_gateway(release: str, tmp_path: Path):
     """Both by one proxy: its start is what takes time."""
     gate = asyncio.Event()
     async with (
@@ -53,7 +66,7 @@ async def test_proxy_is_kept_in_step_and_the_exported_entry_leads_to_the_gateway
             "STUDIO_COORDINATOR": f"127.0.0.1:{coordinator.port}",
             "STUDIO_GATEWAY_STATE_DIR": str(tmp_path / "plugin"),
         }
-        async with litellm_proxy(version, tmp_path, config, environment) as proxy:
+        async with litellm_proxy(release, tmp_path, config, environment) as proxy:
             await use_exported_entry(proxy, door)
             assert said(await eventually(lambda: proxy.ask("tiny"), 200)) == "ours"
             assert said((await proxy.ask("small"))[1]) == "ours"
@@ -85,12 +98,11 @@ async def use_exported_entry(proxy: LiteLlmProxy, door: FrontDoor) -> None:
     assert (await proxy.ask("fleet/nobody"))[0] == 404
 
 
-@pytest.mark.parametrize("version", PINS)
-async def test_lane_of_the_gateway_works_with_this_release(version: str, tmp_path: Path):
+async def test_lane_of_the_gateway_works_with_this_release(release: str, tmp_path: Path):
     """The tests that ``make test`` runs with the locked release."""
-    programs = await asyncio.to_thread(litellm_environment, version)
+    programs = await asyncio.to_thread(litellm_environment, release)
     settings = tmp_path / "pytest.ini"
-    settings.write_text("[pytest]\nasyncio_mode = auto\n")
+    settings.write_text("[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n")
     argv = [str(programs / "python"), "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--import-mode=importlib"]
     argv += ["-c", str(settings), str(ROOT / "tests" / "rpc" / "gateway" / "test_gateway_via_litellm.py")]
     path = os.pathsep.join((source_path(), str(ROOT / "tests")))

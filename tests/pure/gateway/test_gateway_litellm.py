@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from studio_gateway.call import read_call
 from studio_gateway.litellm_deployments import Held, changes, deployments_of, through_litellm
 from studio_gateway.litellm_import import LiteLlmConfigError, read_settings
+from studio_gateway.litellm_plugin import Settings
 from studio_gateway.openai_errors import ApiError
 from studio_gateway.provider_call import OPERATIONS, engine_arguments_of
 from studio_gateway.table import Routes
@@ -90,3 +91,13 @@ def test_settings_are_read_and_what_the_gateway_decides_is_refused(tmp_path: Pat
             read_settings(file)
     with pytest.raises(LiteLlmConfigError, match="cannot be read"):
         read_settings(tmp_path / "nowhere")
+
+
+def test_plugin_says_what_its_environment_lacks():
+    full = {"STUDIO_COORDINATOR": "a:1, b", "STUDIO_GATEWAY_STATE_DIR": "/state", "STUDIO_GATEWAY_TOKEN_FILE": "/token"}
+    settings = Settings.of(full)
+    assert [str(one) for one in settings.coordinators] == ["a:1", "b:7070"]
+    assert (settings.state_dir, settings.token_file) == (Path("/state"), Path("/token"))
+    for missing in ("STUDIO_COORDINATOR", "STUDIO_GATEWAY_STATE_DIR"):
+        with pytest.raises(ValueError, match=missing):
+            Settings.of({name: value for name, value in full.items() if name != missing})
