@@ -36,19 +36,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights-bytes", type=quantity, default=0, help="size of the weights, when they are not in DIR"
     )
     parser.add_argument(
-        "--gpu-memory-gib", type=float, required=True, help="memory of one GPU as its driver reports it"
+        "--gpu-memory-gib", type=gibibytes, required=True, help="memory of one GPU as its driver reports it"
     )
     parser.add_argument("--gpu-name", default="", help="name of the GPU; it decides default batch sizes (A100, GB10)")
     parser.add_argument("--engine", default="vllm", metavar="NAME[==VERSION]", help="vllm or sglang")
-    parser.add_argument("--tp", "--tensor-parallel-size", type=int, default=1)
-    parser.add_argument("--pp", "--pipeline-parallel-size", type=int, default=1)
-    parser.add_argument("--dp", "--data-parallel-size", type=int, default=1)
+    parser.add_argument("--tp", "--tensor-parallel-size", type=number, default=1)
+    parser.add_argument("--pp", "--pipeline-parallel-size", type=number, default=1)
+    parser.add_argument("--dp", "--data-parallel-size", type=number, default=1)
     parser.add_argument("--enable-expert-parallel", action="store_true")
     parser.add_argument("--dtype", default="", help="computing type, when it is not the model's own")
     parser.add_argument("--quantization", default="", help="quantize an unquantized model while loading, e.g. fp8")
     parser.add_argument("--max-model-len", type=quantity, default=None)
     share = parser.add_mutually_exclusive_group()
-    share.add_argument("--gpu-memory-utilization", "--mem-fraction-static", type=float, default=None)
+    share.add_argument("--gpu-memory-utilization", "--mem-fraction-static", type=part, default=None)
     share.add_argument("--kv-cache-memory-bytes", type=quantity, default=None, help="size of the KV cache per GPU")
     parser.add_argument("--kv-cache-dtype", default="auto")
     parser.add_argument("--block-size", type=int, default=None)
@@ -60,7 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--draft-model", type=Path, default=None, metavar="DIR", help="the model that guesses its tokens"
     )
-    parser.add_argument("--max-loras", type=int, default=0, help="LoRA adapters at the same time; 0: none are enabled")
+    parser.add_argument(
+        "--max-loras", type=quantity, default=0, help="LoRA adapters at the same time; 0: none are enabled"
+    )
     parser.add_argument("--max-lora-rank", type=int, default=16)
     parser.add_argument(
         "--requests", type=float, default=1.0, help="full-length requests for the flags of a shared GPU"
@@ -76,6 +78,27 @@ def quantity(text: str) -> int:
     if match is None or match.group(2).lower() not in _UNITS:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number such as 8192, 32k or 15GiB")
     return int(float(match.group(1)) * _UNITS[match.group(2).lower()])
+
+
+def number(text: str) -> int:
+    """A whole number from 1."""
+    if not text.isascii() or not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def gibibytes(text: str) -> float:
+    """The size of a GPU, from a megabyte to a petabyte."""
+    if not 1 / 1024 <= float(text) <= 1024 * 1024:
+        raise argparse.ArgumentTypeError(f"{text!r} is not the size of a GPU in GiB, such as 79.19")
+    return float(text)
+
+
+def part(text: str) -> float:
+    """A part of the GPU: more than 0, up to 1."""
+    if not 0 < float(text) <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a part of a GPU, such as 0.9")
+    return float(text)
 
 
 def run(arguments: argparse.Namespace, out: TextIO, problems: TextIO) -> int:

@@ -53,11 +53,15 @@ _VLLM: tuple[tuple[Version, EngineRules], ...] = (
     ((0, 0, 0), EngineRules(0.90, False, False, False, False, False, 36, 0, 0.25, "fitted to one published run")),
 )  # fmt: skip
 
+_NEWEST = (1_000_000, 0, 0)
 TESTED_VERSION: dict[str, str] = {"vllm": "0.33.0", "sglang": "0.5.23"}
 
 
 def parse_version(text: str) -> Version:
-    """`0.19.0`, `0.19.1rc2` or `0.32.0+cpu` as three numbers; what is missing is 0."""
+    """`0.19.0`, `0.19.1rc2` or `0.32.0+cpu` as three numbers; what is missing is 0. A name, `nightly`, is newer than all."""
+    text = text.removeprefix("v")
+    if not text[:1].isdecimal():
+        return _NEWEST
     numbers = []
     for word in text.split("+", maxsplit=1)[0].split(".")[:3]:
         digits = ""

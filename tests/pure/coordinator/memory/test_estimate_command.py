@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from fakes.checkpoints import a_config, llama_tensors, write_model
 from studio_coordinator.estimate_command import main, quantity
+from studio_coordinator.plan.memory.engine_rules import TESTED_VERSION, parse_version, vllm_rules
 
 KEYS = [
     "weights_gib",
@@ -90,6 +91,26 @@ def test_a_question_without_an_answer_is_refused(
 ):
     assert main(["--model", str(model), "--gpu-memory-gib", "24", *flags]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--tp", "0"),
+        ("--dp", "-1"),
+        ("--gpu-memory-gib", "nan"),
+        ("--gpu-memory-gib", "0"),
+        ("--gpu-memory-utilization", "2"),
+    ],
+)
+def test_a_flag_that_makes_no_sense_is_named(model: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, str]):
+    with pytest.raises(SystemExit):
+        main(["--model", str(model), "--gpu-memory-gib", "24", *flags])
+    assert flags[0] in capsys.readouterr().err
+
+
+def test_a_version_without_a_number_follows_the_newest_rules():
+    assert vllm_rules(parse_version("nightly")) == vllm_rules(parse_version(TESTED_VERSION["vllm"]))
 
 
 def test_quantities_are_read_as_people_write_them():
