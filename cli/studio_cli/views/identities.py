@@ -38,6 +38,9 @@ AUTHORITY_COLUMNS = (
     Column("EXPIRES", ticking=True),
 )
 
+# Kinds of nodes whose role has a `join` of its own.
+PROGRAMS = ("agent", "gateway")
+
 
 def identity_table(identities: Iterable[Identity], now: datetime, empty: str) -> Table:
     """Who may call, and who no longer."""
@@ -104,7 +107,8 @@ def how_to_join(text_is_for: JoinToken, fingerprint: str, now: datetime) -> Iter
     kind = kind_of(text_is_for.kind)
     whom = f"{kind} {text_is_for.name}" if text_is_for.name else f"one new {kind}"
     yield f"for {whom}, {until(text_is_for.expires_at, now)}, once; it is shown only now"
-    yield f"there: studio-{kind} join --coordinator HOST:7072 --fingerprint {fingerprint} --token-file FILE"
+    program = f"studio-{kind} join" if kind in PROGRAMS else f"python -m studio_runtime.identity join --kind {kind}"
+    yield f"there: {program} --coordinator HOST:7072 --fingerprint {fingerprint} --token-file FILE"
 
 
 def kind_of(kind: Identity.Kind.ValueType) -> str:

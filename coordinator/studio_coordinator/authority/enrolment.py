@@ -255,10 +255,11 @@ async def _lock(conn: Connection, stored: IdentityRow, reason: str, now: datetim
 
 
 def _denied(identity: Identity, reason: str) -> DeniedError:
-    noun = "hosts" if identity.kind == Identity.KIND_AGENT else "gateways"
+    noun = "gateways" if identity.kind == Identity.KIND_GATEWAY else "hosts"
+    kind = " --kind console" if identity.kind == Identity.KIND_CONSOLE else ""
     return DeniedError(
         f"{_called(identity)} is refused: {reason or 'revoked'}",
-        f"An operator lets it join again with: studio {noun} token --name {identity.name}. Engines go on as they are.",
+        f"An operator lets it join again with: studio {noun} token{kind} --name {identity.name}. Engines go on as they are.",
     )
 
 

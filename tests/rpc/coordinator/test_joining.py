@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -19,9 +20,11 @@ from fakes.agent import FakeAgent
 from fakes.gateway_process import free_port
 from fakes.tls_coordinator import TlsCoordinator, hello, tls_coordinator
 from studio.v1.access_service_pb2 import (
+    GetCallerRequest,
     ListAuditRequest,
     ListIdentitiesRequest,
     ListJoinTokensRequest,
+    Operator,
     RevokeJoinTokenRequest,
     RotateAuthorityRequest,
 )
@@ -102,6 +105,25 @@ async def test_that_a_node_joined_is_in_the_audit_log(coordinator: TlsCoordinato
     assert (entry.actor, entry.role, entry.action, entry.outcome) == ("h1", "agent", "IdentityService/Join", "OK")
     assert entry.peer.startswith("ipv4:127.0.0.1:")
     assert json.loads(entry.after)["token_of"] == made.entries[0].actor
+
+
+async def test_a_console_joins_by_the_command_that_belongs_to_no_role(
+    coordinator: TlsCoordinator, tmp_path: Path
+) -> None:
+    token = await coordinator.join_token(Identity.KIND_CONSOLE, "web")
+    argv = [sys.executable, "-m", "studio_runtime.identity", "join", "--kind", "console", "--name", "web"]
+    argv += ["--coordinator", str(coordinator.admin_address), "--fingerprint", token.authority_fingerprint]
+    argv += ["--token-file", "-", "--state-dir", str(tmp_path)]
+    both = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*argv, stdin=both, stdout=both)
+    said, _ = await process.communicate(token.secret.encode())
+    assert process.returncode == 0, said
+    assert b"joined as console web" in said
+    folder = IdentityFolder(tmp_path / "identity")
+    async with coordinator.channel(folder.tls()) as channel:
+        access = AccessServiceStub(channel)
+        assert (await access.GetCaller(GetCallerRequest(), metadata=coordinator.metadata)).role == Operator.ROLE_ADMIN
+    assert await renew(folder) is not None
 
 
 async def test_of_a_hundred_that_use_one_token_at_once_one_joins(coordinator: TlsCoordinator) -> None:
