@@ -124,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
         "--litellm",
         choices=("in-process", "process", "off", "auto"),
         default="in-process",
-        help="where LiteLLM runs, once a model needs it: in this process, or in one of its own that costs 140 MiB and"
+        help="where LiteLLM runs, once a model needs it: in this process, or in one of its own, which"
         " keeps its work away from every other request (default: in-process, which auto means too)",
     )
     add(

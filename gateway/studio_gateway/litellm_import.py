@@ -1,4 +1,4 @@
-"""LiteLLM's import: 2 s of CPU and 140 MiB that most gateways never need; and what an operator sets of it by a file.
+"""LiteLLM's import: 2 s of CPU and 240 MiB that most gateways never need; and what an operator sets of it by a file.
 
 The file has the form of a LiteLLM proxy's, of which one part counts::
 
