@@ -9,12 +9,14 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
 from studio_runtime.errors import StudioError
 
 from studio_coordinator.estimate_text import explain, json_answer, placing, table
+from studio_coordinator.model_facts.adapter import AdapterFacts, read_adapter
 from studio_coordinator.model_facts.directory import read_directory
 from studio_coordinator.plan.memory.answer import estimate
 from studio_coordinator.plan.memory.draft import with_draft
@@ -62,6 +64,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--max-loras", type=quantity, default=0, help="LoRA adapters at the same time; 0: none are enabled"
+    )
+    parser.add_argument(
+        "--lora",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="an adapter that will be served, for its rank",
     )
     parser.add_argument("--max-lora-rank", type=int, default=16)
     parser.add_argument(
@@ -116,7 +126,7 @@ def _answer(arguments: argparse.Namespace, out: TextIO, problems: TextIO) -> int
     facts = read_directory(arguments.model, arguments.weights_bytes)
     if arguments.draft_model is not None:
         facts = with_draft(facts, read_directory(arguments.draft_model))
-    settings = _settings(arguments)
+    settings = _with_adapters(_settings(arguments), [read_adapter(directory) for directory in arguments.lora])
     gpu = Gpu(int(arguments.gpu_memory_gib * GIB), arguments.gpu_name)
     answer = estimate(facts, settings, gpu)
     problems.writelines(f"Unknown: {unknown}\n" for unknown in answer.unknown)
@@ -162,6 +172,14 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         lora_slots=arguments.max_loras,
         lora_rank=arguments.max_lora_rank,
     )
+
+
+def _with_adapters(settings: Settings, adapters: Sequence[AdapterFacts]) -> Settings:
+    """With a slot, where none is asked for, and slots as wide as the widest adapter."""
+    if not adapters:
+        return settings
+    widest = max(adapter.rank for adapter in adapters)
+    return replace(settings, lora_slots=settings.lora_slots or 1, lora_rank=max(settings.lora_rank, widest))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

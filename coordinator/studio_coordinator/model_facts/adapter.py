@@ -10,15 +10,11 @@ from studio_coordinator.model_facts.safetensors_header import read_safetensors
 
 @dataclass(frozen=True)
 class AdapterFacts:
-    """`bytes` as stored; an engine reserves them at its largest rank for each adapter that may be loaded."""
+    """`bytes` as stored; what an engine reserves follows from the largest rank of all (`plan.memory.adapters`)."""
 
     rank: int
     bytes: int
     base_model: str
-
-    def reserved_bytes(self, largest_rank: int, slots: int) -> int:
-        """What `slots` slots of rank `largest_rank` take, from this adapter's targets."""
-        return self.bytes * max(largest_rank, self.rank) // max(1, self.rank) * slots
 
 
 def read_adapter(directory: Path) -> AdapterFacts:

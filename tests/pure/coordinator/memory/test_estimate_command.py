@@ -54,6 +54,18 @@ def test_weights_that_are_not_there_are_given(tmp_path: Path, capsys: pytest.Cap
     assert json.loads(capsys.readouterr().out)["weights_gib"] == pytest.approx(1.0, abs=0.001)
 
 
+def test_an_adapter_widens_the_slots_to_its_rank(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    header = b'{"q_proj.lora_A.weight": {"dtype": "BF16", "shape": [64, 8], "data_offsets": [0, 1024]}}'
+    (tmp_path / "adapter_model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(1024))
+    (tmp_path / "adapter_config.json").write_text('{"r": 64}')
+    asked = ["--model", str(model), "--gpu-memory-gib", "24", "--explain"]
+    assert main([*asked, "--lora", str(tmp_path)]) == 0
+    by_adapter = capsys.readouterr().out
+    assert main([*asked, "--max-loras", "1", "--max-lora-rank", "64"]) == 0
+    assert by_adapter == capsys.readouterr().out
+    assert "1 LoRA slots of rank 64" in by_adapter
+
+
 def test_explain_shows_every_part_its_source_and_the_flags(model: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["--model", str(model), "--gpu-memory-gib", "24", "--explain"]) == 0
     shown = capsys.readouterr().out
