@@ -34,7 +34,7 @@ from studio_gateway.exchange import Exchange
 from studio_gateway.forward import Forwarder
 from studio_gateway.in_force import InForce
 from studio_gateway.litellm_answers import not_offered
-from studio_gateway.openai_errors import SERVER, ApiError
+from studio_gateway.openai_errors import SERVER, ApiError, upstream_error
 from studio_gateway.provider_call import OPERATIONS
 from studio_gateway.table import THROUGH_LITELLM, Model, Routes, Target
 from studio_gateway.work import Done, Work
@@ -107,9 +107,14 @@ class LiteLlmProcess:
             account.provider = model.provider.provider_model.partition("/")[0]
 
         def go(child: Child) -> Work:
-            if model.provider is not None:
-                self._tell_key(model.provider)
-            through = replace(model, targets=self._targets(child, call, model))
+            # It may have waited: what is in force now counts.
+            routes = self._in_force.routes
+            now = model if routes is None else routes.by_name.get(model.name, model)
+            if now.provider is not None:
+                self._tell_key(now.provider)
+            elif not now.targets:
+                raise upstream_error("has been withdrawn")
+            through = replace(now, targets=self._targets(child, call, now))
             return self._forwarder.forward(exchange, call, through, account, traceparent, done, has_others=has_others)
 
         if self._child is not None:
