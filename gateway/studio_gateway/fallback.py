@@ -39,11 +39,12 @@ def judged(status: int, body: bytes) -> EngineRefusalError | None:
 
 
 class Chain:
-    """The models that are left to try for one request."""
+    """The models that are left to try for one request of ``tenant``; a model that is another tenant's is passed over."""
 
-    __slots__ = ("_names",)
+    __slots__ = ("_names", "_tenant")
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, tenant: str) -> None:
+        self._tenant = tenant
         self._names = [name for name in dict.fromkeys(model.fallbacks) if name != model.name]
 
     def __bool__(self) -> bool:
@@ -55,6 +56,6 @@ class Chain:
             return None
         while self._names:
             model = routes.by_name.get(self._names.pop(0))
-            if model is not None:
+            if model is not None and model.tenant in ("", self._tenant):
                 return model
         return None

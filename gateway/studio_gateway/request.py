@@ -158,7 +158,7 @@ class Request:
         if model.provider is None:
             self._gateway.traffic.asked(model.name, account.at)
         if model.fallbacks:
-            self._call, self._chain = call, Chain(model)
+            self._call, self._chain = call, Chain(model, key.tenant)
         if self._has_quota(key, call, model):
             self._send(call, model)
 

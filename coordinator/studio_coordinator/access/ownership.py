@@ -51,6 +51,9 @@ async def deployments_of(conn: Connection, tenant: str) -> frozenset[str]:
 async def _of_deployment(conn: Connection, name: str, *, serving: bool) -> str | None:
     """By the deployment's name; for what serves also by a replica's id."""
     known = {one.name: one.spec.tenant for one in await deployments.list_deployments(conn)}
+    if serving:
+        # One part of a replica over several hosts is ``chat-1/2``; whose it is does not depend on the part.
+        name = name.partition("/")[0]
     if name not in known and serving:
         of_replica = {row.id: row.deployment for row in await replicas.list_replicas(conn)}
         name = of_replica.get(name, "")

@@ -1,5 +1,6 @@
 """Who may do what, over a real connection: each role with each RPC and each owner, generated from the contract."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from itertools import product
 from typing import Any
@@ -125,6 +126,20 @@ async def test_every_rpc_for_every_role_and_owner(guarded: Guarded, tenant: str)
         if not expected:
             unexpected.append(f"{tenant or 'fleet'} {role}: {method} of {owner or 'fleet'}: {code.name}")
     assert unexpected == []
+
+
+@pytest.mark.parametrize("part", ["", "/0", "/1", "/"])
+async def test_no_spelling_of_a_name_shows_the_log_of_another_tenant(guarded: Guarded, part: str) -> None:
+    await furnished(guarded)
+    manifest = MANIFEST.format(owner="red", tenant="red").replace("{min: 0, max: 0}", "{min: 1, max: 1}")
+    await guarded.local.admin("Apply", admin_pb2.ApplyRequest(manifest=manifest))
+    async with asyncio.timeout(20):
+        while not (listed := await guarded.local.admin("ListReplicas", admin_pb2.ListReplicasRequest())).replicas:
+            await asyncio.sleep(0.02)
+    viewer = await guarded.operator("viewer", "blue")
+    for name in ("red", listed.replicas[0].id):
+        with pytest.raises(grpc.aio.AioRpcError, match="the tenant blue has no serving"):
+            await viewer.admin("StreamLogs", admin_pb2.StreamLogsRequest(name=name + part))
 
 
 async def test_without_a_token_nobody_may_do_anything(guarded: Guarded) -> None:

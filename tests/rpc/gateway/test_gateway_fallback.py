@@ -57,6 +57,15 @@ async def test_a_model_that_nothing_serves_falls_back_too():
         assert (await ask(door))[0] == 200
 
 
+async def test_what_is_another_tenants_does_not_answer():
+    async with (
+        Upstream(OTHER) as other,
+        front_door(a_route("tiny", fallbacks=["other"]), a_route("other", other.url, tenant="somebody-else")) as door,
+    ):
+        assert (await ask(door))[0] == 503
+        assert not other.received
+
+
 async def test_an_engine_that_cannot_be_reached():
     async with (
         Upstream(streams(chat_chunks("a", model="other"))) as other,
