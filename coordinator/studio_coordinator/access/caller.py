@@ -34,8 +34,8 @@ class Caller:
 
     @property
     def role_word(self) -> str:
-        """``viewer``, ``operator``, ``admin``; of others what they are."""
-        if self.role == Operator.ROLE_UNSPECIFIED:
+        """``viewer``, ``operator``, ``admin``; of others what they are. A local caller named itself, and is no operator."""
+        if self.role == Operator.ROLE_UNSPECIFIED or self.kind is Kind.LOCAL:
             return self.kind.value
         return Operator.Role.Name(self.role).removeprefix("ROLE_").lower()
 
