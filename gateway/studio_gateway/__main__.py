@@ -56,6 +56,7 @@ def main() -> None:
             token_file=arguments.token_file,
             litellm=arguments.litellm,
             litellm_config=arguments.litellm_config,
+            request_log=arguments.request_log,
             log_level=arguments.log_level,
         )
     )
@@ -132,6 +133,11 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="FILE",
         help="LiteLLM's callbacks and settings: a YAML file with litellm_settings",
+    )
+    add(
+        "--request-log",
+        action="store_true",
+        help="a line in the log for each request: who, which model, how it ended; never what was said",
     )
     add("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     return parser

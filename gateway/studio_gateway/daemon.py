@@ -37,6 +37,7 @@ from studio_gateway.litellm_process import LiteLlmProcess
 from studio_gateway.provider_keys import ProviderKeys
 from studio_gateway.quota.leasing import Leasing
 from studio_gateway.report import UsageReporter
+from studio_gateway.request_log import logged
 from studio_gateway.server import Server, listen
 from studio_gateway.spool import Spool
 from studio_gateway.traffic import Traffic
@@ -67,6 +68,7 @@ class Settings:
     litellm_config: Path | None
     # What says who calls, on a loopback listener that asks for it.
     token_file: Path | None
+    request_log: bool
     log_level: str
 
 
@@ -144,7 +146,8 @@ async def _run(settings: Settings, sock: socket.socket) -> None:
                 waiting.look,
                 lambda routes: traffic.forget_all_but(routes.by_name, routes.all_replica_ids),
             )
-            gateway = Gateway(in_force, forwarder, lane, reporter.add, metrics, LIMITS, leasing, traffic, waiting)
+            record = logged(reporter.add) if settings.request_log else reporter.add
+            gateway = Gateway(in_force, forwarder, lane, record, metrics, LIMITS, leasing, traffic, waiting)
             # Requests end before the group does: their usage is in the reporter's last batch.
             for part in (reporter, watch, lane, keys, leasing, *(() if renewal is None else (renewal,))):
                 tasks.create_task(part.run())
