@@ -218,6 +218,8 @@ def _environment(recipe: Recipe, context: LaunchContext) -> dict[str, str]:
     env |= {
         "VLLM_CACHE_ROOT": str(context.cache_dir / "vllm"),
         "VLLM_NO_USAGE_STATS": "1",
+        # Pictures that a request names by URL: what a server answers must not send the engine on to an address inside.
+        "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
         "VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS": WORKER_SHUTDOWN_SECONDS,
         "VLLM_PROCESS_NAME_PREFIX": context.process_label,
     }

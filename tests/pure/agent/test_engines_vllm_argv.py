@@ -76,6 +76,7 @@ def test_the_environment_starts_from_empty(monkeypatch: pytest.MonkeyPatch):
         "HF_HUB_OFFLINE": "1",
         "VLLM_CACHE_ROOT": "/cache/vllm",
         "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
         "DO_NOT_TRACK": "1",
         "VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS": "15",
         "VLLM_PROCESS_NAME_PREFIX": "chat-1",
