@@ -81,6 +81,23 @@ async def require_secrets(conn: Connection, caller: Caller, changed: Iterable[Re
             )
 
 
+async def require_deployable(conn: Connection, caller: Caller, specs: Iterable[DeploymentSpec]) -> None:
+    """Have no recipe that a tenant's deployment serves name a secret of another tenant. Raises DeniedError.
+
+    Everybody may read and deploy a recipe; what it is given where it runs is not everybody's.
+    """
+    if not caller.tenant:
+        return
+    for spec in specs:
+        revision = await recipes.get_recipe(conn, spec.recipe, spec.recipe_revision)
+        tenants = await secrets.tenants_of(conn, secrets_of(revision.recipe))
+        if not {*tenants.values()} <= {"", caller.tenant}:
+            raise DeniedError(
+                f"recipe {spec.recipe} is given a secret of another tenant, and {spec.name} is the tenant {caller.tenant}'s",
+                "Apply the recipe under another name, with a secret of your own.",
+            )
+
+
 def secrets_of(recipe: Recipe) -> set[str]:
     """The names of all secrets that ``recipe`` needs."""
     return {*recipe.secrets.values(), *([recipe.model.token_secret] if recipe.model.token_secret else [])}

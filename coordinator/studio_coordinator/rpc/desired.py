@@ -25,7 +25,7 @@ from studio.v1.event_pb2 import Event
 from studio_runtime.errors import InvalidManifestError
 from studio_runtime.tracing import current_traceparent
 
-from studio_coordinator.access.admission import admit, admit_changes
+from studio_coordinator.access.admission import admit, admit_changes, require_deployable
 from studio_coordinator.access.caller import current_caller
 from studio_coordinator.access.journal import note_objects
 from studio_coordinator.manifest import Parsed, parse
@@ -110,6 +110,7 @@ class DesiredState(AdminState):
             )
             for spec in parsed.deployments
         ]
+        await require_deployable(conn, caller, parsed.deployments)
         for item in applied:
             if item.kind == "Deployment" and item.name in parsed.stopped:
                 await _keep_stopped(conn, item, request, actor, now)

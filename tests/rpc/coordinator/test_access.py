@@ -197,6 +197,12 @@ async def test_a_tenants_operator_applies_for_the_tenant(guarded: Guarded) -> No
     assert await applied(MANIFEST.format(owner="red", tenant="blue")) is DENIED
     assert await applied("kind: Recipe\nname: fleet\nengine: {name: demo}\ndescription: anew\n") is DENIED
     assert await applied("kind: Deployment\nname: mine\nrecipe: mine\ntenant: red\n") is DENIED
+    reds = "kind: Recipe\nname: gated\nengine: {name: demo}\nsecrets: {TOKEN: red}\n"
+    await guarded.local.admin("Apply", admin_pb2.ApplyRequest(manifest=reds))
+    # What a recipe is given where it runs is not everybody's who may read it.
+    assert await applied("kind: Deployment\nname: borrowed\nrecipe: gated\n") is DENIED
+    await guarded.local.admin("Apply", admin_pb2.ApplyRequest(manifest=reds.replace("TOKEN: red", "TOKEN: fleet")))
+    assert await applied("kind: Deployment\nname: borrowed\nrecipe: gated\n") is grpc.StatusCode.OK
     stolen = "kind: Recipe\nname: thief\nengine: {name: demo}\nsecrets: {TOKEN: red}\n"
     assert await applied(stolen) is NOT_FOUND
     assert await applied(stolen.replace("red", "blue")) is grpc.StatusCode.OK
