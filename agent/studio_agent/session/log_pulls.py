@@ -1,8 +1,10 @@
 """Logs that somebody reads: each pull is a task that hands chunks to the outbox until it is done or cancelled."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
 from studio.v1.agent_service_pb2 import LogChunk, LogRequest
+from studio_runtime.logging import redacted
 
 from studio_agent.logfiles import read_log
 from studio_agent.plan.assignment import REPLICA_ID
@@ -11,6 +13,8 @@ from studio_agent.settings import StateFolder
 
 MOST_PULLS = 16
 LARGEST_TAIL_BYTES = 16 * 1024 * 1024
+# What is longer is sent in parts, between which a secret may lie.
+LONGEST_LINE_BYTES = 64 * 1024
 
 
 class LogPulls:
@@ -39,7 +43,7 @@ class LogPulls:
         if not error:
             path = self._state.log(request.replica_id)
             tail = min(max(request.tail_bytes, 0), LARGEST_TAIL_BYTES)
-            async for piece in read_log(path, tail, follow=request.follow):
+            async for piece in without_secrets(read_log(path, tail, follow=request.follow)):
                 await self._outbox.chunk(LogChunk(request_id=request.request_id, data=piece))
         await self._outbox.chunk(LogChunk(request_id=request.request_id, end=True, error=error))
 
@@ -48,3 +52,23 @@ class LogPulls:
             return f"this host already sends {MOST_PULLS} logs"
         known = REPLICA_ID.fullmatch(request.replica_id) and self._state.log(request.replica_id).exists()
         return "" if known else f"this host has no log of {request.replica_id!r}"
+
+
+async def without_secrets(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """``pieces`` of a log, cut at the ends of lines, without the secrets that this process knows: an engine may print its own."""
+    rest = b""
+    async for piece in pieces:
+        rest += piece
+        # A progress bar goes back to the beginning of its line.
+        end = max(rest.rfind(b"\n"), rest.rfind(b"\r")) + 1
+        if not end and len(rest) > LONGEST_LINE_BYTES:
+            end = len(rest)
+        if end:
+            yield _hidden(rest[:end])
+            rest = rest[end:]
+    if rest:
+        yield _hidden(rest)
+
+
+def _hidden(text: bytes) -> bytes:
+    return redacted(text.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
