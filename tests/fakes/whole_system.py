@@ -33,7 +33,7 @@ def eventually(what: Callable[[], T], at_most_seconds: float = 30.0) -> T:
     while time.monotonic() < deadline:
         try:
             last = what()
-        except (OSError, AssertionError, KeyError, IndexError, psutil.Error, json.JSONDecodeError) as error:
+        except (OSError, AssertionError, LookupError, StopIteration, psutil.Error, json.JSONDecodeError) as error:
             last = error
         else:
             if last:

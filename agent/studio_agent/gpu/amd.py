@@ -8,11 +8,14 @@ A GPU is the UUID by which HIP knows it ("GPU-" and 16 hexadecimal digits), so t
 `amdsmi_get_gpu_device_uuid` has another one.
 """
 
+import io
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
-import amdsmi  # type: ignore[import-not-found,unused-ignore]  # no dependency of ours: most hosts are without it
+with redirect_stdout(io.StringIO()):
+    # It prints where its library is not, besides raising: what we write is read by programs.
+    import amdsmi  # type: ignore[import-not-found,unused-ignore]  # no dependency of ours: most hosts are without it
 from studio.v1.host_pb2 import Gpu, GpuFigures, GpuProcess
 
 from studio_agent.gpu.frames import Refusal

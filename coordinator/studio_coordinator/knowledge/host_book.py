@@ -18,7 +18,6 @@ from studio_coordinator.plan.gpus import Device
 from studio_coordinator.plan.shape import Shape
 from studio_coordinator.sessions import SessionRegistry
 
-
 MADE_AT_ONCE = 50
 
 
