@@ -116,9 +116,10 @@ def test_secrets_go_where_they_are_needed_and_nowhere_else(system: System, hub: 
     assert in_command_lines() == []
     assert in_files(system.home) == []
     assert "as they were written" in system.studio("audit", "verify").stdout
+    adopted_without_asking_for_its_secrets(system)
 
 
-def test_an_engine_is_adopted_without_asking_for_its_secrets(system: System) -> None:
+def adopted_without_asking_for_its_secrets(system: System) -> None:
     before = system.ready_replica("tiny-1")
     agent = system.pid("agent")
     psutil.Process(agent).kill()
