@@ -23,7 +23,16 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Drop the tables."""
-    for name in ("audit_head", "audit", "secrets", "operators", "master_key", "join_tokens", "identities", "authorities"):
+    for name in (
+        "audit_head",
+        "audit",
+        "secrets",
+        "operators",
+        "master_key",
+        "join_tokens",
+        "identities",
+        "authorities",
+    ):
         op.drop_table(name)
     op.execute("DROP FUNCTION refuse_audit_change()")
     op.drop_column("provider_models", "allow_private")
