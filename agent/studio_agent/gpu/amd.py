@@ -15,7 +15,7 @@ from typing import Any
 
 with redirect_stdout(io.StringIO()):
     # It prints where its library is not, besides raising: what we write is read by programs.
-    import amdsmi  # type: ignore[import-not-found,unused-ignore]  # no dependency of ours: most hosts are without it
+    import amdsmi  # no dependency of ours: most hosts are without it
 from studio.v1.host_pb2 import Gpu, GpuFigures, GpuProcess
 
 from studio_agent.gpu.frames import Refusal
