@@ -17,6 +17,7 @@ from fakes.tls_coordinator import TlsCoordinator, hello, tls_coordinator
 from studio.v1.access_service_pb2 import (
     RotateAuthorityRequest,
 )
+from studio.v1.identity_service_pb2 import Identity
 from studio_coordinator.authority.certificates import Signer
 from studio_coordinator.store.database import Database
 from studio_runtime.identity.folder import IdentityFolder
@@ -28,9 +29,9 @@ HOUR = timedelta(hours=1)
 
 
 async def joined(coordinator: TlsCoordinator, folder: Path, name: str = "h1") -> IdentityFolder:
-    token = await coordinator.join_token(AGENT, name)
+    token = await coordinator.join_token(Identity.KIND_AGENT, name)
     identity = IdentityFolder(folder)
-    joining = Joining(AGENT, name, [coordinator.admin_address], token.authority_fingerprint)
+    joining = Joining(Identity.KIND_AGENT, name, [coordinator.admin_address], token.authority_fingerprint)
     await join(identity, joining, token.secret)
     return identity
 
