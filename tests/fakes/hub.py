@@ -34,7 +34,9 @@ class HubAnswer(BaseHTTPRequestHandler):
         path = self.path.split("?", maxsplit=1)[0]
         file = re.fullmatch(rf"/{self.served.model}/resolve/[^/]+/(.+)", path)
         if re.fullmatch(rf"/api/models/{self.served.model}(/revision/[^/]+)?", path):
-            self._send(200, json.dumps({"id": self.served.model, "sha": self.served.commit, "siblings": []}).encode())
+            names = sorted(file.name for file in self.served.directory.iterdir() if file.is_file())
+            told = {"id": self.served.model, "sha": self.served.commit}
+            self._send(200, json.dumps(told | {"siblings": [{"rfilename": name} for name in names]}).encode())
         elif file and (self.served.directory / file.group(1)).is_file():
             self._file(self.served.directory / file.group(1))
         else:
@@ -50,7 +52,7 @@ class HubAnswer(BaseHTTPRequestHandler):
             begin, end = int(asked.group(1)), min(int(asked.group(2)), len(content) - 1)
             headers["Content-Range"] = f"bytes {begin}-{end}/{len(content)}"
             content = content[begin : end + 1]
-        if file.suffix == ".safetensors" and self.command == "GET":
+        if file.suffix in (".safetensors", ".gguf") and self.command == "GET":
             self.served.weight_bytes_sent += len(content)
         self._send(206 if asked else 200, content, headers)
 

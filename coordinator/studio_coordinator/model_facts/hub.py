@@ -23,6 +23,7 @@ from huggingface_hub.errors import (
 
 from studio_coordinator.model_facts.directory import QUANTIZATION_FILE
 from studio_coordinator.model_facts.errors import ModelUnreadableError
+from studio_coordinator.model_facts.hub_gguf import chosen, read_header
 from studio_coordinator.plan.memory.facts import ModelFacts
 from studio_coordinator.plan.memory.model import model_facts
 from studio_coordinator.plan.memory.quantization import with_quantization_file
@@ -42,13 +43,14 @@ class HubReader:
     timeout_seconds: float = 10.0
 
     def read(self, model: str, revision: str = "main") -> ModelFacts:
-        """Facts of OWNER/NAME at `revision`. Blocks on the network: call it in a thread."""
+        """Facts of OWNER/NAME at `revision`, or of its GGUF files OWNER/NAME:QUANTIZATION. Blocks: call it in a thread."""
         api = HfApi(endpoint=self.endpoint, token=self.token)
+        model, _, variant = model.partition(":")
         try:
             commit = revision if _COMMIT.fullmatch(revision) else self._commit(api, model, revision)
-            kept = self.cache_dir / model.replace("/", "--") / f"{commit}.json"
+            kept = self.cache_dir / model.replace("/", "--") / f"{commit}{variant and f'-{variant}'}.json"
             if not kept.is_file():
-                _keep(kept, self._fetch(api, model, commit))
+                _keep(kept, self._fetch(api, model, commit, variant))
         except (RepositoryNotFoundError, RevisionNotFoundError) as error:
             raise ModelUnreadableError(
                 f"the hub has no {model} at revision {revision}, or it is not open to this token",
@@ -74,12 +76,14 @@ class HubReader:
         content = json.loads(Path(path).read_bytes())
         return content if isinstance(content, dict) else {}
 
-    def _fetch(self, api: HfApi, model: str, commit: str) -> dict[str, Any]:
+    def _fetch(self, api: HfApi, model: str, commit: str, variant: str) -> dict[str, Any]:
         config = self._json(api, model, commit, "config.json")
         if config and not config.get("quantization_config"):
             config = with_quantization_file(config, self._json(api, model, commit, QUANTIZATION_FILE))
         tensors: list[tuple[str, str, list[int], int]] = []
         weight_bytes = 0
+        if variant:
+            return self._fetch_gguf(api, model, commit, variant, config)
         try:
             metadata = api.get_safetensors_metadata(model, revision=commit, timeout=self.timeout_seconds)
             for file in metadata.files_metadata.values():
@@ -88,10 +92,27 @@ class HubReader:
                     tensors.append((name, tensor.dtype, list(tensor.shape), end - begin))
         except NotASafetensorsRepoError:
             info = api.model_info(model, revision=commit, files_metadata=True, timeout=self.timeout_seconds)
+            if chosen([file.rfilename for file in info.siblings or ()]):
+                return self._fetch_gguf(api, model, commit, variant, config)
             weight_bytes = sum(
                 file.size or 0 for file in info.siblings or () if file.rfilename.endswith(_OTHER_WEIGHTS)
             )
         return {"config": config, "tensors": tensors, "weight_bytes": weight_bytes}
+
+    def _fetch_gguf(self, api: HfApi, model: str, commit: str, variant: str, config: dict[str, Any]) -> dict[str, Any]:
+        info = api.model_info(model, revision=commit, timeout=self.timeout_seconds)
+        files = chosen([file.rfilename for file in info.siblings or ()], variant)
+        if not files:
+            raise ModelUnreadableError(
+                f"{model} has no {variant} in GGUF", "Name one of its quantizations: hf://OWNER/NAME:Q4_K_M."
+            )
+        stated: dict[str, Any] = {}
+        tensors: list[tuple[str, str, list[int], int]] = []
+        for name in files:
+            metadata, listed = read_header(api.endpoint, self.token, model, commit, name, self.timeout_seconds)
+            stated = metadata | stated
+            tensors += [(one.name, one.element_type, list(one.shape), one.bytes) for one in listed]
+        return {"config": config or stated, "tensors": tensors, "weight_bytes": 0}
 
 
 def _keep(path: Path, content: dict[str, Any]) -> None:

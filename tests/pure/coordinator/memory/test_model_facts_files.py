@@ -199,3 +199,34 @@ def test_a_hub_is_read_by_range_and_asked_once_per_revision(tmp_path: Path):
         assert len(served.requests) == before + 1
         with pytest.raises(ModelUnreadableError, match="the hub has no owner/absent"):
             reader.read("owner/absent")
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"), [("owner/name:Q8_0", "big"), ("owner/name", "small"), ("owner/name:q4_k_m", "small")]
+)
+def test_gguf_files_of_a_hub_are_read_by_range(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, expected: str
+):
+    # The header is longer than what is asked for first.
+    monkeypatch.setattr("studio_coordinator.model_facts.hub_gguf.FIRST_BYTES", 256)
+    served_dir = tmp_path / "served"
+    served_dir.mkdir()
+    widths = {"model-Q4_K_M.gguf": 64, "model-Q8_0.gguf": 128}
+    metadata = {
+        "general.architecture": "llama",
+        "llama.block_count": 1,
+        "llama.embedding_length": 64,
+        "llama.attention.head_count": 4,
+        "tokenizer.ggml.tokens": [f"token {number}" for number in range(500)],
+    }
+    for name, width in widths.items():
+        write_gguf(served_dir / name, metadata, {"blk.0.attn_q.weight": (1, (width, 64))})
+        with (served_dir / name).open("ab") as file:
+            file.write(bytes(1_000_000))
+    with hub(served_dir, "owner/name", "a" * 40) as served:
+        facts = HubReader(tmp_path / "cache", endpoint=served.url, timeout_seconds=5).read(asked)
+        width = 128 if expected == "big" else 64
+        assert facts.weights.bytes == width * 64 * 2
+        assert served.weight_bytes_sent < 100_000
+        with pytest.raises(ModelUnreadableError, match="no Q2_K"):
+            HubReader(tmp_path / "cache", endpoint=served.url, timeout_seconds=5).read("owner/name:Q2_K")
