@@ -31,8 +31,8 @@ SHORTEST_CONTEXT = 2048
 # A download is checked and unpacked beside itself.
 DISK_MARGIN = 1.1
 # What an engine's process on each GPU takes of the host's memory while it loads: the interpreter, CUDA's host side, staging
-# buffers. The weights pass through the page cache, which the kernel takes back; they count only where they stay, asleep. A bound by
-# measure: the processes of vLLM 0.32 hold 0.6 GB each on a CPU.
+# buffers. The weights pass through the page cache, which the kernel takes back; they count only where they stay: asleep. A bound
+# by measure: the processes of vLLM 0.32 hold 0.6 GB each on a CPU.
 LOADING_BYTES = 2 * 2**30
 # The flag for the number of LoRA adapters at the same time, and its default; vLLM reserves them at a rank of 16.
 USUAL_LORA_SLOTS = {"vllm": ("max-loras", 1), "sglang": ("max-loras-per-batch", 8)}
