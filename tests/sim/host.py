@@ -113,7 +113,7 @@ class SimulatedHost:
         wanted = {item.replica_id: item for item in self.assignment.replicas}
         for name, engine in list(self.engines.items()):
             item = wanted.get(name)
-            stale = item is None or item.generation != engine.assigned.generation
+            stale = item is None or not ReplicaRecord(engine.assigned, engine.state, "", 0.0).is_for(item)
             if stale and engine.state != Replica.STATE_STOPPING:
                 engine.state = Replica.STATE_STOPPING
                 self._later(name, engine, self._gone)

@@ -123,7 +123,6 @@ class Database:
         rows.table = table
         for host_id, generation in seen_generations.items():
             document = rows.assignments.setdefault(host_id, Assignment())
-            if document.generation <= generation:
-                kept = rows.assignments[host_id] = Assignment()
-                kept.CopyFrom(document)
-                kept.generation, kept.stops_confirmed = generation + 1, True
+            kept = rows.assignments[host_id] = Assignment()
+            kept.CopyFrom(document)
+            kept.generation, kept.stops_confirmed = max(document.generation, generation) + 1, True

@@ -76,9 +76,9 @@ def _unsound(incoming: Assignment) -> str:
 
 
 def _brake(incoming: Assignment, records: Mapping[str, ReplicaRecord]) -> Refuse | None:
-    wanted = {replica.replica_id: replica.generation for replica in incoming.replicas}
+    wanted = {replica.replica_id: replica for replica in incoming.replicas}
     serving = [record for record in records.values() if record.state in SERVING]
-    stopped = sorted(r.replica_id for r in serving if wanted.get(r.replica_id) != r.generation)
+    stopped = sorted(r.replica_id for r in serving if r.replica_id not in wanted or not r.is_for(wanted[r.replica_id]))
     few = len(stopped) < FEWEST_STOPS_TO_BRAKE or len(stopped) * 2 <= len(serving)
     if incoming.stops_confirmed or few:
         return None

@@ -137,7 +137,7 @@ def plan(
         if assigned.replica_id in stopping:
             continue
         action: Action | None
-        if record is not None and record.state in AWAKE_OR_ASLEEP and record.generation == assigned.generation:
+        if record is not None and record.state in AWAKE_OR_ASLEEP and record.is_for(assigned):
             action = _change_of_wish(assigned, record, obstacle, circumstances)
         else:
             action = _beginning(assigned, record, obstacle, now)
@@ -171,6 +171,8 @@ def _departures(
             yield Stop(record.replica_id, why_unassigned)
         elif successor.generation != record.generation:
             yield Stop(record.replica_id, f"generation {successor.generation} replaces {record.generation}")
+        elif not record.is_for(successor):
+            yield Stop(record.replica_id, f"generation {successor.generation} is on other GPUs, or of another revision")
 
 
 def _change_of_wish(
@@ -208,7 +210,7 @@ def _beginning(
 def _may_start(assigned: AssignedReplica, record: ReplicaRecord, now: float) -> bool:
     if record.state == State.STATE_STOPPED:
         return True
-    if record.generation != assigned.generation:
+    if not record.is_for(assigned):
         return False
     if record.state == State.STATE_FAILED:
         return record.engine is None and is_due(record, now)

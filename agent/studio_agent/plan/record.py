@@ -85,3 +85,16 @@ class ReplicaRecord:
     def generation(self) -> int:
         """Which start of the replica this is, as the coordinator counts."""
         return self.assigned.generation
+
+    def is_for(self, assigned: AssignedReplica) -> bool:
+        """Whether its engine is the one that is assigned.
+
+        After a database was restored from a backup, a name and a generation may be given a second time, to other GPUs or
+        another revision: that is another engine.
+        """
+        if self.generation != assigned.generation:
+            return False
+        mine = self.assigned
+        of_other_revision = (mine.recipe_name, mine.recipe_revision) != (assigned.recipe_name, assigned.recipe_revision)
+        on_other_gpus = sorted(mine.gpu_uuids) != sorted(assigned.gpu_uuids)
+        return self.holds_unknown or not (of_other_revision or on_other_gpus)

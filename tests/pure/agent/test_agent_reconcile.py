@@ -51,6 +51,14 @@ def test_another_generation_waits_for_the_end_of_the_old_one() -> None:
     assert kinds(plan(desired, records(a_record(state=State.STATE_STOPPED)), NOW)) == [(Start, "demo-1")]
 
 
+def test_a_generation_that_was_given_twice_is_another_engine_on_other_gpus() -> None:
+    """As after a database was restored from a backup."""
+    old = a_record(assigned("demo-1", 1, "GPU-a"))
+    (stop,) = plan(an_assignment(assigned("demo-1", 1, "GPU-b")), records(old), NOW)
+    assert isinstance(stop, Stop)
+    assert not plan(an_assignment(assigned("demo-1", 1, "GPU-a")), records(old), NOW)
+
+
 def test_a_stopped_replica_is_shown_for_a_moment() -> None:
     stopped = records(a_record(state=State.STATE_STOPPED))
     assert plan(an_assignment(), stopped, NOW + 1) == []
