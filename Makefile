@@ -58,7 +58,7 @@ test-fleet: $(VENV)/.dev ## booted systemd hosts in network namespaces; needs ro
 
 CHAOS_SECONDS ?= 60
 test-chaos: $(VENV)/.dev ## limits attacked, and everything killed at random under load: CHAOS_SECONDS=…
-	CHAOS_SECONDS=$(CHAOS_SECONDS) $(BIN)/pytest -q tests/chaos
+	CHAOS_SECONDS=$(CHAOS_SECONDS) $(BIN)/pytest -q -n 2 --dist loadfile tests/chaos
 
 WHEELHOUSE ?= build
 wheelhouse: $(VENV)/.dev ## everything that a fleet is installed from, in one archive: WHEELHOUSE=…

@@ -185,6 +185,8 @@ class Workers:
         argv += ["--litellm", given.litellm, "--log-level", given.log_level]
         if given.litellm_config is not None:
             argv += ["--litellm-config", str(given.litellm_config)]
+        if given.token_file is not None:
+            argv += ["--token-file", str(given.token_file)]
         if given.request_log:
             argv.append("--request-log")
         if given.metrics is not None:

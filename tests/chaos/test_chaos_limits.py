@@ -25,7 +25,8 @@ async def gateways(system: System, tmp_path: Path) -> AsyncIterator[list[str]]:
     for name in ("a", "b"):
         folder = tmp_path / name
         folder.mkdir()
-        gateway = await GatewayProcess.start(Path(sys.executable), folder, system.coordinator_port, "--workers", "2")
+        more = ("--workers", "2", "--token-file", str(system.home / "coordinator" / "local-token"))
+        gateway = await GatewayProcess.start(Path(sys.executable), folder, system.coordinator_port, *more)
         started.append(gateway)
     yield [gateway.url for gateway in started]
     for gateway in started:

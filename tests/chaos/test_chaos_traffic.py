@@ -154,7 +154,8 @@ async def killer(system: System, gateway: GatewayProcess, until: float, kills: C
 
 @pytest.fixture
 async def gateway(system: System, tmp_path: Path) -> AsyncIterator[GatewayProcess]:
-    gateway = await GatewayProcess.start(Path(sys.executable), tmp_path, system.coordinator_port, "--workers", "2")
+    more = ("--workers", "2", "--token-file", str(system.home / "coordinator" / "local-token"))
+    gateway = await GatewayProcess.start(Path(sys.executable), tmp_path, system.coordinator_port, *more)
     yield gateway
     await gateway.terminate()
 
