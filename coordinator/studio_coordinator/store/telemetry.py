@@ -71,6 +71,9 @@ READ = {
     for step, table in TABLES.items()
 }
 
+# Days that can be written to, from today on.
+PARTITIONED_DAYS = range(-1, 2)
+
 Record = tuple[int, datetime, Sequence[float], Sequence[float]]
 
 
@@ -110,10 +113,10 @@ async def append(conn: AsyncConnection, step: int, records: Sequence[Record]) ->
 
 
 async def prepare_partitions(conn: AsyncConnection, today: date) -> None:
-    """Have partitions for today and tomorrow, and drop those past their time."""
+    """Have partitions from yesterday to tomorrow, and drop those past their time: what began before midnight ends after it."""
     for step, table in TABLES.items():
         present = await _partitions(conn, table)
-        for day in (today, today + timedelta(days=1)):
+        for day in (today + timedelta(days=ahead) for ahead in PARTITIONED_DAYS):
             if _partition(table, day) not in present:
                 await conn.execute(
                     text(

@@ -4,7 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from hashlib import blake2b
 
 import structlog
@@ -24,6 +24,7 @@ log = structlog.get_logger()
 BATCH = 3_000
 # Layouts whose numbers are remembered.
 REMEMBERED = 4 * BATCH
+DAY = 86_400
 LONGEST_LAYOUT_LIFE = max(store.KEPT.values()) + timedelta(days=1)
 
 STORED = Counter("studio_coordinator_rollups_stored_total", "Rollups of telemetry in the database")
@@ -70,8 +71,12 @@ class Recorder:
             self._ids.clear()
         ids = self._ids | await self._new_ids(conn, (done.layout for done in batch), now)
         by_step: dict[int, list[Rollup]] = defaultdict(list)
+        midnight = datetime.combine(now.date(), time(), UTC).timestamp()
+        days = store.PARTITIONED_DAYS
         for done in batch:
-            by_step[done.step].append(done)
+            # A clock that was wrong must not cost the others their place.
+            if midnight + days.start * DAY <= done.start < midnight + days.stop * DAY:
+                by_step[done.step].append(done)
         for step, rollups in by_step.items():
             await store.append(
                 conn,
