@@ -51,11 +51,25 @@ def doors(system: System) -> tuple[Door, Door]:
     return Door(replica["base_url"], "none", TINY_MODEL), Door(up["gateway_url"], up["api_key"], TINY_MODEL)
 
 
+# vLLM signs the last event of a stream, which is the usage event where usage is asked for. The gateway asks for it and takes the
+# event out again where the client did not ask: of those streams the signature is lost.
+UNSIGNED = frozenset(("chat stream", "completion stream", "two answers at once in a stream"))
+
+
+def unsigned(answer: Any) -> Any:
+    """An answer without the engine's signature."""
+    if isinstance(answer, dict):
+        return {name: unsigned(value) for name, value in answer.items() if name != "system_fingerprint"}
+    return [unsigned(one) for one in answer] if isinstance(answer, list) else answer
+
+
 @pytest.mark.parametrize("name", HERE)
 def test_the_same_answer(doors: tuple[Door, Door], name: str) -> None:
     direct, through = doors
     # Once before: what is in the prefix cache is said in the answer.
     HERE[name](direct)
     expected, answer = told(HERE[name](direct)), told(HERE[name](through))
+    if name in UNSIGNED:
+        expected, answer = unsigned(expected), unsigned(answer)
     assert answer == expected
     assert answer
