@@ -59,7 +59,7 @@ def network(host_disks: Path) -> Iterator[Network]:
 @pytest.fixture(scope="session")
 def host(host_disks: Path, network: Network) -> Iterator[Host]:
     """One booted host with Studio on it; the agent is not started."""
-    made = Host("gpu1", rootfs.prepared(), host_disks / "gpu1", network.new_cable())
+    made = Host("solo", rootfs.prepared(), host_disks / "solo", network.new_cable())
     made.make_disk()
     try:
         studio_host.install(made)
