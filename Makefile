@@ -44,7 +44,7 @@ check: $(VENV)/.dev ## style, types, import rules, generated code, migrations, f
 	cd proto && ../$(BIN)/buf breaking --against baseline.binpb
 	$(BIN)/python -m studio_coordinator migrations-check
 	@$(BIN)/python tests/file_sizes.py
-	cd ansible && ../$(BIN)/ansible-lint --quiet
+	cd ansible && ../$(BIN)/ansible-lint -q
 
 SEEDS ?= 2000
 sim: $(VENV)/.dev ## the deterministic simulation with more seeds: SEEDS=…
