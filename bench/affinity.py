@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import aiohttp
@@ -31,6 +32,16 @@ TURN_WORDS = 60
 STRATEGIES = ("round_robin", "least_work", "prefix_affinity")
 COLOURS = {"round_robin": "#dc2626", "least_work": "#7c3aed", "prefix_affinity": "#059669"}
 ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one strategy came to; times in seconds."""
+
+    strategy: str
+    hit_share: float
+    ttft_mean_seconds: float
+    ttft_by_turn_seconds: list[float]
 
 
 def words(chance: random.Random, count: int) -> str:
@@ -89,7 +100,7 @@ async def hit_share(ports: list[int]) -> float:
     return hit / queried
 
 
-def measure(strategy: str) -> dict[str, object]:
+def measure(strategy: str) -> Outcome:
     """One strategy, with engines and a gateway of its own."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         home = Path(folder)
@@ -114,18 +125,14 @@ def measure(strategy: str) -> dict[str, object]:
         times = asyncio.run(load(f"http://127.0.0.1:{port}"))
         share = asyncio.run(hit_share(ports))
     by_turn = [sum(one[turn] for one in times) / len(times) for turn in range(TURNS)]
-    return {
-        "strategy": strategy,
-        "hit_share": share,
-        "ttft_mean_seconds": sum(map(sum, times)) / (CONVERSATIONS * TURNS),
-        "ttft_by_turn_seconds": by_turn,
-    }
+    mean = sum(map(sum, times)) / (CONVERSATIONS * TURNS)
+    return Outcome(strategy, share, mean, by_turn)
 
 
-def chart(results: list[dict[str, object]]) -> str:
+def chart(results: list[Outcome]) -> str:
     """Mean time to the first token by turn, one line per strategy; both axes linear from 0."""
     width, height, left, right, top, bottom = 720, 360, 70, 200, 40, 50
-    highest = max(max(one["ttft_by_turn_seconds"]) for one in results)  # type: ignore[call-overload]
+    highest = max(max(one.ttft_by_turn_seconds) for one in results)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">',
         f'<rect width="{width}" height="{height}" fill="white"/>',
@@ -138,16 +145,16 @@ def chart(results: list[dict[str, object]]) -> str:
         parts.append(f'<text x="{left - 8}" y="{y + 4}" text-anchor="end">{highest * step / 4 * 1000:.0f} ms</text>')
     for one in results:
         points = []
-        for turn, seconds in enumerate(one["ttft_by_turn_seconds"]):  # type: ignore[arg-type, var-annotated]
+        for turn, seconds in enumerate(one.ttft_by_turn_seconds):
             x = left + turn / (TURNS - 1) * (width - left - right)
             y = height - bottom - seconds / highest * (height - top - bottom)
             points.append((round(x, 1), round(y, 1)))
-        colour = COLOURS[str(one["strategy"])]
+        colour = COLOURS[one.strategy]
         path = " ".join(f"{x},{y}" for x, y in points)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         x, y = points[-1]
         parts.append(
-            f'<text x="{x + 8}" y="{y + 4}" fill="{colour}">{one["strategy"]}: {one["hit_share"]:.0%} of tokens hit</text>'
+            f'<text x="{x + 8}" y="{y + 4}" fill="{colour}">{one.strategy}: {one.hit_share:.0%} of tokens hit</text>'
         )
     for turn in range(TURNS):
         x = left + turn / (TURNS - 1) * (width - left - right)
@@ -162,13 +169,11 @@ def main() -> None:
     base = results[0]
     print(f"{'strategy':<16} {'hit rate':>9} {'TTFT mean':>10} {'against round robin':>20}")
     for one in results:
-        ratio = float(one["ttft_mean_seconds"]) / float(base["ttft_mean_seconds"])  # type: ignore[arg-type]
-        print(
-            f"{one['strategy']:<16} {one['hit_share']:>9.1%} {float(one['ttft_mean_seconds']) * 1000:>7.1f} ms {ratio:>19.2f}x"  # type: ignore[arg-type]
-        )
+        ratio = one.ttft_mean_seconds / base.ttft_mean_seconds
+        print(f"{one.strategy:<16} {one.hit_share:>9.1%} {one.ttft_mean_seconds * 1000:>7.1f} ms {ratio:>19.2f}x")
     out = ROOT / "bench" / "out"
     out.mkdir(exist_ok=True)
-    (out / "affinity.json").write_text(json.dumps(results, indent=2) + "\n")
+    (out / "affinity.json").write_text(json.dumps([asdict(one) for one in results], indent=2) + "\n")
     (ROOT / "docs" / "affinity.svg").write_text(chart(results))
 
 
