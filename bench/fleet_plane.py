@@ -17,7 +17,8 @@ import aiohttp
 import psutil
 from fakes.agent_process import AgentProcess
 from fakes.control_plane import PostgresProcess, log_of
-from fakes.gateway_process import GatewayProcess, free_port
+from fakes.gateway_process import GatewayProcess
+from fakes.ports import free_port
 from fakes.tls_fleet import BIN, TlsFleet
 from fleet_agents import Crew, host_id
 from studio.v1.identity_service_pb2 import Identity

@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 import openai
 import pytest
-from fakes.demo_process import free_port
+from fakes.ports import free_port
 from google.protobuf.json_format import ParseDict
 from google.protobuf.timestamp_pb2 import Timestamp
 from studio.v1.recipe_pb2 import Recipe

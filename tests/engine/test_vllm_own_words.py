@@ -9,8 +9,8 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from fakes.demo_process import free_port
 from fakes.driver_cases import a_context, a_recipe
+from fakes.ports import free_port
 from studio_agent.engines import driver_for
 from studio_agent.engines.base import LaunchSpec
 from studio_agent.engines.errors import RecipeError

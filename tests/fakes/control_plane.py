@@ -16,7 +16,8 @@ import aiohttp
 import grpc
 import psutil
 from fakes.agent_process import AgentProcess
-from fakes.gateway_process import GatewayProcess, free_port, until
+from fakes.gateway_process import GatewayProcess, until
+from fakes.ports import free_port
 from studio.v1.admin_service_pb2 import (
     ApplyRequest,
     CreateKeyRequest,

@@ -11,8 +11,8 @@ from typing import Any
 
 import aiohttp
 import yaml
-from fakes.gateway_process import free_port
 from fakes.litellm_environments import litellm_environment, source_path
+from fakes.ports import free_port
 
 MASTER_KEY = "sk-" + "m" * 40
 # Its import takes seconds, and on a busy machine many.

@@ -13,7 +13,8 @@ from typing import Any
 import aiohttp
 from fakes.agent_process import AgentProcess
 from fakes.control_plane import PostgresProcess, log_of
-from fakes.gateway_process import GatewayProcess, free_port
+from fakes.gateway_process import GatewayProcess
+from fakes.ports import free_port
 from studio_runtime.identity.folder import IdentityFolder
 
 BIN = Path(sys.executable).parent

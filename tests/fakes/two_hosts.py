@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fakes.agent_process import AgentProcess
 from fakes.coordinator import FakeCoordinator, State
-from fakes.demo_process import free_port
+from fakes.ports import free_port
 from studio.v1.agent_service_pb2 import ReplicaObservation
 from studio.v1.assignment_pb2 import AssignedReplica, Group
 

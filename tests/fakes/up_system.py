@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,19 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from fakes.ports import free_port
 
 FAKES = Path(__file__).parent
 PATIENCE_SECONDS = 40
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for sock in sockets:
-        sock.bind(("127.0.0.1", 0))
-    ports = [sock.getsockname()[1] for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
 
 
 def wait_until(what: Callable[[], Any], about: str) -> Any:
@@ -72,7 +62,7 @@ class Up:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.gateway_port, self.coordinator_port = free_ports(2)
+        self.gateway_port, self.coordinator_port = free_port(), free_port()
         self.environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("STUDIO_")},
             "STUDIO_HOME": str(home),

@@ -13,17 +13,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
+from fakes.ports import free_port
 
 T = TypeVar("T")
 # What the engine lane calls the model that it makes on the spot.
 TINY_MODEL = "tiny-llama"
 STUDIO = Path(sys.executable).parent / "studio"
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def eventually(what: Callable[[], T], at_most_seconds: float = 30.0) -> T:

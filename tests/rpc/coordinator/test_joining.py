@@ -13,7 +13,7 @@ import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from fakes.agent import FakeAgent
-from fakes.gateway_process import free_port
+from fakes.ports import free_port
 from fakes.tls_coordinator import TlsCoordinator, hello, tls_coordinator
 from studio.v1.access_service_pb2 import (
     GetCallerRequest,

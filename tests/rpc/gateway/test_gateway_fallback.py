@@ -2,7 +2,7 @@
 
 import pytest
 from fakes.front_door import FrontDoor, a_route, front_door
-from fakes.gateway_process import free_port
+from fakes.ports import free_port
 from fakes.upstream import Script, Upstream, answers, chat_answer, chat_chunks, sends, streams
 from studio.v1.route_pb2 import ProviderRoute
 

@@ -10,7 +10,8 @@ import aiohttp
 import psutil
 import pytest
 from fakes.front_door import KEY, a_route, a_route_table, an_access_table
-from fakes.gateway_process import GatewayProcess, free_port, until
+from fakes.gateway_process import GatewayProcess, until
+from fakes.ports import free_port
 from fakes.upstream import Upstream, answers, chat_answer, chat_chunks, streams
 from studio.v1.route_pb2 import ProviderRoute
 from studio_gateway.last_good import LastGood

@@ -7,7 +7,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 from fakes.front_door import KEY, a_route_table, an_access_table
-from fakes.gateway_process import GatewayProcess, free_port
+from fakes.gateway_process import GatewayProcess
+from fakes.ports import free_port
 from fakes.upstream import Upstream, answers, chat_answer
 from studio.v1.route_pb2 import ProviderRoute
 from studio_gateway.last_good import LastGood

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import aiohttp
 from fakes.front_door import KEY, a_route, a_route_table, an_access_table
-from fakes.gateway_process import CoordinatorProcess, GatewayProcess, free_port, until
+from fakes.gateway_process import CoordinatorProcess, GatewayProcess, until
+from fakes.ports import free_port
 from fakes.upstream import Upstream, chat_chunks, streams
 
 Start = Callable[..., Awaitable[GatewayProcess]]

@@ -9,7 +9,8 @@ from pathlib import Path
 import aiohttp
 import psutil
 from fakes.front_door import KEY, a_route, a_route_table, an_access_table
-from fakes.gateway_process import GatewayProcess, free_port, until
+from fakes.gateway_process import GatewayProcess, until
+from fakes.ports import free_port
 from fakes.upstream import Upstream, answers, chat_answer, chat_chunks, streams
 from studio_gateway.last_good import LastGood
 from studio_runtime.process import ProcessIdentity
