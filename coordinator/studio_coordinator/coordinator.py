@@ -20,6 +20,7 @@ from studio_coordinator.knowledge.measurements import Measurements
 from studio_coordinator.knowledge.sizes import SizeBook
 from studio_coordinator.knowledge.snapshots import SnapshotSource
 from studio_coordinator.leadership import Leadership
+from studio_coordinator.ledger.postgres import PostgresLedger
 from studio_coordinator.loop import LeaderLoop
 from studio_coordinator.plan.snapshot import Timers
 from studio_coordinator.rpc.server import RunningServer, start_server
@@ -61,7 +62,8 @@ async def running_coordinator(
     sizes = SizeBook(library, measurements)
     snapshots = SnapshotSource(leadership, sessions, gateways, timers, library, sizes, ActivityLog(sessions))
     metrics = FleetMetrics(database, leadership, tls.validity.lifetime if tls is not None else None)
-    loop = LeaderLoop(database, leadership, sessions, gateways, identity.pepper, snapshots, metrics)
+    ledger = PostgresLedger(database, sessions, snapshots, identity.pepper)
+    loop = LeaderLoop(ledger, leadership, sessions, gateways, metrics.show)
     books = Bookkeeping(database, leadership, loop.sessions, loop.events_stored, timers.heartbeat_interval)
     rings = Rings()
     recorder = Recorder(database, leadership, rings)

@@ -1,42 +1,28 @@
 """The leader's loop: load a snapshot, plan, commit in one short transaction, publish.
 
 Level-triggered: sessions, gateways, operators and a poll only wake it. A pass that fails changes nothing and is tried again;
-there is no retry inside. The transaction is guarded by the lease's epoch and by each row's version, so a pass that was overtaken
-is void.
+there is no retry inside. It reads and writes through a ledger (`studio_coordinator.ledger`), whose transaction is guarded by the
+lease's epoch and by each row's version, so a pass that was overtaken is void.
 """
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 from studio.v1.assignment_pb2 import Assignment
 from studio.v1.event_pb2 import Event
-from studio.v1.route_pb2 import AccessTable
+from studio.v1.route_pb2 import AccessTable, RouteTable
 from studio_runtime.errors import ConflictError, UnavailableError
 
-from studio_coordinator.fleet_metrics import FleetMetrics
 from studio_coordinator.gateways import GatewayRegistry
-from studio_coordinator.knowledge.snapshots import SnapshotSource
 from studio_coordinator.leadership import Leadership
+from studio_coordinator.ledger import Ledger
 from studio_coordinator.plan.reconcile import plan
 from studio_coordinator.plan.snapshot import Plan, Snapshot
 from studio_coordinator.sessions import SessionRegistry
-from studio_coordinator.store import (
-    access,
-    assignments,
-    deployments,
-    events,
-    hosts,
-    lease,
-    prices,
-    replicas,
-    routes,
-    tenants,
-)
-from studio_coordinator.store.database import Connection, Database
 from studio_coordinator.wakeup import Wakeup
 
 log = structlog.get_logger()
@@ -57,13 +43,12 @@ LEADER = Gauge("studio_coordinator_leader", "1 while this process leads")
 class LeaderLoop:
     """The one writer of hosts' states, replicas, assignments and the route table."""
 
-    database: Database
+    ledger: Ledger
     leadership: Leadership
     sessions: SessionRegistry
     gateways: GatewayRegistry
-    pepper: bytes
-    snapshots: SnapshotSource
-    metrics: FleetMetrics
+    # Told of every pass: what the leader sees, and the routes in force.
+    show: Callable[[Snapshot, RouteTable], None]
     # Set by whoever changed the desired state.
     desired_changed: Wakeup = field(default_factory=Wakeup)
     # Set after events were stored.
@@ -80,7 +65,7 @@ class LeaderLoop:
                     self.sessions.changed,
                     self.gateways.changed,
                     self.leadership.changed,
-                    self.snapshots.library.changed,
+                    self.ledger.changed,
                 )
             ]
             LEADER.set(self.leadership.is_leader)
@@ -99,7 +84,7 @@ class LeaderLoop:
         """One pass; whether another should follow at once. What fails is logged: the next pass is the retry."""
         started = time.monotonic()
         try:
-            decided = await self._pass()
+            decided = await self.one_pass()
         except ConflictError as error:
             # A row changed between load and commit: look again.
             PASSES.labels("overtaken").inc()
@@ -118,26 +103,16 @@ class LeaderLoop:
         PASSES.labels("empty" if decided.is_empty else "changed").inc()
         return not decided.is_empty
 
-    async def _pass(self) -> Plan:
-        async with self.database.transaction() as conn:
-            changed = [
-                (session, gpus) for session in self.sessions.all() if (gpus := session.gpus_to_store()) is not None
-            ]
-            for session, gpus in changed:
-                await hosts.update_gpus(conn, session.host_id, session.epoch, gpus)
-            snapshot = await self.snapshots.load(conn)
-            access_table = await self._load_access(conn)
-        for session, gpus in changed:
-            session.gpus_stored(gpus)
+    async def one_pass(self) -> Plan:
+        """Load, plan, commit, publish; what was decided. Raises what the ledger raises, and then nothing was published."""
+        loaded = await self.ledger.load()
+        snapshot = loaded.snapshot
         decided = plan(snapshot)
         if not decided.is_empty:
-            async with self.database.transaction() as conn:
-                await lease.check(conn, snapshot.term)
-                await _commit(conn, snapshot, decided)
-            self.snapshots.activity.made_way(decided.made_way)
+            await self.ledger.commit(snapshot, decided)
             self._tell(decided)
         await self._tell_held_back(decided)
-        self._publish(snapshot, decided, access_table)
+        self._publish(snapshot, decided, loaded.access)
         return decided
 
     async def _tell_held_back(self, decided: Plan) -> None:
@@ -155,26 +130,17 @@ class LeaderLoop:
                 actor="plan",
             )
             event.at.GetCurrentTime()
-            async with self.database.transaction() as conn:
-                await events.append(conn, [event])
+            await self.ledger.append(event)
             self.events_stored.set()
         self._told_held_back = decided.held_back
-
-    async def _load_access(self, conn: Connection) -> AccessTable:
-        return AccessTable(
-            version=await access.access_version(conn),
-            pepper=self.pepper,
-            keys=await access.list_keys(conn),
-            tenants=await tenants.list_tenants(conn),
-            prices=await prices.list_prices(conn),
-        )
 
     def _publish(self, snapshot: Snapshot, decided: Plan, access_table: AccessTable) -> None:
         """Hand out what is committed; who has it already is not told twice."""
         CONNECTED_HOSTS.set(len(self.sessions))
-        self.metrics.show(snapshot, decided.table if decided.table is not None else snapshot.table)
+        table = decided.table if decided.table is not None else snapshot.table
+        self.show(snapshot, table)
         self.gateways.publish_access(access_table)
-        self.gateways.publish_routes(decided.table if decided.table is not None else snapshot.table)
+        self.gateways.publish_routes(table)
         documents: dict[str, Assignment] = {**snapshot.assignments, **decided.assignments}
         for session in self.sessions.all():
             if session.host_id in documents:
@@ -189,49 +155,6 @@ class LeaderLoop:
             log.info(event.kind, message=event.message, host=event.host, replica=event.replica)
         if decided.events:
             self.events_stored.set()
-
-
-async def _commit(conn: Connection, snapshot: Snapshot, decided: Plan) -> None:
-    """Write a plan; ConflictError when a row is no longer what the plan was made on."""
-    epochs = {host_id: observed.session_epoch for host_id, observed in snapshot.observations.items()}
-    await hosts.set_states(
-        conn,
-        [
-            hosts.HostState(change.host_id, epochs.get(change.host_id), change.state, change.reason, None)
-            for change in decided.host_changes
-        ],
-    )
-    await _commit_replicas(conn, decided)
-    await _commit_deployments(conn, snapshot, decided)
-    kept = decided.assignments.keys() - await assignments.put_assignments(conn, decided.assignments, snapshot.term)
-    if kept:
-        raise ConflictError(f"the assignment of host {min(kept)} was changed meanwhile")
-    if decided.table is not None and not await routes.put_table(conn, decided.table):
-        raise ConflictError("the route table was changed meanwhile")
-    await events.append(conn, decided.events)
-
-
-async def _commit_replicas(conn: Connection, decided: Plan) -> None:
-    for row in decided.inserted:
-        await replicas.insert_replica(conn, row)
-    for row in decided.updated:
-        if not await replicas.update_replica(conn, row):
-            raise ConflictError(f"replica {row.id} was changed meanwhile")
-    for replica_id in decided.deleted:
-        await replicas.delete_replica(conn, replica_id)
-
-
-async def _commit_deployments(conn: Connection, snapshot: Snapshot, decided: Plan) -> None:
-    versions = {deployment.name: deployment.version for deployment in snapshot.deployments}
-    for name, rollout in decided.rollouts.items():
-        if not await deployments.put_rollout(conn, name, versions[name], rollout):
-            raise ConflictError(f"deployment {name} was changed meanwhile")
-    for name in decided.purged_deployments:
-        await deployments.purge_deployment(conn, name)
-    for rest in decided.rests:
-        at = snapshot.now
-        if not await deployments.set_rest(conn, rest.deployment, rest.rest, rest.reason, at, rest.was_since):
-            raise ConflictError(f"deployment {rest.deployment} was woken or sent to rest meanwhile")
 
 
 async def _wait_for_any(tickets: list[asyncio.Event], at_most_seconds: float) -> None:
