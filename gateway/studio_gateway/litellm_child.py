@@ -2,7 +2,7 @@
 
 In:   lines of JSON on standard input, numbered as they come: who asks (``word``), then tables and keys; its end is the end.
       Requests on a loopback port: ``/WORD/NUMBER/MODEL/REPLICA/v1/…``, of which the first part has to be right.
-Out:  its port, as one line of JSON; answers.
+Out:  lines of JSON on standard output: its port, then each replica that nobody listened at; answers.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import os
 import sys
 from base64 import b64decode
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 from urllib.parse import unquote
 
 import structlog
@@ -73,9 +73,10 @@ class Told:
 class Door:
     """The requests of the gateway."""
 
-    def __init__(self, word: str, told: Told, in_force: InForce, lane: LiteLlmLane) -> None:
+    def __init__(self, word: str, told: Told, in_force: InForce, lane: LiteLlmLane, lines: TextIO) -> None:
         self.word = word
         self.told = told
+        self.lines = lines
         self.in_force = in_force
         self.lane = lane
         self.metrics = in_force.metrics
@@ -84,6 +85,11 @@ class Door:
     def open(self, exchange: Exchange) -> "Asked":
         """The head of a request is here."""
         return Asked(self, exchange)
+
+    def say(self, **fields: Any) -> None:
+        """One line to the gateway, which reads them as they come."""
+        self.lines.write(json.dumps(fields) + "\n")
+        self.lines.flush()
 
     async def drain(self, seconds: float) -> None:
         """The gateway has drained already: what still runs has nobody to go to."""
@@ -156,7 +162,8 @@ class Asked:
                 replica_id="" if model.provider is not None else self._replica_id,
             )
         except NobodyListensError:
-            # What the gateway sees of an engine that cannot be reached.
+            # The gateway sees a connection that breaks, and tries another endpoint; the line says whose fault it was.
+            door.say(unreachable=self._replica_id)
             exchange.drop()
 
     def _end(self, error: ApiError | None) -> None:
@@ -165,7 +172,15 @@ class Asked:
             self._exchange.fail(error)
 
 
+def _own_output() -> TextIO:
+    """Standard output, for lines to the gateway alone: what LiteLLM prints goes to standard error from here on."""
+    own = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return own
+
+
 async def _run() -> None:
+    output = _own_output()
     loop = asyncio.get_running_loop()
     lines = asyncio.StreamReader(limit=LONGEST_LINE_BYTES)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
@@ -182,17 +197,18 @@ async def _run() -> None:
     told = Told(in_force, first["said"] + 1)
     sock = listen(Address("127.0.0.1", 0))
 
-    async def announce() -> None:
-        sys.stdout.write(json.dumps({"port": sock.getsockname()[1]}) + "\n")
-        sys.stdout.flush()
-
     with Deadlines() as deadlines:
         lane = LiteLlmLane(
             in_force, LIMITS, enabled=True, stored_key=lambda name: told.keys.get(name, ""), settings=settings
         )
         in_force.on_routes.append(lane.look)
+        door = Door(first["word"], told, in_force, lane, output)
+
+        async def announce() -> None:
+            door.say(port=sock.getsockname()[1])
+
         async with asyncio.TaskGroup() as tasks:
-            server = Server(Door(first["word"], told, in_force, lane), deadlines, LIMITS)
+            server = Server(door, deadlines, LIMITS)
             parts = [tasks.create_task(lane.run()), tasks.create_task(server.serve(sock, announce))]
             await told.follow(lines)
             for part in parts:

@@ -9,7 +9,7 @@
 To the data path it is one more engine on loopback: picking, counting, retrying and draining are the same as on the direct way.
 Its standard input brings tables and keys, numbered; a request names the number that it needs, for the two come by different
 ways. What is asked of it, of whom and by whom stands in the request's path, behind a word that changes with each start.
-It ends with this process, however that ends.
+Its standard output says its port, and then which replicas it could not reach. It ends with this process, however that ends.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ import os
 import secrets
 import sys
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -147,16 +147,24 @@ class LiteLlmProcess:
             self._process, self._keys = process, {}
             self._tell({"word": word, "parent": os.getpid(), "said": self._said, **self._first})
             self._tell_table()
-            port = await _port_of(process)
-            if port:
-                log.info("litellm_process_serves", process=process.pid)
-                self._child = Child(process, f"http://127.0.0.1:{port}/{word}")
-                for waiting in list(self._waiting):
-                    waiting.start(self._child)
+            async for said in _lines_of(process):
+                if port := said.get("port"):
+                    log.info("litellm_process_serves", process=process.pid)
+                    self._child = Child(process, f"http://127.0.0.1:{port}/{word}")
+                    for waiting in list(self._waiting):
+                        waiting.start(self._child)
+                elif replica_id := said.get("unreachable"):
+                    self._eject(replica_id)
             await process.wait()
         finally:
             self._child = self._process = None
             await _end(process)
+
+    def _eject(self, replica_id: str) -> None:
+        """The way to an engine is not seen from here: what a connection that fails is on the direct way."""
+        seconds = self._in_force.standings.connect_failed(replica_id, asyncio.get_running_loop().time())
+        self._in_force.metrics.ejections.inc()
+        log.warning("endpoint_ejected", replica=replica_id, seconds=seconds, error="LiteLLM cannot reach it")
 
     def _tell_table(self) -> None:
         table = self._in_force.route_table
@@ -230,13 +238,10 @@ class Waiting:
         self._done(ApiError(503, "litellm_not_started", message, kind=SERVER, finish="unavailable"))
 
 
-async def _port_of(process: asyncio.subprocess.Process) -> int:
-    """Where it listens; 0 where it has ended instead."""
-    line = await process.stdout.readline() if process.stdout is not None else b""
-    try:
-        return int(json.loads(line)["port"])
-    except (ValueError, KeyError):
-        return 0
+async def _lines_of(process: asyncio.subprocess.Process) -> AsyncIterator[dict[str, Any]]:
+    """What it says, until it ends."""
+    while process.stdout is not None and (line := await process.stdout.readline()):
+        yield json.loads(line)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

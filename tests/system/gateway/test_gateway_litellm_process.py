@@ -61,6 +61,8 @@ async def test_it_answers_dies_comes_back_and_ends_with_its_gateway(
                 # One of its two endpoints is dead: the other one is asked.
                 status, text = await ask("tiny", stream=True, top_k=3)
                 assert (status, '"b"' in text, text.endswith("data: [DONE]\n\n")) == (200, True, True), text
+            log = await asyncio.to_thread((tmp_path / "gateway.log").read_text)
+            assert log.count("endpoint_ejected") == 1, "a dead endpoint is left out from its first failure on"
             assert (await engine.request()).document["top_k"] == 3
             assert (await ask("other", api_base="http://evil"))[0] == 400
             async with client.post(f"{gateway.url}/v1/rerank", json={"model": "tiny"}) as response:
