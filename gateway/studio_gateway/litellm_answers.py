@@ -8,6 +8,7 @@ import structlog
 from studio_runtime.logging import redacted
 
 from studio_gateway.exchange import Exchange
+from studio_gateway.litellm_redirects import was_redirected
 from studio_gateway.openai_errors import SERVER, ApiError, internal_error
 from studio_gateway.provider_call import OPERATIONS
 from studio_gateway.table import Model
@@ -47,6 +48,15 @@ def translated(error: Exception, hidden: Iterable[str | None], exchange: Exchang
 
     ``has_key``: the gateway sent a key of its own, which is what a 401 is about.
     """
+    if was_redirected(error):
+        log.warning("provider_redirects", request=exchange.id)
+        return ApiError(
+            BAD_GATEWAY,
+            "provider_redirects",
+            "The provider answered with a redirect, which is not followed; the operator has to give its new address.",
+            kind=SERVER,
+            finish="upstream_error",
+        )
     status = getattr(error, "status_code", None)
     if not isinstance(status, int) or not FIRST_ERROR_STATUS <= status <= LAST_ERROR_STATUS:
         log.error("provider_lane_failed", request=exchange.id, exc_info=error)

@@ -17,6 +17,12 @@ from studio_gateway.openai_errors import SERVER, ApiError
 GOOD_FOR_SECONDS = 5.0
 RESOLVE_SECONDS = 5.0
 MOST_REMEMBERED = 1000
+# Where no address is given, LiteLLM looks for these on its own machine; the coordinator has the same list.
+AT_HOME = frozenset(
+    ("ollama", "ollama_chat", "llamafile", "lemonade", "docker_model_runner", "langgraph", "langflow", "xinference")
+)
+# Its HTTP client follows redirects, and nothing is to be had from it that `openai/` does not have.
+NOT_ASKED = "aiohttp_openai"
 TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -30,22 +36,35 @@ class ProviderAddresses:
 
     async def require_outside(self, provider: ProviderRoute) -> None:
         """Return if ``provider`` may be asked. Raises ApiError where it is inside and no administrator allowed that."""
-        if provider.allow_private or not provider.api_base:
+        kind = provider.provider_model.partition("/")[0]
+        if kind == NOT_ASKED:
+            raise ApiError(
+                502, "provider_not_offered", f"Providers of the kind {NOT_ASKED} are not asked.", kind=SERVER
+            )
+        if provider.allow_private:
+            return
+        if not provider.api_base:
+            if kind in AT_HOME:
+                raise _refused(provider)
             return
         host, now = urlsplit(provider.api_base).hostname or "", time.monotonic()
         if now - self._outside.get(host, float("-inf")) < GOOD_FOR_SECONDS:
             return
         if any(not is_public(address) for address in await _addresses_of(host)):
-            raise ApiError(
-                502,
-                "provider_address_refused",
-                f"The provider of the model {provider.model!r} is on a private network, and no administrator has allowed that.",
-                kind=SERVER,
-                finish="unavailable",
-            )
+            raise _refused(provider)
         if len(self._outside) >= MOST_REMEMBERED:
             self._outside.clear()
         self._outside[host] = now
+
+
+def _refused(provider: ProviderRoute) -> ApiError:
+    return ApiError(
+        502,
+        "provider_address_refused",
+        f"The provider of the model {provider.model!r} is on a private network, and no administrator has allowed that.",
+        kind=SERVER,
+        finish="unavailable",
+    )
 
 
 def is_public(address: Address) -> bool:

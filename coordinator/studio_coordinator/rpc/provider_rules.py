@@ -14,6 +14,12 @@ from studio_coordinator.store import secrets
 from studio_coordinator.store.database import Connection
 
 RESOLVE_SECONDS = 5.0
+# Where no address is given, LiteLLM looks for these on the gateway's machine; the gateway has the same list.
+AT_HOME = frozenset(
+    ("ollama", "ollama_chat", "llamafile", "lemonade", "docker_model_runner", "langgraph", "langflow", "xinference")
+)
+# Its HTTP client follows redirects to anywhere.
+NOT_ASKED = "aiohttp_openai"
 # Variables that begin so say how the gateway itself is set up.
 OURS = "STUDIO_"
 
@@ -22,6 +28,8 @@ def check_provider(provider: ProviderRoute) -> None:
     """Raise InvalidError for what is missing, or is no name."""
     if not provider.model or not provider.provider_model:
         raise InvalidError("a provider needs a public model name and the provider's own name for the model")
+    if _kind(provider) == NOT_ASKED:
+        raise InvalidError(f"providers of the kind {NOT_ASKED} are not asked", "Write openai/ in its place.")
     if provider.api_key_env and not provider.api_key_env.isidentifier():
         raise InvalidError(
             f"{provider.api_key_env!r} is not the name of an environment variable",
@@ -55,18 +63,18 @@ async def check_address(provider: ProviderRoute, caller: Caller) -> None:
     Who needs no token because they are on this machine may reach its networks anyway: it is said for them, for the gateway, which
     looks again when it asks the provider.
     """
-    if not provider.api_base:
+    if not provider.api_base and _kind(provider) not in AT_HOME:
         return
     if provider.allow_private:
         if not caller.is_fleet_admin:
             raise DeniedError("only an administrator of the whole fleet may allow a provider on a private network")
         return
-    why = why_inside(provider.api_base) or await _why_resolved_inside(urlsplit(provider.api_base).hostname or "")
+    why = await _why_inside(provider)
     if why and caller.kind is Kind.LOCAL:
         provider.allow_private = True
     elif why:
         raise DeniedError(
-            f"the provider's address {provider.api_base} points inside: {why}",
+            f"the provider's address points inside: {why}",
             "An administrator may allow it with --allow-private.",
         )
 
@@ -76,6 +84,19 @@ async def check_secret(conn: Connection, provider: ProviderRoute) -> None:
     name = provider.api_key_secret
     if name and name not in await secrets.tenants_of(conn, [name]):
         raise NotFoundError(f"there is no secret {name}", f"Store it first: studio secrets put {name}")
+
+
+def _kind(provider: ProviderRoute) -> str:
+    return provider.provider_model.partition("/")[0]
+
+
+async def _why_inside(provider: ProviderRoute) -> str:
+    """Why the provider is inside; "" where it is not known to be."""
+    url = provider.api_base
+    if not url:
+        return f"without one, {_kind(provider)} is looked for on the gateway's own machine"
+    why = why_inside(url) or await _why_resolved_inside(urlsplit(url).hostname or "")
+    return f"{url}: {why}" if why else ""
 
 
 async def _why_resolved_inside(host: str) -> str:

@@ -290,6 +290,18 @@ async def test_providers_on_private_networks_are_an_administrators_to_allow(guar
     assert await outcome(admin, "admin", "AddProvider", request) is grpc.StatusCode.OK
 
 
+@pytest.mark.parametrize("provider_model", ["ollama/llama", "ollama_chat/llama", "xinference/x"])
+async def test_a_provider_that_litellm_looks_for_on_its_own_machine_is_inside(
+    guarded: Guarded, provider_model: str
+) -> None:
+    operator = await guarded.operator("operator")
+    request = admin_pb2.AddProviderRequest(provider=ProviderRoute(model="m", provider_model=provider_model))
+    assert await outcome(operator, "admin", "AddProvider", request) is DENIED
+    assert (await guarded.local.admin("AddProvider", request)).provider.allow_private
+    request.provider.provider_model = "openai/gpt-5"
+    assert await outcome(operator, "admin", "AddProvider", request) is grpc.StatusCode.OK
+
+
 async def test_who_is_on_the_machine_allows_a_private_network_by_adding_it(guarded: Guarded) -> None:
     inside = ProviderRoute(model="m", provider_model="openai/m", api_base="http://127.0.0.1:1/v1")
     added = await guarded.local.admin("AddProvider", admin_pb2.AddProviderRequest(provider=inside))

@@ -122,6 +122,24 @@ async def test_provider_that_turns_out_to_be_inside_is_not_asked(host: str):
         assert not provider.received
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("provider_model", ["openai/gpt-x", "hosted_vllm/gpt-x", "cohere_chat/command-r"])
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_provider_that_sends_elsewhere_is_not_followed(provider_model: str, status: int, is_stream: bool):
+    async with (
+        Upstream(answers(chat_answer("what only machines inside may see"))) as inside,
+        Upstream(answers({}, status, f"Location: {inside.url}/v1/latest/meta-data")) as provider,
+        front_door(providers=(a_provider(provider.url, provider_model),), litellm=True) as door,
+    ):
+        body = {"model": "other", "messages": HI, "stream": is_stream}
+        async with door.client.post(door.url + CHAT, json=body) as response:
+            document = await response.json()
+        assert (response.status, document["error"]["code"]) == (502, "provider_redirects"), document
+        assert inside.url not in str(document)
+        assert provider.received
+        assert not inside.received
+
+
 async def test_provider_that_dies_in_a_stream_ends_it_with_an_error_event():
     script = streams(chat_chunks("a", model="gpt-x")[:1], then="die")
     async with (
