@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.struct_pb2 import Value
 from google.protobuf.timestamp_pb2 import Timestamp
 from studio.v1.assignment_pb2 import Group
 from studio.v1.recipe_pb2 import EngineArgs, LoraAdapter, Recipe
@@ -16,6 +17,7 @@ from studio.v1.replica_pb2 import Failure, MeasuredMemory, ReplicaFigures, Start
 from studio_agent.engines import canary, environ, failures, figures, flags, measurements, memory, parallel, phases
 from studio_agent.engines.base import DrainFacts, HttpRequest, JoinSign, LaunchContext, LaunchSpec
 from studio_agent.engines.errors import RecipeError
+from studio_agent.engines.flag_list import FlagList
 from studio_agent.engines.flags import ExtraFlags
 from studio_agent.engines.lora import takes_adapters
 from studio_agent.engines.model_facts import ModelFacts, Task
@@ -28,6 +30,9 @@ GIB = 1024**3
 DEFAULT_CPU_KV_GIB = 1
 # An engine core that is told to stop gets this long before vLLM itself kills it; vLLM's own default on CUDA is no time at all.
 WORKER_SHUTDOWN_SECONDS = "15"
+# Pictures and sounds that a request names by URL would else be fetched from wherever the host reaches, metadata services included.
+# A name that cannot exist leaves those that a request brings along. A recipe may name domains, or lift it; both are an admin's.
+MEDIA_DOMAINS, NO_DOMAIN, ANY_DOMAIN = "allowed-media-domains", "no-domain-is-allowed.invalid", "*"
 OWNED_FLAGS = (
     "model",
     "model-tag",
@@ -101,12 +106,14 @@ class VllmDriver:
         if context.group is None or not context.group.rank:
             argv += ["--host", context.host, "--port", str(context.port)]
             argv += ["--disable-access-log-for-endpoints", "/health,/metrics"]
+            argv += _media_words(recipe, context.known_flags)
         argv += _group_words(context.group)
         typed = dict(_typed_flags(recipe, context))
         for flag, (path, value) in typed.items():
             argv += flags.words(flag, value, path)
         extra = ExtraFlags(OWNED_FLAGS, abbreviates=True, has_off_forms=True, known=context.known_flags)
-        argv += extra.words(recipe.extra_args, typed)
+        given = {name: value for name, value in recipe.extra_args.items() if not _lifts_media_domains(name, value)}
+        argv += extra.words(given, typed)
         return LaunchSpec(tuple(argv), environ.with_recipe(_environment(recipe, context), recipe.env))
 
     def progress(self, line: str) -> StartProgress | None:
@@ -200,6 +207,17 @@ def _group_words(group: Group | None) -> list[str]:
     words = ["--nnodes", str(group.size), "--node-rank", str(group.rank)]
     words += ["--master-addr", group.leader_address, "--master-port", str(group.leader_port)]
     return [*words, "--headless"] if group.rank else words
+
+
+def _media_words(recipe: Recipe, known: FlagList | None) -> list[str]:
+    """No domain, unless the recipe says which, or the program is too old to be told."""
+    if MEDIA_DOMAINS in recipe.extra_args or (known is not None and known.get(MEDIA_DOMAINS) is None):
+        return []
+    return [f"--{MEDIA_DOMAINS}", NO_DOMAIN]
+
+
+def _lifts_media_domains(name: str, value: Value) -> bool:
+    return name == MEDIA_DOMAINS and value.string_value == ANY_DOMAIN
 
 
 def _memory_flags(args: EngineArgs, context: LaunchContext) -> Iterator[tuple[str, tuple[str, Any]]]:

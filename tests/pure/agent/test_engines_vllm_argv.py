@@ -14,13 +14,16 @@ from studio.v1.recipe_pb2 import Recipe
 from studio_agent.engines import driver_for
 from studio_agent.engines.base import LaunchContext, LaunchSpec
 from studio_agent.engines.errors import RecipeError, UnknownEngineError
+from studio_agent.engines.flag_list import Flag, FlagList, Takes
 from studio_agent.engines.flags import SECRET
 from studio_agent.engines.vllm import OWNED_FLAGS
+from studio_coordinator.manifest.flag_classes import why_admin_only
 
 RECIPES = sorted((Path(__file__).parent / "vllm_recipes").glob("*.yaml"))
 GIB = 1024**3
 DRIVER = driver_for("vllm")
 ALWAYS = ["--host", "127.0.0.1", "--port", "20001", "--disable-access-log-for-endpoints", "/health,/metrics"]
+NO_MEDIA = ["--allowed-media-domains", "no-domain-is-allowed.invalid"]
 
 
 def a_context(**changes: Any) -> LaunchContext:
@@ -59,7 +62,7 @@ def test_the_command_of_a_recipe(file: Path):
         group=ParseDict(case["group"], Group()) if "group" in case else None,
     )
     head = ["/engines/vllm-0.33.0/bin/vllm", "serve", case["model"], "--served-model-name", *case["names"]]
-    head += ALWAYS if case.get("serves", True) else []
+    head += [*ALWAYS, *NO_MEDIA] if case.get("serves", True) else []
     assert list(spec.argv) == [*head, *case["argv"]]
     for name, value in case.get("env", {}).items():
         assert spec.env[name] == value
@@ -82,6 +85,28 @@ def test_the_environment_starts_from_empty(monkeypatch: pytest.MonkeyPatch):
         "VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS": "15",
         "VLLM_PROCESS_NAME_PREFIX": "chat-1",
     }
+
+
+@pytest.mark.parametrize(
+    ("allowed", "argv"),
+    [
+        (None, NO_MEDIA),
+        (["pictures.example"], ["--allowed-media-domains", "pictures.example"]),
+        ("pictures.example", ["--allowed-media-domains", "pictures.example"]),
+        ("*", []),
+    ],
+)
+def test_media_are_fetched_from_nowhere_unless_the_recipe_says_from_where(allowed: Any, argv: list[str]):
+    extra = {} if allowed is None else {"allowed-media-domains": allowed}
+    made = list(launch(a_recipe(extra_args=extra)).argv)
+    assert made[made.index("/health,/metrics") + 1 :] == argv
+    # What is an administrator's to say: the coordinator's own rule.
+    assert why_admin_only("allowed-media-domains")
+
+
+def test_a_program_that_knows_no_media_domains_is_not_told():
+    known = FlagList([Flag(("seed",), Takes.VALUE)])
+    assert "--allowed-media-domains" not in launch(a_recipe(), known_flags=known).argv
 
 
 @pytest.mark.parametrize("flag", OWNED_FLAGS)
