@@ -5,7 +5,7 @@ A gateway that went away may still route by its last table, so it counts for a w
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 
 from studio.v1.admin_service_pb2 import GatewayStatus
@@ -52,9 +52,10 @@ class GatewaySession:
 
 
 class GatewayRegistry:
-    """The tables in force, and who has them."""
+    """The tables in force, and who has them; ``clock`` is monotonic, in seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self.changed = Wakeup()
         self._tables = Wakeup()
         self._routes: RouteTable | None = None
@@ -98,7 +99,7 @@ class GatewayRegistry:
 
         A gateway with a table that this database does not know, because it was restored from a backup, has none of ours in force.
         """
-        now = time.monotonic()
+        now = self._clock()
         for gateway_id, session in list(self._sessions.items()):
             if session.gone_since is not None and now - session.gone_since > REMEMBERED_SECONDS:
                 del self._sessions[gateway_id]
@@ -125,7 +126,7 @@ class GatewayRegistry:
 
     def ended(self, session: GatewaySession) -> None:
         """Remember when a gateway went."""
-        session.gone_since = time.monotonic()
+        session.gone_since = self._clock()
         self.changed.set()
 
     def acknowledged(self, session: GatewaySession, ack: TableAck) -> None:
@@ -139,7 +140,7 @@ class GatewayRegistry:
     def reported(self, session: GatewaySession, report: TrafficReport) -> None:
         """Take what a gateway says of its requests. The loop is woken where somebody waits who did not before."""
         before = {item.model for item in session.traffic.models if item.held}
-        session.traffic, session.traffic_at = report, time.monotonic()
+        session.traffic, session.traffic_at = report, self._clock()
         if any(item.held and item.model not in before for item in report.models):
             self.changed.set()
 
@@ -149,7 +150,7 @@ class GatewayRegistry:
 
     def heard(self) -> list[tuple[TrafficReport, float]]:
         """The same reports, each with how many seconds ago it came."""
-        now = time.monotonic()
+        now = self._clock()
         return [
             (session.traffic, now - session.traffic_at)
             for session in self._sessions.values()
@@ -158,7 +159,7 @@ class GatewayRegistry:
 
     def traffic_is_whole(self) -> bool:
         """Whether all there is to know is in the reports: there are gateways, and none of them is away or silent."""
-        now = time.monotonic()
+        now = self._clock()
         sessions = self._sessions.values()
         return bool(sessions) and all(
             session.gone_since is None and session.traffic_at is not None and now - session.traffic_at <= SILENT_SECONDS

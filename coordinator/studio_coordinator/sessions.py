@@ -7,7 +7,7 @@ of one (the newest assignment, the newest acknowledgement), so that a slow peer 
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from operator import itemgetter
 from uuid import uuid4
@@ -43,9 +43,9 @@ LOG_BACKLOG = 64
 
 
 class Session:
-    """One host's open control stream."""
+    """One host's open control stream; ``clock`` is monotonic, in seconds."""
 
-    def __init__(self, host_id: str, host_name: str, epoch: int) -> None:
+    def __init__(self, host_id: str, host_name: str, epoch: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.host_id = host_id
         self.host_name = host_name
         self.epoch = epoch
@@ -61,7 +61,8 @@ class Session:
         self.has_observed = False
         self.gpus: list[Gpu] = []
         self._gpus_changed = False
-        self._heard_at = time.monotonic()
+        self._clock = clock
+        self._heard_at = clock()
         self._wake = asyncio.Event()
         self._assignment: Assignment | None = None
         self._authorities: AuthoritiesInForce | None = None
@@ -75,7 +76,7 @@ class Session:
 
     def heard(self, heartbeat: Heartbeat) -> None:
         """Renew the lease: only the agent's supervising loop makes heartbeats."""
-        self._heard_at = time.monotonic()
+        self._heard_at = self._clock()
         self.applied_generation = max(self.applied_generation, heartbeat.applied_generation)
         self._heartbeat_ack = heartbeat.sequence
         self._wake.set()
@@ -122,7 +123,7 @@ class Session:
 
     def silence_seconds(self) -> float:
         """Time since the last heartbeat."""
-        return time.monotonic() - self._heard_at
+        return self._clock() - self._heard_at
 
     def heard_since(self, at: float) -> bool:
         """Whether there was a heartbeat at or after ``at``, by the monotonic clock."""
