@@ -30,7 +30,7 @@ GIB = 1024**3
 DEFAULT_CPU_KV_GIB = 1
 # An engine core that is told to stop gets this long before vLLM itself kills it; vLLM's own default on CUDA is no time at all.
 WORKER_SHUTDOWN_SECONDS = "15"
-# Pictures and sounds that a request names by URL would else be fetched from wherever the host reaches, metadata services included.
+# Pictures and sounds that a request names by URL would else come from wherever the host reaches, metadata services included.
 # A name that cannot exist leaves those that a request brings along. A recipe may name domains, or lift it; both are an admin's.
 MEDIA_DOMAINS, NO_DOMAIN, ANY_DOMAIN = "allowed-media-domains", "no-domain-is-allowed.invalid", "*"
 OWNED_FLAGS = (
