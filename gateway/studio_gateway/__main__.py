@@ -12,6 +12,8 @@ from pathlib import Path
 from studio_runtime.identity.options import JOIN_EXAMPLES, add_join_options
 from studio_runtime.settings import DEFAULT_COORDINATOR_PORT, DEFAULT_GATEWAY_PORT, Address, Home
 
+from studio_gateway.options_file import OPTION, OptionsFile
+
 # structlog imports the first to draw tracebacks and OpenTelemetry the second to describe a process, both only where they are
 # installed; the gateway has no use for either, and they take 4 MiB.
 NOT_NEEDED = ("rich", "psutil")
@@ -22,6 +24,7 @@ EXAMPLES = """examples:
   studio-gateway --coordinator 10.0.0.2:7070
   studio-gateway --listen 0.0.0.0:4000 --coordinator 10.0.0.2:7070,10.0.0.3:7070 --state-dir /var/lib/studio/gateway
   studio-gateway --workers 4 --metrics 127.0.0.1:9400
+  studio-gateway --workers 1 --options-file /etc/vllm-studio/gateway.options      (read again on SIGHUP)
   studio-gateway join --coordinator control:7072 --fingerprint 3f9a… --token-file /run/join-token
   studio-gateway --litellm process --litellm-config /etc/studio/litellm.yaml
   studio-gateway --litellm off --metrics 127.0.0.1:9400
@@ -36,10 +39,12 @@ def main() -> None:
         join(_join_parser().parse_args(sys.argv[2:]))
         return
     arguments = _parser().parse_args()
+    if arguments.check:
+        return
     if arguments.workers is not None:
         from studio_gateway.workers import supervise  # noqa: PLC0415 - needs nothing of what serving needs
 
-        supervise(arguments)
+        supervise(lambda: _parser().parse_args())
         return
     with _as_if_missing(NOT_NEEDED):
         from studio_gateway.daemon import Settings, run  # noqa: PLC0415 - after the line above, and not for --help
@@ -119,6 +124,13 @@ def _parser() -> argparse.ArgumentParser:
         help="serve from N processes that share the address and are replaced one by one on SIGHUP, without a dropped"
         " stream; worker K serves metrics on PORT + K (default: serve from this process)",
     )
+    add(
+        OPTION,
+        action=OptionsFile,
+        metavar="FILE",
+        help="more options, which count as if they stood here; with --workers, SIGHUP reads them again. None where it is missing",
+    )
+    add("--check", action="store_true", help="read the options, say what is wrong with them, and end")
     add("--listen-fd", type=int, help=argparse.SUPPRESS)
     add("--parent", type=int, help=argparse.SUPPRESS)
     add(

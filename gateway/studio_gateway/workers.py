@@ -12,6 +12,10 @@ goes to which worker is the kernel's choice.
                         ▼
                      RETIRING: accepts nothing, finishes what it has, ends
 
+SIGHUP also reads the command line again, that is, the file of options it names: the new workers have what is said there now, be
+it another number of them or another address. Where that cannot be, or the first of them does not start, everything stays as it
+was.
+
 SIGTERM ends all of them, each draining as it does alone; should this process be killed, the kernel tells them to.
 """
 
@@ -23,6 +27,7 @@ import shutil
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +56,8 @@ class Worker:
     process: asyncio.subprocess.Process
     ready_file: Path
     is_retiring: bool = False
+    # It is to take another's place and does not serve yet: should it end now, that other one stays and nothing is started again.
+    is_on_trial: bool = False
 
     def ready(self) -> dict[str, Any] | None:
         """What it said when it was ready; None before."""
@@ -61,25 +68,34 @@ class Worker:
         return said if said["pid"] == self.process.pid else None
 
 
-def supervise(arguments: argparse.Namespace) -> None:
-    """Run workers until SIGTERM; ends with one sentence and exit code 1 when it cannot start."""
+def supervise(read: Callable[[], argparse.Namespace]) -> None:
+    """Run workers until SIGTERM; ends with one sentence and exit code 1 when it cannot start. ``read`` reads the options."""
+    arguments = read()
     configure_logging("gateway", arguments.log_level)
     try:
         _lock = lock_folder(arguments.state_dir)
-        sock = listen(arguments.listen)
-        sock.listen(BACKLOG)
+        sock = _listening(arguments)
     except BlockingIOError as error:
         sys.exit(f"The gateway with process id {error.filename} uses {arguments.state_dir}; name another --state-dir.")
     except OSError as error:
         sys.exit(f"Cannot listen on {arguments.listen}: {error.strerror}; name another address with --listen.")
-    run_until_stopped(lambda: Workers(arguments, sock).run())
+    run_until_stopped(lambda: Workers(arguments, sock, read).run())
+
+
+def _listening(arguments: argparse.Namespace) -> socket.socket:
+    sock = listen(arguments.listen)
+    sock.listen(BACKLOG)
+    return sock
 
 
 class Workers:
     """All workers of one address."""
 
-    def __init__(self, arguments: argparse.Namespace, sock: socket.socket) -> None:
+    def __init__(
+        self, arguments: argparse.Namespace, sock: socket.socket, read: Callable[[], argparse.Namespace]
+    ) -> None:
         self._arguments = arguments
+        self._read = read
         self._sock = sock
         self._workers: set[Worker] = set()
         self._taken: set[int] = set()
@@ -97,7 +113,7 @@ class Workers:
                 while True:
                     await replace.wait()
                     replace.clear()
-                    await self._replace_all(tasks)
+                    await self._reload(tasks)
             finally:
                 self._is_stopping = True
                 await self._stop()
@@ -109,20 +125,54 @@ class Workers:
         log.info("gateway_ready", workers=len(self._workers), **fields)
         await asyncio.to_thread(announce_ready, self._arguments.ready_file, **fields)
 
-    async def _replace_all(self, tasks: asyncio.TaskGroup) -> None:
-        """One after the other: a new one first, and only when it is ready the old one retires."""
-        for worker in sorted(self._workers, key=lambda one: one.slot):
-            if worker.is_retiring:
-                continue
-            successor = await self._start(tasks)
-            if successor is None:
-                log.error("worker_not_replaced", slot=worker.slot, reason="its successor did not start")
-                return
-            worker.is_retiring = True
-            _signal(worker, signal.SIGHUP)
-            log.info("worker_replaced", slot=worker.slot, by=successor.slot)
+    async def _reload(self, tasks: asyncio.TaskGroup) -> None:
+        """Take up what the options say now, and replace every worker."""
+        before = self._arguments, self._sock
+        if (given := self._read_again()) is None:
+            return
+        try:
+            sock = self._sock if given.listen == self._arguments.listen else _listening(given)
+        except OSError as error:
+            log.warning("options_not_taken", listen=str(given.listen), reason=error.strerror)
+            return
+        self._arguments, self._sock = given, sock
+        if not await self._replace_all(tasks):
+            self._arguments, self._sock = before
+            if sock is not self._sock:
+                sock.close()
+            return
+        if sock is not before[1]:
+            before[1].close()
+        await self._announce()
 
-    async def _start(self, tasks: asyncio.TaskGroup) -> Worker | None:
+    def _read_again(self) -> argparse.Namespace | None:
+        """The options as they are now; None where this process cannot go over to them."""
+        try:
+            given = self._read()
+        except SystemExit:
+            # What is wrong with them has been printed.
+            log.warning("options_not_taken", reason="they cannot be read")
+            return None
+        if given.workers is None or given.state_dir != self._arguments.state_dir:
+            log.warning("options_not_taken", reason="a restart is needed for another --state-dir, or none of --workers")
+            return None
+        return given
+
+    async def _replace_all(self, tasks: asyncio.TaskGroup) -> bool:
+        """One after the other: a new one first, and only when it is ready an old one retires. False where none came up."""
+        old = sorted((worker for worker in self._workers if not worker.is_retiring), key=lambda one: one.slot)
+        for number in range(self._arguments.workers):
+            successor = await self._start(tasks, is_on_trial=True)
+            if successor is None:
+                log.error("worker_not_replaced", reason="its successor did not start")
+                return number > 0
+            if old:
+                _retire(old.pop(0), successor)
+        for worker in old:
+            _retire(worker)
+        return True
+
+    async def _start(self, tasks: asyncio.TaskGroup, *, is_on_trial: bool = False) -> Worker | None:
         """A new worker that is ready; None where it has ended instead."""
         slot = self._take_slot()
         folder = self._folder(slot)
@@ -131,17 +181,20 @@ class Workers:
         process = await asyncio.create_subprocess_exec(
             *argv, pass_fds=(self._sock.fileno(),), env=_without_service_manager()
         )
-        worker = Worker(slot, process, ready_file)
+        worker = Worker(slot, process, ready_file, is_on_trial=is_on_trial)
         self._workers.add(worker)
         tasks.create_task(self._watch(worker, tasks))
-        return worker if await _is_ready(worker) else None
+        if not await _is_ready(worker):
+            return None
+        worker.is_on_trial = False
+        return worker
 
     async def _watch(self, worker: Worker, tasks: asyncio.TaskGroup) -> None:
         """Wait for the end of ``worker``, and start another where nobody wanted that."""
         code = await worker.process.wait()
         self._workers.discard(worker)
         self._taken.discard(worker.slot)
-        if worker.is_retiring or self._is_stopping:
+        if worker.is_retiring or worker.is_on_trial or self._is_stopping:
             log.info("worker_ended", slot=worker.slot, code=code)
             return
         log.error("worker_lost", slot=worker.slot, code=code)
@@ -212,6 +265,12 @@ async def _is_ready(worker: Worker) -> bool:
     log.error("worker_not_ready", slot=worker.slot, seconds=START_SECONDS)
     _signal(worker, signal.SIGKILL)
     return False
+
+
+def _retire(worker: Worker, successor: Worker | None = None) -> None:
+    worker.is_retiring = True
+    _signal(worker, signal.SIGHUP)
+    log.info("worker_replaced", slot=worker.slot, by=None if successor is None else successor.slot)
 
 
 def _signal(worker: Worker, number: signal.Signals) -> None:

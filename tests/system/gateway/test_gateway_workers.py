@@ -8,6 +8,7 @@ from pathlib import Path
 
 import aiohttp
 import psutil
+import pytest
 from fakes.front_door import KEY, a_route, a_route_table, an_access_table
 from fakes.gateway_process import GatewayProcess, until
 from fakes.ports import free_port
@@ -23,11 +24,11 @@ def workers_of(gateway: GatewayProcess) -> set[int]:
     return {child.pid for child in psutil.Process(gateway.process.pid).children()}
 
 
-async def started(tmp_path: Path, start_gateway: Start, engine: Upstream) -> GatewayProcess:
+async def started(tmp_path: Path, start_gateway: Start, engine: Upstream, *options: str) -> GatewayProcess:
     copy = LastGood(tmp_path / "gateway")
     await asyncio.to_thread(copy.save, a_route_table(a_route("tiny", engine.url)))
     await asyncio.to_thread(copy.save, an_access_table())
-    return await start_gateway(free_port(), "--workers", "2")
+    return await start_gateway(free_port(), "--workers", "2", *options)
 
 
 async def ask(url: str) -> int:
@@ -82,3 +83,49 @@ async def test_killed_worker_is_started_again_and_nothing_outlives_the_parent(tm
         left = [ProcessIdentity.of(pid) for pid in workers_of(gateway)]
         await gateway.kill()
         await until(lambda: not any(child is not None and child.is_running() for child in left))
+
+
+async def test_a_reload_takes_up_changed_options_and_drops_no_stream(tmp_path: Path, start_gateway: Start):
+    options = tmp_path / "gateway.options"
+    moved = f"http://127.0.0.1:{free_port()}"
+    gate = asyncio.Event()
+    async with Upstream() as engine:
+        gateway = await started(tmp_path, start_gateway, engine, "--options-file", str(options))
+        engine.script = streams(chat_chunks("a", "b"), gate=gate)
+        async with (
+            aiohttp.ClientSession(headers={"Authorization": f"Bearer {KEY}"}) as client,
+            client.post(gateway.url + CHAT, json={"model": "tiny", "stream": True}) as response,
+        ):
+            await response.content.readany()
+            engine.script = answers(chat_answer())
+            options.write_text(f"--workers 1  # fewer\n--listen {moved.removeprefix('http://')}\n")
+            first = workers_of(gateway)
+            gateway.process.send_signal(signal.SIGHUP)
+            await until(lambda: len(workers_of(gateway) - first) == 1 and len(workers_of(gateway) & first) == 1)
+            assert await ask(moved) == 200
+            gate.set()
+            assert (await response.read()).endswith(b"data: [DONE]\n\n")
+        await until(lambda: len(workers_of(gateway)) == 1)
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await ask(gateway.url)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["--workers none", "--listen 192.0.2.1:4000", "--litellm-config /nowhere.yaml", "--state-dir /elsewhere"]
+)
+async def test_options_that_cannot_be_taken_up_change_nothing(tmp_path: Path, start_gateway: Start, wrong: str):
+    options = tmp_path / "gateway.options"
+    log = tmp_path / "gateway.log"
+    async with Upstream() as engine:
+        engine.script = answers(chat_answer())
+        gateway = await started(tmp_path, start_gateway, engine, "--options-file", str(options))
+        first = workers_of(gateway)
+        options.write_text(wrong)
+        gateway.process.send_signal(signal.SIGHUP)
+        await until(lambda: "options_not_taken" in log.read_text() or "worker_not_replaced" in log.read_text())
+        await until(lambda: workers_of(gateway) == first)
+        assert await ask(gateway.url) == 200
+        options.unlink()
+        gateway.process.send_signal(signal.SIGHUP)
+        await until(lambda: len(workers_of(gateway)) == 2 and not workers_of(gateway) & first)
+        assert await ask(gateway.url) == 200
