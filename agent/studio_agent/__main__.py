@@ -80,12 +80,13 @@ def _join(parsed: argparse.Namespace) -> None:
 
 def _settings(parsed: argparse.Namespace) -> "AgentSettings":
     from studio_agent.plan.health import HealthLimits  # noqa: PLC0415 - see main
-    from studio_agent.settings import AgentSettings, StateFolder  # noqa: PLC0415 - see main
+    from studio_agent.settings import MODEL_ROOTS, AgentSettings, StateFolder  # noqa: PLC0415 - see main
 
     return AgentSettings(
         state=StateFolder(parsed.state_dir),
         engines_dir=parsed.engines_dir,
         models_dir=parsed.models_dir,
+        model_roots=tuple(parsed.model_root) or MODEL_ROOTS,
         wheelhouse=parsed.wheelhouse,
         host_name=parsed.host_name,
         engine_address=parsed.engine_address,
@@ -162,6 +163,15 @@ def _add_run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("--engines-dir", type=_folder, required=True, help="where engine environments are installed")
     run.add_argument(
         "--models-dir", type=_folder, help="where model files are kept (default: models, beside the engines)"
+    )
+    run.add_argument(
+        "--model-root",
+        type=_folder,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a directory that recipes may name models in by path://, with all below it; may be repeated"
+        " (default: /var/lib/studio/models and /srv/models; always: the models directory)",
     )
     run.add_argument(
         "--wheelhouse", type=_folder, metavar="DIR", help="install engines from the wheels there, without network"

@@ -36,6 +36,7 @@ from studio_agent.launch.owner import replica_of
 from studio_agent.ledger import FileStore, Ledger
 from studio_agent.link import Link
 from studio_agent.models.cache import ModelCache
+from studio_agent.models.roots import ModelRoots
 from studio_agent.probe import Prober
 from studio_agent.secrets import SecretBox
 from studio_agent.session import Conversation, HostIdentity, keep_connected
@@ -201,6 +202,7 @@ async def _equipped(settings: AgentSettings) -> AsyncIterator[Equipment]:
     ledger.changed = lambda: changes.set(None)
     host_id = settings.state.host_id()
     settings.state.cache.mkdir(parents=True, exist_ok=True)
+    roots = ModelRoots((settings.models, *settings.model_roots))
     async with Prober() as prober:
         yield Equipment(
             settings=settings,
@@ -208,7 +210,7 @@ async def _equipped(settings: AgentSettings) -> AsyncIterator[Equipment]:
             launcher=_launcher(settings, host_id),
             prober=prober,
             engines=EngineShelf(settings.engines_dir, settings.wheelhouse, lambda: changes.set(None)),
-            models=ModelCache(settings.models, lambda: changes.set(None)),
+            models=ModelCache(settings.models, lambda: changes.set(None), roots=roots),
             events=EventLog(EventQueue(settings.state.events), settings.host_name, lambda: changes.set(None)),
             boot_id=boot_id(),
             changes=changes,

@@ -16,6 +16,8 @@ from studio_agent.plan.start_limits import StartLimits
 
 # What starts engines: this agent itself, or systemd as another user.
 LauncherName = Literal["process", "systemd"]
+# Where `path://` may point on a host whose administrator has not said.
+MODEL_ROOTS = (Path("/var/lib/studio/models"), Path("/srv/models"))
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,8 @@ class AgentSettings:
     sleep_seconds: float = 120.0
     # None: beside the engines.
     models_dir: Path | None = None
+    # What `path://` may name beside those files.
+    model_roots: Sequence[Path] = MODEL_ROOTS
     # Wheels to install engines from on a host without a network.
     wheelhouse: Path | None = None
 
@@ -153,7 +157,6 @@ class AgentSettings:
     def models(self) -> Path:
         """Model files, as large as they come."""
         return self.models_dir or self.engines_dir.parent / "models"
-
 
 @dataclass(frozen=True)
 class RunSettings:

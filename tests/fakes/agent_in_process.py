@@ -20,6 +20,7 @@ from studio_agent.launch import Launcher
 from studio_agent.ledger import FileStore, Ledger, LedgerStore
 from studio_agent.link import Link
 from studio_agent.models.cache import ModelCache
+from studio_agent.models.roots import ModelRoots
 from studio_agent.plan.health import HealthLimits
 from studio_agent.plan.record import ReplicaRecord, State
 from studio_agent.plan.start_limits import StartLimits
@@ -63,6 +64,8 @@ class AgentInProcess:
             stop=stop,
             health=health,
         )
+        # Tests keep their models where they like.
+        roots = ModelRoots((Path("/"),))
         settings.state.cache.mkdir(parents=True, exist_ok=True)
         self.events = EventQueue(settings.state.events)
         self.ledger = Ledger.load(store or FileStore(settings.state.ledger))
@@ -73,7 +76,7 @@ class AgentInProcess:
             launcher=launcher,
             prober=prober,
             engines=EngineShelf(settings.engines_dir),
-            models=ModelCache(settings.models, lambda: changes.set(None)),
+            models=ModelCache(settings.models, lambda: changes.set(None), roots=roots),
             events=EventLog(self.events, "test-host", lambda: changes.set(None)),
             boot_id=boot_id(),
             changes=changes,

@@ -111,6 +111,7 @@ class AgentProcess:
 
     def _run_arguments(self, ready: Path) -> list[str]:
         folders = ["--state-dir", str(self.state), "--engines-dir", str(self.folder / "engines")]
+        folders += ["--model-root", str(self.folder)]
         return ["--coordinator", self._coordinator, *folders, "--ready-file", str(ready), *self._extra]
 
     def _argv(self, *arguments: str) -> list[str]:

@@ -16,7 +16,7 @@ from studio_agent.commands.operations import pulling
 from studio_agent.engines import driver_for
 from studio_agent.engines.base import CanLoadLora, HttpRequest
 from studio_agent.errors import AdapterRefusedError
-from studio_agent.models.source import check_adapter, local_directory
+from studio_agent.models.source import check_adapter
 from studio_agent.plan.record import Engine, ReplicaRecord, State
 from studio_agent.supervise.equipment import Equipment
 from studio_agent.supervise.observation import base_url
@@ -102,11 +102,11 @@ class Adapters:
 
     async def _obtain(self, adapter: LoraAdapter, report: Report) -> Path:
         """The adapter's directory on this host, fetched where it is not here. Raises ModelError."""
-        folder = local_directory(adapter.source)
+        models = self._equipment.models
+        folder = await models.local_adapter(adapter.source)
         if folder is None:
-            models = self._equipment.models
             folder = await models.obtain(adapter.source, adapter.revision, lambda said: report(pulling(said)))
-        await asyncio.to_thread(check_adapter, folder)
+            await asyncio.to_thread(check_adapter, folder)
         return folder
 
     async def _send(self, replica_id: str, engine: Engine, request: HttpRequest) -> None:

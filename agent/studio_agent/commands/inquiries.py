@@ -23,7 +23,7 @@ from studio_agent.engines.preview import preview
 from studio_agent.environments.shelf import runs_from
 from studio_agent.models.description import describe_model
 from studio_agent.models.errors import ModelMissingError
-from studio_agent.models.source import check_local, local_directory, repository_of
+from studio_agent.models.source import repository_of
 from studio_agent.supervise.equipment import Equipment
 from studio_agent.supervise.ports import choose_port
 
@@ -97,9 +97,6 @@ class Inquiries:
         return str(folder) if folder is not None else repository_of(model.source)
 
     async def _directory(self, model: ModelSource) -> Path | None:
-        """Where the model is on this host; None for one that would be fetched first. Raises ModelMissingError."""
-        local = local_directory(model.source)
-        if local is not None:
-            await asyncio.to_thread(check_local, local)
-            return local
-        return await self._equipment.models.directory_of(model)
+        """Where the model is on this host; None for one that would be fetched first. Raises ModelError."""
+        local = await self._equipment.models.local(model.source)
+        return local if local is not None else await self._equipment.models.directory_of(model)

@@ -25,7 +25,8 @@ from studio_agent.models.errors import (
 from studio_agent.models.folders import RepositoryFolder, RevisionFolder, repositories
 from studio_agent.models.inventory import inventory
 from studio_agent.models.pull import Token, no_token, pull
-from studio_agent.models.source import check_local, local_directory, repository_of
+from studio_agent.models.roots import ModelRoots
+from studio_agent.models.source import check_adapter, check_local, local_directory, repository_of
 from studio_agent.models.voice import PullProgress
 from studio_agent.threads import to_the_end
 from studio_agent.turn import turn
@@ -38,10 +39,20 @@ Report = Callable[[PullProgress], None]
 
 
 class ModelCache:
-    """The cache in ``models_dir``; ``changed`` is called after each change, also of progress."""
+    """The cache in ``models_dir``; ``changed`` is called after each change, also of progress.
 
-    def __init__(self, models_dir: Path, changed: Callable[[], None] = lambda: None, tries: int = TRIES) -> None:
+    ``roots`` are the directories that ``path://`` may name; without them only the cache itself.
+    """
+
+    def __init__(
+        self,
+        models_dir: Path,
+        changed: Callable[[], None] = lambda: None,
+        tries: int = TRIES,
+        roots: ModelRoots | None = None,
+    ) -> None:
         self._models_dir = models_dir
+        self._roots = roots or ModelRoots((models_dir,))
         self._changed = changed
         self._tries = tries
         # By source.
@@ -59,14 +70,29 @@ class ModelCache:
         """What is here and what is on its way, by name."""
         return [model for source in sorted(self._known) for model in self._known[source]]
 
+    async def local(self, source: str) -> Path | None:
+        """The directory of a ``path://`` source that holds a model; None of any other source. Raises ModelError."""
+        return await self._checked(source, check_local)
+
+    async def local_adapter(self, source: str) -> Path | None:
+        """The same of a LoRA adapter."""
+        return await self._checked(source, check_adapter)
+
+    async def _checked(self, source: str, check: Callable[[Path], None]) -> Path | None:
+        folder = local_directory(source)
+        if folder is not None:
+            # In this order: nobody learns what is where no models are.
+            await asyncio.to_thread(self._roots.require, folder)
+            await asyncio.to_thread(check, folder)
+        return folder
+
     async def obtain(self, source: str, revision: str, report: Report, token: Token = no_token) -> Path:
         """The directory of a replica's model: fetched where it is not complete, without a word to the hub where it is.
 
         ``token`` brings the hub token of the recipe, and is asked only where something is fetched. While the pull is paused it
         waits. Raises ModelError.
         """
-        if (local := local_directory(source)) is not None:
-            await asyncio.to_thread(check_local, local)
+        if (local := await self.local(source)) is not None:
             return local
         folder, revision = self._folder(source), revision or DEFAULT_REVISION
         while (found := await asyncio.to_thread(_complete, folder, revision)) is None:
@@ -83,8 +109,7 @@ class ModelCache:
 
     async def pull(self, source: str, revision: str, report: Report) -> Path:
         """Fetch a model, or mend the copy that is here: every file is checked. Raises ModelError."""
-        if (local := local_directory(source)) is not None:
-            await asyncio.to_thread(check_local, local)
+        if (local := await self.local(source)) is not None:
             return local
         folder, revision = self._folder(source), revision or DEFAULT_REVISION
         await to_the_end(folder.pause.unlink, missing_ok=True)

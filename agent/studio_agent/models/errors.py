@@ -15,6 +15,12 @@ class ModelMissingError(ModelError):
     reason = "model_missing"
 
 
+class ModelOutsideError(ModelError):
+    """The recipe names a directory of the host that is none for models."""
+
+    reason = "model_outside"
+
+
 class ModelGatedError(ModelError):
     """The hub hands the model only to those who accepted its terms."""
 

@@ -45,7 +45,7 @@ async def resolve_models(
 
     path = await directory(recipe.model) if recipe.model.source else ""
     for adapter in resolved.lora:
-        if adapter.source.startswith(HUB):
+        if await models.local_adapter(adapter.source) is None:
             adapter.source = LOCAL + await directory(ModelSource(source=adapter.source, revision=adapter.revision))
     for draft in _drafts(recipe):
         resolved.args.speculative.fields[DRAFT].string_value = await directory(draft)

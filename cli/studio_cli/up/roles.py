@@ -82,6 +82,8 @@ def roles_of(home: Home, options: UpOptions, host_name: str, python: str = sys.e
                 *("--coordinator", coordinator),
                 *("--state-dir", str(home.agent)),
                 *("--engines-dir", str(home.engines)),
+                # All is one user's: recipes may name what this user may read.
+                *("--model-root", "/"),
                 *("--token-file", str(home.local_token)),
                 *("--host-name", host_name),
                 *served("agent"),

@@ -38,7 +38,7 @@ def test_roles_in_the_order_of_their_start():
         "--require-tokens --embedded-data-dir /home/pg --metrics 127.0.0.1:0 --ready-file /home/run/coordinator.json"
     )
     assert " ".join(roles["agent"].argv) == (
-        "python -m studio_agent run --coordinator 127.0.0.1:2 --state-dir /home/agent --engines-dir /home/engines "
+        "python -m studio_agent run --coordinator 127.0.0.1:2 --state-dir /home/agent --engines-dir /home/engines --model-root / "
         "--token-file /home/coordinator/local-token --host-name lab-1 --metrics 127.0.0.1:0 --ready-file /home/run/agent.json"
     )
     assert roles["agent"].epilogue == ("python", "-m", "studio_agent", "stop-engines", "--state-dir", "/home/agent")
