@@ -95,10 +95,10 @@ class Scaler:
         present = [row for row in kept if row.state != Replica.STATE_LOST]
         new = [row for row in present if self._may_stay(row, deployment)]
         old = [row for row in present if not self._may_stay(row, deployment)]
-        for row in least_useful(new)[: max(0, len(new) - wanted)]:
+        for row in dispensable(new, max(0, len(new) - wanted), _ready(new), wanted):
             self._retire(row, f"{deployment.name} wants {wanted} replica{'s' if wanted != 1 else ''}")
             new.remove(row)
-        if sum(row.state == Replica.STATE_READY for row in present) >= wanted:
+        if _ready(present) >= wanted:
             for row in lost:
                 self._retire(row, "it was replaced while its host was lost")
         self._retire_old(deployment, wanted, new, old)
@@ -126,8 +126,7 @@ class Scaler:
             # It may hold the very GPUs that its successor needs.
             self._retire(row, f"{self._successor(row, deployment)} takes its place, and it did not serve")
             old.remove(row)
-        ready = sum(row.state == Replica.STATE_READY for row in new)
-        for row in least_useful(old)[: max(0, ready + len(old) - wanted)]:
+        for row in dispensable(old, len(old), _ready(new) + _ready(old), wanted):
             self._retire(row, f"{self._successor(row, deployment)} took its place")
             old.remove(row)
 
@@ -302,8 +301,31 @@ def _without_numbers(reason: str) -> str:
 
 
 def least_useful(rows: Sequence[Replica]) -> list[Replica]:
-    """Rows in the order in which they are given up: not ready first, then the newest."""
-    return sorted(rows, key=lambda row: (row.state == Replica.STATE_READY, -int(row.id.rpartition("-")[2])))
+    """Rows in the order in which they are given up: what does not answer, what has no route yet, then the newest."""
+
+    def key(row: Replica) -> tuple[bool, bool, int]:
+        return row.state == Replica.STATE_READY, row.engine_ready, -int(row.id.rpartition("-")[2])
+
+    return sorted(rows, key=key)
+
+
+def dispensable(rows: Sequence[Replica], at_most: int, ready: int, wanted: int) -> list[Replica]:
+    """Up to ``at_most`` of ``rows`` that can go now: one whose engine answers only while ``wanted`` of the ``ready`` remain.
+
+    Where several engines answer and their routes are still on the way, which of them is one too many shows once they have them.
+    """
+    going = []
+    for row in least_useful(rows)[:at_most]:
+        left = ready - (row.state == Replica.STATE_READY)
+        if row.engine_ready and left < wanted:
+            break
+        ready = left
+        going.append(row)
+    return going
+
+
+def _ready(rows: Sequence[Replica]) -> int:
+    return sum(row.state == Replica.STATE_READY for row in rows)
 
 
 def _why_none(deployment: Deployment) -> str:

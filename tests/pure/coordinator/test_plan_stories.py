@@ -128,6 +128,30 @@ def test_a_replica_that_was_replaced_for_good_is_stopped_on_the_host_that_return
     assert world.hosts[0].running == {}
 
 
+def test_an_original_that_returns_is_kept_before_a_replacement_that_still_loads_whatever_their_numbers() -> None:
+    world = World(hosts=2, gpus=1)
+    world.deploy("chat")
+    world.settle()
+    world.silence(1)
+    world.wait(630)
+    world.step()
+    world.settle()
+    world.call_again(1)
+    world.settle()
+    # The replacement of the replacement gets the number that is free again.
+    world.silence(2)
+    world.wait(630)
+    world.step()
+    world.step()
+    assert world.states() == {"chat-2": "LOST", "chat-1": "PENDING"}
+    world.hosts[0].take(world.assignments["id-h1"])
+    world.call_again(2)
+    world.step()
+    assert world.endpoints("chat") == ["chat-2"]
+    world.settle()
+    assert world.states() == {"chat-2": "READY"}
+
+
 def test_when_many_hosts_fall_silent_at_once_nothing_is_replaced() -> None:
     world = World(hosts=6, gpus=1)
     world.deploy("chat", replicas=3)

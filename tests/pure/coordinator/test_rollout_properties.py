@@ -203,6 +203,21 @@ class Rollouts(RuleBasedStateMachine):
             self.everything_comes_to_rest()
 
 
+def test_a_replica_that_returns_beside_its_replacement() -> None:
+    """Found once: both engines answer, neither has its route yet, and one was retired while only two of three served."""
+    state = Rollouts()
+    state.serve(wanted=3, policy="rollback", canary=False)
+    state.lose_a_host(number=2)
+    state.one_pass()
+    state.one_pass()
+    state.obey(number=1)
+    state.hosts_return()
+    state.one_pass()
+    assert len(state.world.endpoints("chat")) == HOSTS + 1
+    state.teardown()
+    assert len(state.world.endpoints("chat")) == HOSTS
+
+
 TestRollouts = Rollouts.TestCase
 TestRollouts.settings = settings(
     max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
