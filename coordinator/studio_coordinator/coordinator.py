@@ -11,6 +11,7 @@ from studio_coordinator.access.authenticate import Authenticator
 from studio_coordinator.access.local_token import LocalToken
 from studio_coordinator.authority.fleet_identity import FleetIdentity, TlsSettings
 from studio_coordinator.bookkeeping import Bookkeeping
+from studio_coordinator.collector import Collector
 from studio_coordinator.fleet_metrics import FleetMetrics
 from studio_coordinator.gateways import GatewayRegistry
 from studio_coordinator.identity import Identity
@@ -63,7 +64,7 @@ async def running_coordinator(
     snapshots = SnapshotSource(leadership, sessions, gateways, timers, library, sizes, ActivityLog(sessions))
     metrics = FleetMetrics(database, leadership, tls.validity.lifetime if tls is not None else None)
     ledger = PostgresLedger(database, sessions, snapshots, identity.pepper)
-    loop = LeaderLoop(ledger, leadership, sessions, gateways, metrics.show)
+    loop = LeaderLoop(ledger, sessions, gateways, metrics.show)
     books = Bookkeeping(database, leadership, loop.sessions, loop.events_stored, timers.heartbeat_interval)
     rings = Rings()
     recorder = Recorder(database, leadership, rings)
@@ -99,7 +100,7 @@ async def running_coordinator(
                     tasks.create_task(task)
                     for task in (
                         leadership.keep(),
-                        loop.run(),
+                        loop.run(leadership),
                         books.store_agent_events(),
                         books.keep_last_seen(),
                         books.store_notes(),
@@ -111,6 +112,7 @@ async def running_coordinator(
                         metrics.watch_budgets(),
                         metrics.watch_certificates(),
                         watch_lag(),
+                        Collector(sessions).run(),
                         *(() if fleet_identity is None else fleet_identity.tasks()),
                         Watchdog().keep_beating(),
                     )

@@ -44,7 +44,6 @@ class LeaderLoop:
     """The one writer of hosts' states, replicas, assignments and the route table."""
 
     ledger: Ledger
-    leadership: Leadership
     sessions: SessionRegistry
     gateways: GatewayRegistry
     # Told of every pass: what the leader sees, and the routes in force.
@@ -55,7 +54,7 @@ class LeaderLoop:
     events_stored: Wakeup = field(default_factory=Wakeup)
     _told_held_back: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
-    async def run(self) -> None:
+    async def run(self, leadership: Leadership) -> None:
         """Pass after pass, for as long as this process leads."""
         while True:
             tickets = [
@@ -64,12 +63,12 @@ class LeaderLoop:
                     self.desired_changed,
                     self.sessions.changed,
                     self.gateways.changed,
-                    self.leadership.changed,
+                    leadership.changed,
                     self.ledger.changed,
                 )
             ]
-            LEADER.set(self.leadership.is_leader)
-            if self.leadership.is_leader:
+            LEADER.set(leadership.is_leader)
+            if leadership.is_leader:
                 started = time.monotonic()
                 again = await self._guarded_pass()
                 # While thousands of hosts connect there is a reason for a pass at any time; they need the process as well.
