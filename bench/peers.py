@@ -16,6 +16,8 @@ from pathlib import Path
 from processes import free_port, on_core, running
 from studio.v1.route_pb2 import AccessTable, ApiKey, Endpoint, Route, RouteTable
 
+# The gateway as wheels have it, where `make bench-gateway` has compiled it.
+COMPILED = Path(__file__).parents[1] / "build" / "compiled"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "vllm-studio" / "bench"
 KEY = "sk-benchmark000-" + "x" * 43
 
@@ -41,6 +43,8 @@ def _environment(name: str, *packages: str) -> Path:
 @contextmanager
 def ours(core: int, engine_port: int, folder: Path) -> Iterator[tuple[int, int]]:
     """The gateway, its tables from a last good copy; keys, limits, accounting to a coordinator and metrics are on."""
+    if not COMPILED.exists():
+        raise RuntimeError("it is not compiled as wheels have it: run `make build/compiled/.done`")
     endpoint = Endpoint(replica_id="tiny-0", base_url=f"http://127.0.0.1:{engine_port}", weight=1)
     routes = RouteTable(version=1, term=1, routes=[Route(model="tiny", endpoints=[endpoint])])
     key = ApiKey(id="benchmark000", tenant="bench", hash=hmac.digest(b"pepper", KEY.encode(), "sha256"))
@@ -56,7 +60,7 @@ def ours(core: int, engine_port: int, folder: Path) -> Iterator[tuple[int, int]]
     coordinator = on_core(max(os.sched_getaffinity(0)), [sys.executable, str(script), str(coordinator_port)])
     with (
         running(coordinator, folder / "coordinator.log", coordinator_port),
-        running(on_core(core, argv), folder / "log", port) as pid,
+        running(on_core(core, argv), folder / "log", port, {"PYTHONPATH": str(COMPILED)}) as pid,
     ):
         yield port, pid
 

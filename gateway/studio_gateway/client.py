@@ -95,8 +95,8 @@ def _into_the_void(_data: bytes) -> None:
     """What a client that is gone would have got."""
 
 
-class ClientConnection(asyncio.Protocol):
-    """See the picture above."""
+class ClientConnection:
+    """See the picture above. An ``asyncio.Protocol`` in all but name: compiled classes inherit from compiled ones only."""
 
     __slots__ = (
         "_body_deadline",
@@ -156,6 +156,10 @@ class ClientConnection(asyncio.Protocol):
                 self._early += data
             return
         self._read(data)
+
+    def eof_received(self) -> bool:
+        """The client sends no more: let the connection be closed."""
+        return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""

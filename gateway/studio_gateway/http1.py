@@ -136,7 +136,7 @@ def _fields(lines: list[bytes]) -> tuple[Fields, dict[bytes, bytes]]:
     by_name = dict(fields)
     if len(by_name) != len(fields):
         names = [name for name, _ in fields]
-        for name in _SINGLE & by_name.keys():
+        for name in _SINGLE:
             if names.count(name) > 1:
                 raise FramingError(f"the field {name.decode('ascii')!r} occurs twice")
     return fields, by_name

@@ -5,7 +5,7 @@ import contextlib
 import os
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 from studio_runtime.settings import Address
 
@@ -102,7 +102,7 @@ class Server:
     async def serve(self, sock: socket.socket, when_accepting: Callable[[], Awaitable[None]]) -> None:
         """Serve on ``sock`` until cancelled; then accept nothing new, drain, and return to the cancellation."""
         listener = await asyncio.get_running_loop().create_server(
-            lambda: ClientConnection(self), sock=sock, backlog=BACKLOG
+            lambda: cast("asyncio.Protocol", ClientConnection(self)), sock=sock, backlog=BACKLOG
         )
         try:
             await when_accepting()

@@ -60,8 +60,8 @@ def address_of(base_url: str) -> Address:
     )
 
 
-class EngineConnection(asyncio.Protocol):
-    """One connection to an engine, in use by one asker or by none."""
+class EngineConnection:
+    """One connection to an engine, in use by one asker or by none; an ``asyncio.Protocol`` in all but name, as the client's."""
 
     __slots__ = (
         "_asker",
@@ -120,6 +120,16 @@ class EngineConnection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self.deadline = self._pool.deadlines.clock() + KEEP_ALIVE_SECONDS
         self._pool.deadlines.watch(self)
+
+    def eof_received(self) -> bool:
+        """The engine sends no more: let the connection be closed."""
+        return False
+
+    def pause_writing(self) -> None:
+        """A request is written whole, however slowly the engine reads."""
+
+    def resume_writing(self) -> None:
+        """The engine reads again."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, from whichever side."""
@@ -241,13 +251,13 @@ class Pool:
         if address.is_tls and self._tls is None:
             self._tls = await asyncio.to_thread(ssl.create_default_context)
         async with asyncio.timeout(self._connect_seconds):
-            _, connection = await asyncio.get_running_loop().create_connection(
-                lambda: EngineConnection(self, address),
+            _, protocol = await asyncio.get_running_loop().create_connection(
+                lambda: cast("asyncio.Protocol", EngineConnection(self, address)),
                 address.host,
                 address.port,
                 ssl=self._tls if address.is_tls else None,
             )
-        return connection
+        return cast("EngineConnection", protocol)
 
     def give_back(self, connection: EngineConnection) -> None:
         """An answer has ended, and its connection can carry another."""

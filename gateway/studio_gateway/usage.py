@@ -28,8 +28,8 @@ class Usage:
 
     def take(self, usage: dict[str, Any]) -> None:
         """Read one ``usage`` object; names that it does not have keep their count."""
-        prompt = _count(usage, "prompt_tokens", "input_tokens")
-        cached = _count(usage, "cache_read_input_tokens")
+        prompt: int | None = _count(usage, "prompt_tokens", "input_tokens")
+        cached: int | None = _count(usage, "cache_read_input_tokens")
         if cached is not None:
             # Anthropic counts what the cache had beside the rest of the prompt, not within it.
             beside = cached + (_count(usage, "cache_creation_input_tokens") or 0)
