@@ -1674,9 +1674,12 @@ class CreateKeyRequest(_message.Message):
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     idempotency_key: _builtins.str
     tenant: _builtins.str
+    user: _builtins.str
+    """A user of the tenant."""
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -1692,10 +1695,11 @@ class CreateKeyRequest(_message.Message):
         idempotency_key: _builtins.str = ...,
         tenant: _builtins.str = ...,
         limits: _route_pb2.Limits | None = ...,
+        user: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "idempotency_key", b"idempotency_key", "limits", b"limits", "models", b"models", "name", b"name", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "idempotency_key", b"idempotency_key", "limits", b"limits", "models", b"models", "name", b"name", "tenant", b"tenant", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1811,9 +1815,12 @@ class UpdateKeyRequest(_message.Message):
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     name: _builtins.str
     expected_version: _builtins.int
+    user: _builtins.str
+    """Unset: as it is."""
     @_builtins.property
     def models(self) -> Global___KeyModels:
         """Unset: as it is. An empty list of models: all."""
@@ -1831,12 +1838,15 @@ class UpdateKeyRequest(_message.Message):
         expires_at: _timestamp_pb2.Timestamp | None = ...,
         name: _builtins.str = ...,
         expected_version: _builtins.int = ...,
+        user: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "limits", b"limits", "models", b"models"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_user", b"_user", "expires_at", b"expires_at", "limits", b"limits", "models", b"models", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_version", b"expected_version", "expires_at", b"expires_at", "id", b"id", "limits", b"limits", "models", b"models", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_user", b"_user", "expected_version", b"expected_version", "expires_at", b"expires_at", "id", b"id", "limits", b"limits", "models", b"models", "name", b"name", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__user: _TypeAlias = _typing.Literal["user"]  # noqa: Y015
+    _WhichOneofArgType__user: _TypeAlias = _typing.Literal["_user", b"_user"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__user) -> _WhichOneofReturnType__user | None: ...
 
 Global___UpdateKeyRequest: _TypeAlias = UpdateKeyRequest  # noqa: Y015
 
@@ -2524,7 +2534,7 @@ class ListUsageRequest(_message.Message):
     def since(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def group_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Any of: tenant, model, key, day. Empty: model."""
+        """Any of: tenant, user, model, key, day. Empty: model."""
 
     @_builtins.property
     def until(self) -> _timestamp_pb2.Timestamp: ...
@@ -2566,6 +2576,7 @@ class UsageTotal(_message.Message):
     DURATION_P50_SECONDS_FIELD_NUMBER: _builtins.int
     DURATION_P95_SECONDS_FIELD_NUMBER: _builtins.int
     DURATION_P99_SECONDS_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     key_id: _builtins.str
     day: _builtins.str
@@ -2585,6 +2596,7 @@ class UsageTotal(_message.Message):
     duration_p50_seconds: _builtins.float
     duration_p95_seconds: _builtins.float
     duration_p99_seconds: _builtins.float
+    user: _builtins.str
     def __init__(
         self,
         *,
@@ -2607,10 +2619,11 @@ class UsageTotal(_message.Message):
         duration_p50_seconds: _builtins.float | None = ...,
         duration_p95_seconds: _builtins.float | None = ...,
         duration_p99_seconds: _builtins.float | None = ...,
+        user: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_duration_p50_seconds", b"_duration_p50_seconds", "_duration_p95_seconds", b"_duration_p95_seconds", "_duration_p99_seconds", b"_duration_p99_seconds", "_inter_token_p50_seconds", b"_inter_token_p50_seconds", "_inter_token_p95_seconds", b"_inter_token_p95_seconds", "_inter_token_p99_seconds", b"_inter_token_p99_seconds", "_time_to_first_token_p50_seconds", b"_time_to_first_token_p50_seconds", "_time_to_first_token_p95_seconds", b"_time_to_first_token_p95_seconds", "_time_to_first_token_p99_seconds", b"_time_to_first_token_p99_seconds", "duration_p50_seconds", b"duration_p50_seconds", "duration_p95_seconds", b"duration_p95_seconds", "duration_p99_seconds", b"duration_p99_seconds", "inter_token_p50_seconds", b"inter_token_p50_seconds", "inter_token_p95_seconds", b"inter_token_p95_seconds", "inter_token_p99_seconds", b"inter_token_p99_seconds", "time_to_first_token_p50_seconds", b"time_to_first_token_p50_seconds", "time_to_first_token_p95_seconds", b"time_to_first_token_p95_seconds", "time_to_first_token_p99_seconds", b"time_to_first_token_p99_seconds"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_duration_p50_seconds", b"_duration_p50_seconds", "_duration_p95_seconds", b"_duration_p95_seconds", "_duration_p99_seconds", b"_duration_p99_seconds", "_inter_token_p50_seconds", b"_inter_token_p50_seconds", "_inter_token_p95_seconds", b"_inter_token_p95_seconds", "_inter_token_p99_seconds", b"_inter_token_p99_seconds", "_time_to_first_token_p50_seconds", b"_time_to_first_token_p50_seconds", "_time_to_first_token_p95_seconds", b"_time_to_first_token_p95_seconds", "_time_to_first_token_p99_seconds", b"_time_to_first_token_p99_seconds", "cached_tokens", b"cached_tokens", "completion_tokens", b"completion_tokens", "cost_micros", b"cost_micros", "day", b"day", "duration_p50_seconds", b"duration_p50_seconds", "duration_p95_seconds", b"duration_p95_seconds", "duration_p99_seconds", b"duration_p99_seconds", "failed", b"failed", "inter_token_p50_seconds", b"inter_token_p50_seconds", "inter_token_p95_seconds", b"inter_token_p95_seconds", "inter_token_p99_seconds", b"inter_token_p99_seconds", "key_id", b"key_id", "model", b"model", "prompt_tokens", b"prompt_tokens", "requests", b"requests", "tenant", b"tenant", "time_to_first_token_p50_seconds", b"time_to_first_token_p50_seconds", "time_to_first_token_p95_seconds", b"time_to_first_token_p95_seconds", "time_to_first_token_p99_seconds", b"time_to_first_token_p99_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_duration_p50_seconds", b"_duration_p50_seconds", "_duration_p95_seconds", b"_duration_p95_seconds", "_duration_p99_seconds", b"_duration_p99_seconds", "_inter_token_p50_seconds", b"_inter_token_p50_seconds", "_inter_token_p95_seconds", b"_inter_token_p95_seconds", "_inter_token_p99_seconds", b"_inter_token_p99_seconds", "_time_to_first_token_p50_seconds", b"_time_to_first_token_p50_seconds", "_time_to_first_token_p95_seconds", b"_time_to_first_token_p95_seconds", "_time_to_first_token_p99_seconds", b"_time_to_first_token_p99_seconds", "cached_tokens", b"cached_tokens", "completion_tokens", b"completion_tokens", "cost_micros", b"cost_micros", "day", b"day", "duration_p50_seconds", b"duration_p50_seconds", "duration_p95_seconds", b"duration_p95_seconds", "duration_p99_seconds", b"duration_p99_seconds", "failed", b"failed", "inter_token_p50_seconds", b"inter_token_p50_seconds", "inter_token_p95_seconds", b"inter_token_p95_seconds", "inter_token_p99_seconds", b"inter_token_p99_seconds", "key_id", b"key_id", "model", b"model", "prompt_tokens", b"prompt_tokens", "requests", b"requests", "tenant", b"tenant", "time_to_first_token_p50_seconds", b"time_to_first_token_p50_seconds", "time_to_first_token_p95_seconds", b"time_to_first_token_p95_seconds", "time_to_first_token_p99_seconds", b"time_to_first_token_p99_seconds", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__duration_p50_seconds: _TypeAlias = _typing.Literal["duration_p50_seconds"]  # noqa: Y015
     _WhichOneofArgType__duration_p50_seconds: _TypeAlias = _typing.Literal["_duration_p50_seconds", b"_duration_p50_seconds"]  # noqa: Y015

@@ -254,6 +254,7 @@ class Tenant(_message.Message):
     WEIGHT_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    USER_LIMITS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     description: _builtins.str
     weight: _builtins.float
@@ -265,6 +266,10 @@ class Tenant(_message.Message):
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def user_limits(self) -> Global___Limits:
+        """Of each of its users, over all of that user's keys together."""
+
     def __init__(
         self,
         *,
@@ -274,10 +279,11 @@ class Tenant(_message.Message):
         weight: _builtins.float | None = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         version: _builtins.int = ...,
+        user_limits: Global___Limits | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "created_at", b"created_at", "limits", b"limits", "weight", b"weight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "created_at", b"created_at", "limits", b"limits", "user_limits", b"user_limits", "weight", b"weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "created_at", b"created_at", "description", b"description", "limits", b"limits", "name", b"name", "version", b"version", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "created_at", b"created_at", "description", b"description", "limits", b"limits", "name", b"name", "user_limits", b"user_limits", "version", b"version", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__weight: _TypeAlias = _typing.Literal["weight"]  # noqa: Y015
     _WhichOneofArgType__weight: _TypeAlias = _typing.Literal["_weight", b"_weight"]  # noqa: Y015
@@ -410,6 +416,7 @@ class ApiKey(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     LAST_USED_AT_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The visible part, which finds the row."""
     hash: _builtins.bytes
@@ -417,6 +424,8 @@ class ApiKey(_message.Message):
     name: _builtins.str
     tenant: _builtins.str
     version: _builtins.int
+    user: _builtins.str
+    """Whose it is within the tenant: a person or a service; empty: nobody's in particular."""
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Public model names it may call; empty: all."""
@@ -445,10 +454,11 @@ class ApiKey(_message.Message):
         limits: Global___Limits | None = ...,
         last_used_at: _timestamp_pb2.Timestamp | None = ...,
         version: _builtins.int = ...,
+        user: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "expires_at", b"expires_at", "last_used_at", b"last_used_at", "limits", b"limits", "revoked_at", b"revoked_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "expires_at", b"expires_at", "hash", b"hash", "id", b"id", "last_used_at", b"last_used_at", "limits", b"limits", "models", b"models", "name", b"name", "revoked_at", b"revoked_at", "tenant", b"tenant", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "expires_at", b"expires_at", "hash", b"hash", "id", b"id", "last_used_at", b"last_used_at", "limits", b"limits", "models", b"models", "name", b"name", "revoked_at", b"revoked_at", "tenant", b"tenant", "user", b"user", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -113,22 +113,26 @@ class QuotaSubject(_message.Message):
 
     KEY_ID_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
     BOUND_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     tenant: _builtins.str
+    user: _builtins.str
+    """TENANT/USER."""
     bound: Global___QuotaSubject.Bound.ValueType
     def __init__(
         self,
         *,
         key_id: _builtins.str = ...,
         tenant: _builtins.str = ...,
+        user: _builtins.str = ...,
         bound: Global___QuotaSubject.Bound.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "owner", b"owner", "tenant", b"tenant"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "owner", b"owner", "tenant", b"tenant", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bound", b"bound", "key_id", b"key_id", "owner", b"owner", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bound", b"bound", "key_id", b"key_id", "owner", b"owner", "tenant", b"tenant", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_owner: _TypeAlias = _typing.Literal["key_id", "tenant"]  # noqa: Y015
+    _WhichOneofReturnType_owner: _TypeAlias = _typing.Literal["key_id", "tenant", "user"]  # noqa: Y015
     _WhichOneofArgType_owner: _TypeAlias = _typing.Literal["owner", b"owner"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_owner) -> _WhichOneofReturnType_owner | None: ...
 
