@@ -5,13 +5,15 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 
 from fleet.rootfs import CACHE
 from fleet.studio_host import CHECKOUT, SOURCES
 
 # Beside the sources, what a wheel is made from.
-REST = ("systemd", "pyproject.toml", "requirements.lock", "README.md", "LICENSE")
+REST = ("systemd", "hatch_build.py", "pyproject.toml", "requirements.lock", "README.md", "LICENSE")
+NONE: Mapping[str, tuple[str, str]] = {}
 
 
 def version() -> str:
@@ -20,9 +22,16 @@ def version() -> str:
     return declared
 
 
-def archive(folder: Path, stands_for: str = "") -> Path:
-    """Make the archive in ``folder``; ``stands_for`` takes the place of the checkout's own. Raises CalledProcessError."""
+def archive(folder: Path, stands_for: str = "", faults: Mapping[str, tuple[str, str]] = NONE) -> Path:
+    """Make the archive in ``folder``; the version ``stands_for`` takes the place of the checkout's own.
+
+    ``faults`` names files and in each a text and what it becomes. Raises CalledProcessError.
+    """
     checkout = _with_version(folder / "source", stands_for) if stands_for else CHECKOUT
+    for file, (right, wrong) in faults.items():
+        text = (checkout / file).read_text()
+        assert text.count(right) == 1, f"{file} does not have {right!r} once"
+        (checkout / file).write_text(text.replace(right, wrong))
     program = (sys.executable, str(CHECKOUT / "ansible/wheelhouse.py"))
     made = subprocess.run(
         [*program, str(folder), "--checkout", str(checkout), "--wheels", str(CACHE / "wheels")],
