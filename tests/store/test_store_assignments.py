@@ -4,6 +4,7 @@ import pytest
 from builders import NOW, a_hello, an_assignment
 from studio_coordinator.store import assignments, hosts
 from studio_coordinator.store.database import Database
+from studio_runtime.errors import ConflictError
 
 
 @pytest.fixture(autouse=True)
@@ -48,3 +49,11 @@ async def test_of_many_writers_of_one_generation_one_is_accepted(database: Datab
     assert sorted(accepted) == [False] * 5 + [True]
     async with database.transaction() as conn:
         assert await assignments.get_assignment(conn, "h1") == an_assignment(1, f"chat-{accepted.index(True)}")
+
+
+async def test_the_assignment_of_a_host_that_is_removed_meanwhile_is_a_conflict(database: Database):
+    async with database.transaction() as conn:
+        await hosts.remove_host(conn, "h1")
+        putting = asyncio.create_task(put(database, 1, "chat-1"))
+    with pytest.raises(ConflictError, match="another change came first"):
+        await putting

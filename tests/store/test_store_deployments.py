@@ -3,7 +3,6 @@ from datetime import timedelta
 
 import pytest
 from builders import NOW, a_deployment_spec, a_provider, a_recipe, a_replica
-from sqlalchemy.exc import IntegrityError
 from studio.v1.admin_service_pb2 import Applied
 from studio.v1.deployment_pb2 import Deployment, DeploymentSpec, ReplicaRange
 from studio_coordinator.store import deployments, providers, recipes, replicas
@@ -194,7 +193,7 @@ async def test_a_deleted_deployment_stays_until_it_is_purged(database: Database)
             await deployments.delete_deployment(conn, "chat", "bob", NOW)
     with pytest.raises(ConflictError, match="being deleted"):
         await apply(database, a_deployment_spec())
-    with pytest.raises(IntegrityError):
+    with pytest.raises(ConflictError, match="another change came first"):
         async with database.transaction() as conn:
             await deployments.purge_deployment(conn, "chat")
     async with database.transaction() as conn:

@@ -4,6 +4,7 @@ from sqlalchemy.exc import IntegrityError
 from studio.v1.replica_pb2 import Failure, Replica, StartProgress
 from studio_coordinator.store import deployments, hosts, recipes, replicas
 from studio_coordinator.store.database import Database
+from studio_runtime.errors import ConflictError
 
 
 @pytest.fixture(autouse=True)
@@ -98,12 +99,16 @@ async def test_a_deleted_replica_is_gone_and_deleting_it_twice_is_harmless(datab
     assert await listed(database) == []
 
 
-@pytest.mark.parametrize("wrong", [{"deployment": "nobody"}, {"recipe_revision": 9}, {"host_id": "nowhere"}, {}])
-async def test_a_replica_of_what_does_not_exist_is_refused(database: Database, wrong: dict[str, object]):
+@pytest.mark.parametrize("wrong", [{"deployment": "nobody"}, {"recipe_revision": 9}, {"host_id": "nowhere"}])
+async def test_a_replica_of_what_does_not_exist_is_a_conflict(database: Database, wrong: dict[str, object]):
+    with pytest.raises(ConflictError, match="another change came first"):
+        await insert(database, a_replica("chat-3", **{"deployment": "chat", **wrong}))
+
+
+async def test_a_second_replica_of_the_same_id_is_a_bug(database: Database):
     await insert(database, a_replica("chat-2"))
-    refused = a_replica("chat-3" if wrong else "chat-2", **{"deployment": "chat", **wrong})
     with pytest.raises(IntegrityError):
-        await insert(database, refused)
+        await insert(database, a_replica("chat-2"))
 
 
 async def test_the_parts_of_a_replica_over_several_hosts_come_and_go_with_it(database: Database):

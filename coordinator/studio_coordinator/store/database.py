@@ -14,7 +14,7 @@ from sqlalchemy import event, exc, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
-from studio_runtime.errors import InvalidError, UnavailableError
+from studio_runtime.errors import ConflictError, InvalidError, UnavailableError
 
 from studio_coordinator.store import migrations
 from studio_coordinator.store.witness import WITNESS
@@ -51,6 +51,8 @@ AWAY = ("08", "28", "3D", "53", "57P", "58")
 BUSY = ("40001", "40P01", "55P03", "57014", "25P03", "25006")
 # A text with a character that PostgreSQL cannot hold: NUL.
 BAD_TEXT = "22021"
+# A row that this one names is gone, or one is to go that is named: somebody else's transaction came first.
+NAMED_ROW = "23503"
 
 HINT = "Is PostgreSQL running, and is STUDIO_DATABASE_URL right? Running engines are not affected."
 
@@ -81,7 +83,10 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
-        """BEGIN … COMMIT, ROLLBACK on an exception. Raises UnavailableError when the database is away, frozen or busy."""
+        """BEGIN … COMMIT, ROLLBACK on an exception. Raises UnavailableError when the database is away, frozen or busy.
+
+        ConflictError when a row that is written names one that was removed meanwhile, or the other way round.
+        """
         # What a missing socket or an unknown host raises counts while connecting only: later it would be the caller's own.
         with _refusals(ConnectionError, TimeoutError):
             async with AsyncExitStack() as stack:
@@ -146,7 +151,7 @@ def _connect_args(answer_seconds: float | None) -> dict[str, Any]:
 
 @contextmanager
 def _refusals(*signs_of_absence: type[OSError]) -> Iterator[None]:
-    """Turn what says that the database is away or busy into UnavailableError; bugs stay what they are."""
+    """Turn what says that the database is away or busy, or that another came first, into ours; bugs stay what they are."""
     try:
         yield
     except exc.TimeoutError as error:
@@ -159,6 +164,8 @@ def _refusals(*signs_of_absence: type[OSError]) -> Iterator[None]:
             ) from error
         if state == BAD_TEXT:
             raise InvalidError("a text holds a NUL character", "Leave it out.") from error
+        if state == NAMED_ROW:
+            raise ConflictError(f"another change came first: {_cause(error.orig)}", "Look again.") from error
         if error.connection_invalidated or state.startswith(AWAY):
             raise UnavailableError(f"the database does not answer: {_cause(error.orig)}", HINT) from error
         raise

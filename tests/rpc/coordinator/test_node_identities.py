@@ -177,7 +177,7 @@ async def test_a_forgotten_host_is_refused_until_it_joins_again(
     async with coordinator.operators() as channel:
         await AdminServiceStub(channel).RemoveHost(RemoveHostRequest(host="h1"), metadata=coordinator.metadata)
     code, said = await answer_to(coordinator, minted.tls)
-    assert code is grpc.StatusCode.PERMISSION_DENIED
+    assert code is grpc.StatusCode.PERMISSION_DENIED, said
     assert "forgotten" in said
 
 
