@@ -81,7 +81,7 @@ async def guarded_coordinator(database: Database) -> AsyncIterator[Guarded]:
     identity = Identity("coordinator-1", b"pepper", SEALER)
     patient = Timers(heartbeat_interval=60, lease=200)
     async with running_coordinator(
-        database, database, identity, Address("127.0.0.1", 0), patient, 5.0, local_token=LocalToken(LOCAL)
+        database, database, identity, Address("127.0.0.1", 0), patient, 15.0, local_token=LocalToken(LOCAL)
     ) as server:
         channel = open_channel(server.address)
         try:

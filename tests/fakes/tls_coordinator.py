@@ -84,7 +84,7 @@ async def tls_coordinator(
     free = Address("127.0.0.1", 0)
     token = LocalToken.load(folder)
     async with running_coordinator(
-        *(database, database, CoordinatorIdentity("coordinator-1", b"pepper", SEALER), free, PATIENT, 5.0),
+        *(database, database, CoordinatorIdentity("coordinator-1", b"pepper", SEALER), free, PATIENT, 15.0),
         local_token=token,
         tls=TlsSettings(free, ("127.0.0.1", "localhost"), validity or Validity(), given),
     ) as server:

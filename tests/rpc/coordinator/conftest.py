@@ -28,7 +28,7 @@ def timers() -> Timers:
 @pytest.fixture
 async def address(database: Database, timers: Timers) -> AsyncIterator[Address]:
     identity = Identity("coordinator-1", b"pepper", SEALER)
-    async with running_coordinator(database, database, identity, Address("127.0.0.1", 0), timers, 5.0) as server:
+    async with running_coordinator(database, database, identity, Address("127.0.0.1", 0), timers, 15.0) as server:
         yield server.address
 
 
