@@ -34,6 +34,11 @@ async def describe(conn: Connection, named: str) -> Any:
     return None if found is None else without_secrets(found)
 
 
+def is_described(named: str) -> bool:
+    """Whether objects of its kind can be looked up."""
+    return named.partition("/")[0] in FINDERS
+
+
 async def _find(conn: Connection, kind: str, name: str) -> Message | None:
     find = FINDERS.get(kind)
     return None if find is None else await find(conn, name)

@@ -1,7 +1,8 @@
 """Audit entries: in the transaction of the change, or, where it touched no row or was refused, right after.
 
-A call that changes something has a ``Draft`` as the witness of its transactions. The first one shows what the objects were; the
-first that wrote shows what they became, and takes the entry with it. Refusals are bounded: a stranger must not fill the disk.
+A call that changes something has a ``Draft`` as the witness of its transactions. The beginning of each shows what the objects
+were, the end of one that wrote shows what they became, and takes an entry with it. What then fails all the same has one more, of
+the same request. Refusals are bounded: a stranger must not fill the disk.
 """
 
 import time
@@ -16,7 +17,7 @@ from studio.v1.access_service_pb2 import AuditEntry
 from studio_runtime.errors import StudioError
 
 from studio_coordinator.access.caller import Caller
-from studio_coordinator.access.describe import as_text, describe, without_secrets
+from studio_coordinator.access.describe import as_text, describe, is_described, without_secrets
 from studio_coordinator.store import audit
 from studio_coordinator.store.database import Connection, Database
 from studio_coordinator.store.witness import WITNESS
@@ -24,6 +25,8 @@ from studio_coordinator.store.witness import WITNESS
 log = structlog.get_logger()
 
 OK = "OK"
+# Of a call whose change was entered: it went well, or its caller did not stay to hear how it ends.
+ENTERED_IS_ENOUGH = (OK, "CANCELLED")
 REFUSALS_PER_MINUTE = 120
 REFUSED = Counter("studio_coordinator_refused_calls_total", "Calls that were refused", ["outcome"])
 LONGEST_OBJECTS = 2000
@@ -40,45 +43,46 @@ class Draft:
     # Stands for what an object became where its kind cannot be looked up.
     request: Message
     entered: bool = False
+    closed: bool = False
     _before: dict[str, Any] = field(default_factory=dict)
-    _seen: bool = False
 
     async def begun(self, conn: Connection) -> None:
         """Look at the objects before anything is done to them."""
-        if not self._seen:
-            self._seen = True
+        if not self.closed:
             self._before = await _states(conn, self.objects)
 
     async def committing(self, conn: Connection) -> None:
-        """Add the entry to the transaction that changes something."""
-        if not self.entered and await audit.has_written(conn):
-            after = await _states(conn, self.objects)
-            self._forget_unchanged(after)
-            await audit.append(conn, self.entry(OK, after or without_secrets(self.request)))
-            self.entered = True
+        """Add an entry to a transaction that changes something: each has its own, so that none is lost with the process."""
+        if self.closed or not await audit.has_written(conn):
+            return
+        after = await _states(conn, self.objects)
+        told = self._changed(after)
+        became = {name: state for name, state in after.items() if name in told}
+        await audit.append(conn, self._entry(OK, told, became or without_secrets(self.request)))
+        self.entered = True
 
     async def add(self, conn: Connection, objects: Sequence[str]) -> None:
         """Look, before anything is done to them, at objects that the request does not name by themselves."""
         self.objects.extend(objects)
         self._before |= await _states(conn, objects)
 
-    def _forget_unchanged(self, after: dict[str, Any]) -> None:
-        """Of several objects, such as a manifest's, only those count that became something else."""
-        unchanged = {name for name in self.objects if name in after and after[name] == self._before.get(name)}
-        if len(unchanged) < len(self.objects):
-            self.objects = [name for name in self.objects if name not in unchanged]
-            for name in unchanged:
-                del after[name], self._before[name]
+    def refusal(self, outcome: str) -> AuditEntry:
+        """The entry of what did not come about, or touched no row; without its place in the chain."""
+        return self._entry(outcome, self.objects, without_secrets(self.request))
 
-    def entry(self, outcome: str, after: Any = None) -> AuditEntry:
-        """The entry, without its place in the chain."""
+    def _changed(self, after: dict[str, Any]) -> list[str]:
+        """Of several objects, such as a manifest's, those that became something else; all, where none can be seen to have."""
+        changed = [name for name in self.objects if not is_described(name) or self._before.get(name) != after.get(name)]
+        return changed or self.objects
+
+    def _entry(self, outcome: str, objects: Sequence[str], after: Any) -> AuditEntry:
         entry = AuditEntry(
             actor=self.caller.name,
             role=self.caller.role_word,
             action=self.action,
-            object=audit.SEPARATOR.join(self.objects)[:LONGEST_OBJECTS],
+            object=audit.SEPARATOR.join(objects)[:LONGEST_OBJECTS],
             request_id=self.caller.request_id,
-            before=as_text(self._before),
+            before=as_text({name: state for name, state in self._before.items() if name in objects}),
             after=as_text(after),
             outcome=outcome,
             peer=self.caller.peer,
@@ -101,6 +105,13 @@ async def note_objects(conn: Connection, objects: Sequence[str]) -> None:
         await draft.add(conn, objects)
 
 
+def note_made(name: str) -> None:
+    """Say what the call that is being served makes, where that has its name only now."""
+    draft = WITNESS.get()
+    if isinstance(draft, Draft):
+        draft.objects.append(name)
+
+
 @dataclass
 class Journal:
     """Where drafts end that no transaction took along."""
@@ -113,7 +124,7 @@ class Journal:
         """Enter what happened, if that was not done yet."""
         if outcome != OK:
             REFUSED.labels(outcome).inc()
-        if draft.entered or getattr(draft.request, "dry_run", False):
+        if (draft.entered and outcome in ENTERED_IS_ENOUGH) or getattr(draft.request, "dry_run", False):
             return
         if outcome != OK and not self._may_tell():
             # It is counted; a stranger must not fill the log either.
@@ -121,10 +132,10 @@ class Journal:
         if outcome != OK:
             log.info("call_refused_entered", action=draft.action, actor=draft.caller.name, outcome=outcome)
         # The draft is still the witness of this call's transactions, and of the one that now enters it.
-        draft.entered = True
+        draft.closed = True
         try:
             async with self.database.transaction() as conn:
-                await audit.append(conn, draft.entry(outcome, without_secrets(draft.request)))
+                await audit.append(conn, draft.refusal(outcome))
         except StudioError as error:
             told = {"action": draft.action, "actor": draft.caller.name, "outcome": outcome}
             log.warning("audit_not_written", **told, reason=error.message)

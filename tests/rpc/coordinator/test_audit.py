@@ -13,8 +13,13 @@ from sqlalchemy import text
 from studio.v1 import access_service_pb2 as access_pb2
 from studio.v1 import admin_service_pb2 as admin_pb2
 from studio.v1.access_service_pb2 import AuditEntry
+from studio.v1.route_pb2 import Tenant
 from studio_coordinator.access import journal
+from studio_coordinator.access.caller import Caller
+from studio_coordinator.access.journal import Draft, Journal
+from studio_coordinator.store import tenants
 from studio_coordinator.store.database import Database
+from studio_coordinator.store.witness import WITNESS
 
 SENTINEL, IN_ENV = "sentinel-7f3a91c2", "sentinel-in-env-5d"
 DEMO = "kind: Recipe\nname: demo\nengine: {name: demo}\n"
@@ -65,6 +70,48 @@ async def test_of_a_manifest_only_what_changed_is_told(guarded: Guarded) -> None
     assert json.loads(entry.after)["Recipe/demo"]["recipe"]["description"] == "anew"
     # Whoever has the local token calls itself what it likes, and is not taken for an operator of that name.
     assert (entry.actor, entry.role) == ("tester", "local")
+
+
+async def test_a_new_key_is_named_and_a_rotation_tells_of_both(guarded: Guarded) -> None:
+    made = await guarded.local.admin("CreateKey", admin_pb2.CreateKeyRequest(name="app"))
+    request = admin_pb2.RotateKeyRequest(id=made.key.id, idempotency_key="r" * 20)
+    first, again = [await guarded.local.admin("RotateKey", request) for _ in range(2)]
+    assert first == again
+    # One transaction and one entry; the repetition changed nothing, and is told as that.
+    created, rotated, repeated = (await entries(guarded))[-3:]
+    assert (created.action, created.object) == ("AdminService/CreateKey", f"Key/{made.key.id}")
+    assert json.loads(created.after)[f"Key/{made.key.id}"]["name"] == "app"
+    old, new = f"Key/{made.key.id}", f"Key/{first.key.id}"
+    assert rotated.object == f"{old}, {new}"
+    before, after = json.loads(rotated.before), json.loads(rotated.after)
+    assert ("expires_at" in before[old], "expires_at" in after[old]) == (False, True)
+    assert (new in before, after[new]["name"]) == (False, "app")
+    assert (repeated.object, repeated.outcome) == (old, "OK")
+    assert first.secret not in str((rotated, repeated))
+
+
+async def test_each_transaction_of_a_call_has_its_entry_and_a_later_failure_one_more(
+    database: Database, guarded: Guarded
+) -> None:
+    request = admin_pb2.PutTenantRequest()
+    draft = Draft(Caller(request_id="r-9"), "AdminService/PutTenant", ["Tenant/blue"], request)
+    witnessed = WITNESS.set(draft)
+    try:
+        async with database.transaction() as conn:
+            made = Tenant(name="blue", weight=1)
+            made.created_at.GetCurrentTime()
+            await tenants.create_tenant(conn, made)
+        async with database.transaction() as conn:
+            await tenants.change_tenant(conn, Tenant(name="blue", weight=2, version=1))
+        async with database.transaction() as conn:
+            await tenants.get_tenant(conn, "blue")
+        await Journal(database).close(draft, "INTERNAL")
+    finally:
+        WITNESS.reset(witnessed)
+    told = [one for one in await entries(guarded) if one.request_id == "r-9"]
+    assert [one.outcome for one in told] == ["OK", "OK", "INTERNAL"]
+    before, after = (json.loads(text)["Tenant/blue"] for text in (told[1].before, told[1].after))
+    assert (told[0].before, before["weight"], after["weight"]) == ("", 1.0, 2.0)
 
 
 async def test_looking_and_trying_leave_no_entry(guarded: Guarded) -> None:
