@@ -1,7 +1,6 @@
 """Run the coordinator: ``studio-coordinator serve``."""
 
 import asyncio
-import gc
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +17,7 @@ from studio_coordinator.agreement import agree_on_keys
 from studio_coordinator.authority.enrolment import Validity
 from studio_coordinator.authority.fleet_identity import TlsSettings
 from studio_coordinator.authority.keyring import read_signer
+from studio_coordinator.collector import freeze_what_is_here
 from studio_coordinator.coordinator import running_coordinator
 from studio_coordinator.embedded_postgres import exec_postgres, prepare, wait_until_ready
 from studio_coordinator.identity import Identity
@@ -61,9 +61,7 @@ async def serve(settings: ServeSettings) -> None:
         ) as server:
             metrics = serve_metrics(settings.metrics)
             where = {"address": str(server.address), "admin_address": str(server.admin_address)}
-            # What is here now is here to stay: the collector need not look at it each time.
-            gc.collect()
-            gc.freeze()
+            freeze_what_is_here()
             log.info("coordinator_started", **where, schema=schema, version=VERSION)
             announce_ready(settings.ready_file, **where, metrics=str(metrics), schema=schema)
             await asyncio.Event().wait()

@@ -59,6 +59,8 @@ class Session:
         self._by_id: Mapping[str, ReplicaObservation] | None = None
         # Before its first observation nothing is known of what is installed and cached there.
         self.has_observed = False
+        # Of its newest figures; no two reports have the same one.
+        self.figures_stamp = 0
         self.gpus: list[Gpu] = []
         self._gpus_changed = False
         self._clock = clock
@@ -240,8 +242,12 @@ class SessionRegistry:
         # What this coordinator has to say of sessions; the oldest give way.
         self.notes: deque[Event] = deque(maxlen=EVENT_BACKLOG)
         self.noted = Wakeup()
+        # Sessions since this process began.
+        self.ever_opened = 0
+        self.ever_ended = 0
         self._sessions: dict[str, Session] = {}
         self._telemetry: dict[str, ReportTelemetryRequest] = {}
+        self._stamp = 0
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -252,6 +258,7 @@ class SessionRegistry:
         if older is not None:
             older.close("a newer session of this host was opened")
         self._sessions[session.host_id] = session
+        self.ever_opened += 1
         self.changed.set()
 
     def ended(self, session: Session) -> None:
@@ -260,6 +267,7 @@ class SessionRegistry:
             del self._sessions[session.host_id]
             self._telemetry.pop(session.host_id, None)
             self.changed.set()
+        self.ever_ended += 1
         session.close(session.close_reason)
 
     def get(self, host_id: str) -> Session:
@@ -279,6 +287,13 @@ class SessionRegistry:
         """What a connected host said last of itself; None where it has not yet said it."""
         session = self._sessions.get(host_id)
         return session.replicas if session is not None and session.has_observed else None
+
+    def last_words(self, host_id: str) -> tuple[ObservationReport | None, int]:
+        """``last_observation``, and a number that is another whenever the host's newest figures are; 0 while it has none."""
+        session = self._sessions.get(host_id)
+        if session is None:
+            return None, 0
+        return session.replicas if session.has_observed else None, session.figures_stamp
 
     def heard_within(self, seconds: float) -> set[str]:
         """Ids of the hosts whose last heartbeat is no older."""
@@ -307,6 +322,8 @@ class SessionRegistry:
         if session is None or session.epoch != figures.session_epoch:
             raise NotFoundError(f"host {host_id!r} has no open session with epoch {figures.session_epoch}")
         self._telemetry[host_id] = figures
+        self._stamp += 1
+        session.figures_stamp = self._stamp
 
     def reports(self) -> list[tuple[str, ReportTelemetryRequest]]:
         """The newest figures of every connected host, by its name, in the order of names. May be called from any thread."""

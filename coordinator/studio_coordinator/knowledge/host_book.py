@@ -18,15 +18,20 @@ from studio_coordinator.plan.gpus import Device
 from studio_coordinator.plan.shape import Shape
 from studio_coordinator.sessions import SessionRegistry
 
-MADE_AT_ONCE = 50
+# Looking at a host's figures takes ten microseconds or so, making it anew as long as so many looks.
+MAKING = 10
+# Looks between which the others have no turn.
+AT_ONCE = 500
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Entry:
     """One host, and what it was made of."""
 
     stored: StoredHost
     observed: ObservationReport | None
+    # Of the newest figures that were looked at: as long as there are no others, nothing of them is compared.
+    stamp: int
     figures: tuple[object, ...]
     last_seen: Timestamp | None
     host: Host
@@ -46,23 +51,22 @@ class HostBook:
     async def update(self, stored: Iterable[StoredHost], seen: Mapping[str, Timestamp]) -> list[Host]:
         """The hosts, in the order given. ``seen``: when those were last heard of whom the store knows better than their row."""
         entries: dict[str, _Entry] = {}
-        made = 0
+        work = 0
         for row in stored:
-            said = self._sessions.telemetry(row.id)
-            observed = self._sessions.last_observation(row.id)
-            figures, last_seen = _what_counts(said), seen.get(row.id)
+            observed, stamp = self._sessions.last_words(row.id)
+            last_seen = seen.get(row.id)
             known = self._entries.get(row.id)
-            if (
-                known is None
-                or known.stored is not row
-                or known.observed is not observed
-                or known.figures != figures
-                or known.last_seen != last_seen
-            ):
-                known = self._make(row, observed, figures, last_seen)
-                made += 1
-                if made % MADE_AT_ONCE == 0:
-                    # A new leader makes all of them: the others have their turn in between.
+            stays = known is not None and known.stored is row and known.observed is observed
+            if known is None or not stays or known.last_seen != last_seen or known.stamp != stamp:
+                figures = _what_counts(self._sessions.telemetry(row.id))
+                work += 1
+                if known is None or not stays or known.last_seen != last_seen or known.figures != figures:
+                    known = self._make(row, observed, stamp, figures, last_seen)
+                    work += MAKING
+                known.stamp = stamp
+                if work >= AT_ONCE:
+                    # A new leader makes all of them.
+                    work = 0
                     await asyncio.sleep(0)
             entries[row.id] = known
         if len(entries) < len(self._entries) or len(self._devices) > 2 * len(entries) + 1:
@@ -84,6 +88,7 @@ class HostBook:
         self,
         row: StoredHost,
         observed: ObservationReport | None,
+        stamp: int,
         figures: tuple[object, ...],
         last_seen: Timestamp | None,
     ) -> _Entry:
@@ -94,7 +99,7 @@ class HostBook:
             host.last_seen.CopyFrom(last_seen)
         shape = Shape.of(host)
         shape = replace(shape, devices=self._devices.setdefault(shape.devices, shape.devices))
-        return _Entry(row, observed, figures, last_seen, host, shape, frozenset(weights_on(host)))
+        return _Entry(row, observed, stamp, figures, last_seen, host, shape, frozenset(weights_on(host)))
 
 
 def _what_counts(said: ReportTelemetryRequest) -> tuple[object, ...]:
