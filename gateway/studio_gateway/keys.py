@@ -27,6 +27,8 @@ class Key:
     expires_at: float | None
     revoked_at: float | None
     limits: Limits | None = None
+    # Whose it is within the tenant; empty: nobody's in particular.
+    user: str = ""
 
     def may_use(self, *names: str) -> bool:
         """Whether one of the ``names`` of a model is in this key's scope; an empty scope is all models."""
@@ -53,6 +55,8 @@ class KeyRing:
     keys: Mapping[str, Key] = field(repr=False)
     # Of tenants that have some, by name.
     tenant_limits: Mapping[str, Limits] = field(default_factory=dict)
+    # Of each user of tenants that say some, by the tenant's name.
+    user_limits: Mapping[str, Limits] = field(default_factory=dict)
     # How tenants share where they compete, by name; 1 where it is not said.
     weights: Mapping[str, float] = field(default_factory=dict)
     # By public model name.
@@ -68,6 +72,7 @@ class KeyRing:
             table.pepper,
             MappingProxyType({key.id: _key(key) for key in table.keys}),
             {tenant.name: tenant.limits for tenant in table.tenants if tenant.limits.ListFields()},
+            {tenant.name: tenant.user_limits for tenant in table.tenants if tenant.user_limits.ListFields()},
             {tenant.name: tenant.weight for tenant in table.tenants if tenant.weight > 0},
             {price.model: price for price in table.prices},
         )
@@ -107,4 +112,5 @@ def _key(row: ApiKey) -> Key:
         expires_at=row.expires_at.ToNanoseconds() / 1e9 if row.HasField("expires_at") else None,
         revoked_at=row.revoked_at.ToNanoseconds() / 1e9 if row.HasField("revoked_at") else None,
         limits=row.limits if row.limits.ListFields() else None,
+        user=row.user,
     )

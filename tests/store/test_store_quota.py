@@ -171,6 +171,21 @@ async def test_a_tenant_has_bounds_of_its_own(database: Database):
     assert await Asker(database, "g1").amount(QuotaNeed(subject=subject, amount=3)) == 2
 
 
+async def test_each_user_of_a_tenant_has_the_same_bound(database: Database):
+    async with database.transaction() as conn:
+        tenant = Tenant(name="lab", user_limits=Limits(concurrency=2))
+        tenant.created_at.FromDatetime(NOW)
+        await tenants.create_tenant(conn, tenant)
+    asker = Asker(database, "g1")
+
+    def of(user: str, amount: int) -> QuotaNeed:
+        return QuotaNeed(subject=QuotaSubject(user=user, bound=SLOTS), amount=amount)
+
+    assert await asker.amount(of("lab/alice", 3)) == 2
+    assert await asker.amount(of("lab/bob", 1)) == 1
+    assert await asker.amount(of("web/alice", 9)) == 9, "another tenant's says nothing"
+
+
 async def test_a_bound_that_was_lifted_binds_no_more(database: Database):
     async with database.transaction() as conn:
         await access.create_key(conn, a_key("k"))

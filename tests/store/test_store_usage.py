@@ -80,10 +80,25 @@ async def test_totals_by_key_and_day_from_a_time_on(database: Database):
     assert await totals(database, seconds=10 * day) == []
 
 
+async def test_totals_by_user_are_of_whom_the_keys_belong_to(database: Database):
+    async with database.transaction() as conn:
+        for key_id, user in (("k1", "alice"), ("k2", "alice"), ("k3", "")):
+            await access.create_key(conn, a_key(key_id, tenant="lab", user=user))
+    await record(database, *(a_usage_record(f"r-{key_id}", key_id=key_id) for key_id in ("k1", "k2", "k3", "gone")))
+    assert [(total.user, total.requests) for total in await totals(database, "user")] == [("", 2), ("alice", 2)]
+
+
+async def test_a_stream_that_ended_with_an_error_is_a_failure_though_it_began_well(database: Database):
+    ends = ("stop", "length", "upstream_error", "timeout", "shutting_down", "gateway_error")
+    await record(database, *(a_usage_record(finish, finish=finish) for finish in ends))
+    (total,) = await totals(database)
+    assert (total.requests, total.failed) == (6, 4)
+
+
 async def test_an_unknown_group_is_refused(database: Database):
     with pytest.raises(InvalidError, match="moon") as caught:
         await totals(database, "model", "moon")
-    assert caught.value.hint == "Choose from tenant, model, key, day."
+    assert caught.value.hint == "Choose from tenant, user, model, key, day."
 
 
 async def test_a_request_costs_what_its_model_cost_when_it_was_stored(database: Database):

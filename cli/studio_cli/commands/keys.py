@@ -43,7 +43,7 @@ def register(app: typer.Typer) -> None:
         create_key,
         "studio keys create ci",
         "studio keys create alice --model chat --model embed --expires 30d",
-        "studio keys create batch --tenant research --tokens-per-minute 50000 --token-budget 20000000",
+        "studio keys create batch --tenant research --user alice --tokens-per-minute 50000 --token-budget 20000000",
         name="create",
     )
     command(
@@ -79,6 +79,7 @@ async def create_key(
     ] = None,
     expires: Annotated[str, typer.Option(help="After how long it ends: 12h, 30d. Default: never.")] = "",
     tenant: Annotated[str, typer.Option(help="Whose it is. Default: default.")] = "",
+    user: Annotated[str, typer.Option(help="Which user of the tenant it is of: a person or a service.")] = "",
     requests: RequestsOption = None,
     tokens: TokensOption = None,
     concurrency: ConcurrencyOption = None,
@@ -93,7 +94,7 @@ async def create_key(
     """
     limits = limits_of(requests, tokens, concurrency, token_budget, money_budget, budget_per)
     request = CreateKeyRequest(
-        name=name, models=model or [], idempotency_key=str(uuid.uuid4()), tenant=tenant, limits=limits
+        name=name, models=model or [], idempotency_key=str(uuid.uuid4()), tenant=tenant, user=user, limits=limits
     )
     if expires:
         request.expires_at.FromDatetime(datetime.now(UTC) + timedelta(seconds=wording.parse_duration(expires)))
@@ -108,6 +109,7 @@ async def update_key(
     key_id: Annotated[str, typer.Argument(metavar="ID", autocompletion=completed_by(key_ids))],
     *,
     name: str = "",
+    user: Annotated[str | None, typer.Option(help='Which user of the tenant it is of; "": of none.')] = None,
     model: Annotated[list[str] | None, typer.Option(help="The models it may call from now on.")] = None,
     all_models: Annotated[bool, typer.Option("--all-models", help="It may call every model.")] = False,
     expires: Annotated[str, typer.Option(help="After how long from now it ends: 12h, 30d.")] = "",
@@ -123,7 +125,7 @@ async def update_key(
 
     Limits that are named replace all that it had.
     """
-    request = UpdateKeyRequest(id=key_id, name=name)
+    request = UpdateKeyRequest(id=key_id, name=name, user=user)
     limits = limits_of(requests, tokens, concurrency, token_budget, money_budget, budget_per)
     if no_limits or limits is not None:
         request.limits.CopyFrom(limits or Limits())

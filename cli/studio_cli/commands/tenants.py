@@ -11,7 +11,7 @@ from studio.v1.admin_service_pb2 import (
     RemovePriceRequest,
     RemoveTenantRequest,
 )
-from studio.v1.route_pb2 import Price, Tenant
+from studio.v1.route_pb2 import Limits, Price, Tenant
 from studio_runtime.errors import NotFoundError
 
 from studio_cli.command import OutputOption, command, noun
@@ -33,6 +33,9 @@ from studio_cli.views.tenants import price_table, tenant_table
 WeightOption = Annotated[
     float | None, typer.Option(help="Its part when tenants compete, beside the others'. Default: 1.")
 ]
+EachUserOption = Annotated[
+    bool, typer.Option("--each-user", help="The limits named are those of each of its users, not of the whole.")
+]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME")]
 
 
@@ -47,7 +50,13 @@ def register(app: typer.Typer) -> None:
         "studio tenants create web --weight 3 --money-budget 500 --budget-per month",
         name="create",
     )
-    command(tenants, set_tenant, "studio tenants set research --concurrency 32", name="set")
+    command(
+        tenants,
+        set_tenant,
+        "studio tenants set research --concurrency 32",
+        "studio tenants set research --each-user --token-budget 5000000 --budget-per day",
+        name="set",
+    )
     command(tenants, remove_tenant, "studio tenants remove research", name="remove")
     prices = noun(app, "prices", "What tokens cost.")
     command(prices, list_prices, "studio prices", name="list")
@@ -83,10 +92,13 @@ async def create_tenant(
     token_budget: TokenBudgetOption = None,
     money_budget: MoneyBudgetOption = None,
     budget_per: PeriodOption = "",
+    each_user: EachUserOption = False,
 ) -> None:
     """Make a tenant; its limits bind all of its keys together."""
     limits = limits_of(requests, tokens, concurrency, token_budget, money_budget, budget_per)
-    tenant = Tenant(name=name, description=description, weight=weight, limits=limits)
+    tenant = Tenant(name=name, description=description, weight=weight)
+    if limits is not None:
+        _limits_of(tenant, each_user=each_user).CopyFrom(limits)
     await coordinator.call(coordinator.admin.PutTenant, PutTenantRequest(tenant=tenant), f"create tenant {name}")
     Report.on_standard_output().line(f"tenant {name} is there: studio keys create NAME --tenant {name}")
 
@@ -103,11 +115,14 @@ async def set_tenant(
     token_budget: TokenBudgetOption = None,
     money_budget: MoneyBudgetOption = None,
     budget_per: PeriodOption = "",
-    no_limits: Annotated[bool, typer.Option("--no-limits", help="Lift every limit of it.")] = False,
+    each_user: EachUserOption = False,
+    no_limits: Annotated[
+        bool, typer.Option("--no-limits", help="Lift every limit of it; with --each-user those of its users.")
+    ] = False,
 ) -> None:
     """Change a tenant.
 
-    Limits that are named replace all that it had.
+    Limits that are named replace all that it had, or, with --each-user, all that each of its users had.
     """
     answer = await coordinator.call(coordinator.admin.ListTenants, ListTenantsRequest(), "look at the tenants")
     tenant = next((one for one in answer.tenants if one.name == name), None)
@@ -118,11 +133,15 @@ async def set_tenant(
         tenant.weight = weight
     limits = limits_of(requests, tokens, concurrency, token_budget, money_budget, budget_per)
     if no_limits:
-        tenant.ClearField("limits")
+        tenant.ClearField("user_limits" if each_user else "limits")
     elif limits is not None:
-        tenant.limits.CopyFrom(limits)
+        _limits_of(tenant, each_user=each_user).CopyFrom(limits)
     await coordinator.call(coordinator.admin.PutTenant, PutTenantRequest(tenant=tenant), f"change tenant {name}")
     Report.on_standard_output().line(f"tenant {name} changed")
+
+
+def _limits_of(tenant: Tenant, *, each_user: bool) -> Limits:
+    return tenant.user_limits if each_user else tenant.limits
 
 
 async def remove_tenant(coordinator: Coordinator, name: NameArgument) -> None:

@@ -22,13 +22,13 @@ def register(app: typer.Typer) -> None:
         "studio usage",
         "studio usage --by key,day --since 7d",
         "studio usage --by model -o json",
-        "studio usage --by tenant,model --since 31d --csv > usage.csv",
+        "studio usage --by tenant,user,model --since 31d --csv > usage.csv",
     )
 
 
 async def usage(
     coordinator: Coordinator,
-    by: Annotated[str, typer.Option(help="How it is added up: any of tenant, model, key, day.")] = "model",
+    by: Annotated[str, typer.Option(help="How it is added up: any of tenant, user, model, key, day.")] = "model",
     since: Annotated[str, typer.Option(help="How far back: 90m, 24h, 7d.")] = "24h",
     until: Annotated[str, typer.Option(help="Up to how long ago: 24h. Default: now.")] = "",
     csv: Annotated[bool, typer.Option("--csv", help="Comma-separated, with every figure, for a spreadsheet.")] = False,

@@ -17,6 +17,7 @@ COLUMNS = (
     Column("AGE", ticking=True),
     Column("EXPIRES", ticking=True),
     Column("TENANT"),
+    Column("USER"),
     Column("LIMITS"),
     Column("LAST USED", ticking=True, wide=True),
 )
@@ -40,6 +41,7 @@ def key_row(key: ApiKey, now: datetime) -> Row:
             wording.age(key.created_at, now),
             describe_expiry(key, now),
             key.tenant or wording.NOTHING,
+            key.user or wording.NOTHING,
             describe_limits(key.limits),
             wording.age(key.last_used_at, now),
         ),

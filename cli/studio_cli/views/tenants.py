@@ -8,7 +8,13 @@ from studio_cli import wording
 from studio_cli.limit_options import MICROS, describe_limits
 from studio_cli.views.table import Column, Row, Table
 
-TENANTS = (Column("NAME"), Column("WEIGHT", right=True), Column("LIMITS"), Column("DESCRIPTION"))
+TENANTS = (
+    Column("NAME"),
+    Column("WEIGHT", right=True),
+    Column("LIMITS"),
+    Column("OF EACH USER"),
+    Column("DESCRIPTION"),
+)
 CENT = 10_000
 PRICES = (Column("MODEL"), Column("PROMPT", right=True), Column("COMPLETION", right=True), Column("CACHED", right=True))
 
@@ -22,6 +28,7 @@ def tenant_table(tenants: Iterable[Tenant]) -> Table:
                 one.name,
                 f"{one.weight:g}" if one.HasField("weight") else "1",
                 describe_limits(one.limits),
+                describe_limits(one.user_limits),
                 one.description or wording.NOTHING,
             ),
         )

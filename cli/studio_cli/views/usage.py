@@ -8,7 +8,7 @@ from studio_cli import wording
 from studio_cli.views.table import Column, Row, Table
 from studio_cli.views.tenants import money
 
-GROUPS = {"tenant": "tenant", "model": "model", "key": "key_id", "day": "day"}
+GROUPS = {"tenant": "tenant", "user": "user", "model": "model", "key": "key_id", "day": "day"}
 
 # What half, 95 % and 99 % of the requests stay below.
 SPREADS = ("time_to_first_token", "inter_token", "duration")

@@ -1,4 +1,4 @@
-"""RouteService: parts of keys' and tenants' bounds for gateways, each in one transaction."""
+"""RouteService: parts of keys', users' and tenants' bounds for gateways, each in one transaction."""
 
 import math
 from collections import defaultdict
@@ -169,7 +169,10 @@ async def _limits_of(conn: Connection, subjects: Sequence[QuotaSubject]) -> dict
     keys = await access.limits_of_keys(conn, {subject.key_id for subject in subjects if subject.key_id})
     found = {f"key:{key_id}": limits for key_id, limits in keys.items()}
     names = {subject.tenant for subject in subjects if subject.tenant}
-    for tenant in await tenants.list_tenants(conn) if names else []:
+    users = {subject.user for subject in subjects if subject.user}
+    for tenant in await tenants.list_tenants(conn) if names or users else []:
         if tenant.name in names and tenant.HasField("limits"):
             found[f"tenant:{tenant.name}"] = tenant.limits
+        if tenant.HasField("user_limits"):
+            found |= {f"user:{user}": tenant.user_limits for user in users if user.split("/")[0] == tenant.name}
     return found

@@ -47,6 +47,8 @@ class Tenants(AdminState):
             raise InvalidError(f"the weight of a tenant is above 0 and at most 1000, not {tenant.weight}")
         if tenant.HasField("limits"):
             tenant.limits.CopyFrom(checked(tenant.limits))
+        if tenant.HasField("user_limits"):
+            tenant.user_limits.CopyFrom(checked(tenant.user_limits))
         async with self.database.transaction() as conn:
             if tenant.version:
                 stored = await tenants.change_tenant(conn, tenant)

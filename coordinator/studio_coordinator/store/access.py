@@ -29,6 +29,7 @@ API_KEYS = Table(
     # Written with its usage, and no part of what gateways follow.
     Column("last_used_at", Instant),
     Column("version", BigInteger, nullable=False, server_default="1"),
+    Column("user", String, nullable=False, server_default=""),
 )
 FOLLOWED = [column for column in API_KEYS.c if column.name != "last_used_at"]
 
@@ -72,12 +73,12 @@ async def get_key(conn: AsyncConnection, key_id: str) -> ApiKey:
 
 
 async def change_key(conn: AsyncConnection, key: ApiKey, expected_version: int) -> ApiKey:
-    """Write what an operator may change of a key: name, models, limits, expiry. ConflictError where it was changed meanwhile."""
+    """Write what an operator may change: name, user, models, limits and end. ConflictError where it was changed."""
     row = API_KEYS.c
     values = {
         name: value
         for name, value in to_row(API_KEYS, key).items()
-        if name in ("name", "models", "limits", "expires_at")
+        if name in ("name", "user", "models", "limits", "expires_at")
     }
     is_seen = (row.id == key.id) & (row.version == expected_version)
     changed = update(API_KEYS).where(is_seen).values(values | {"version": expected_version + 1}).returning(*FOLLOWED)
@@ -97,6 +98,13 @@ async def limits_of_keys(conn: AsyncConnection, key_ids: Iterable[str]) -> dict[
     row = API_KEYS.c
     query = select(row.id, row.limits).where(row.id.in_(list(key_ids)) & row.limits.is_not(None))
     return {found.id: found.limits for found in await conn.execute(query)}
+
+
+async def users_of_keys(conn: AsyncConnection, key_ids: Iterable[str]) -> dict[str, str]:
+    """Whose each of those keys is within its tenant; without keys that there are not."""
+    row = API_KEYS.c
+    query = select(row.id, row.user).where(row.id.in_(list(key_ids)))
+    return {found.id: found.user for found in await conn.execute(query)}
 
 
 async def tenants_with_keys(conn: AsyncConnection) -> set[str]:

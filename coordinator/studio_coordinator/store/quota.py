@@ -71,8 +71,14 @@ class Gateway:
 
 
 def owner_of(subject: QuotaSubject) -> str:
-    """``key:4f9c2a`` or ``tenant:research``."""
-    return f"key:{subject.key_id}" if subject.WhichOneof("owner") == "key_id" else f"tenant:{subject.tenant}"
+    """``key:4f9c2a``, ``tenant:research`` or ``user:research/alice``."""
+    match subject.WhichOneof("owner"):
+        case "key_id":
+            return f"key:{subject.key_id}"
+        case "user":
+            return f"user:{subject.user}"
+        case _:
+            return f"tenant:{subject.tenant}"
 
 
 async def gateway(conn: AsyncConnection, instance_id: str, gateway_id: str, now: datetime) -> Gateway | None:

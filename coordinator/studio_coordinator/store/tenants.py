@@ -23,6 +23,7 @@ TENANTS = Table(
     Column("weight", Double),
     Column("created_at", Instant, nullable=False),
     Column("version", BigInteger, nullable=False),
+    Column("user_limits", Document(Limits)),
 )
 
 

@@ -39,11 +39,14 @@ USAGE = Table(
     Column("inter_token_seconds", Double),
     # By the prices of the moment it was stored.
     Column("cost_micros", BigInteger, nullable=False, server_default="0"),
+    # Whose the key was when it was stored.
+    Column("user", String, nullable=False, server_default=""),
 )
 
 # What totals can be grouped by, and the field of the total that then says which group it is.
 GROUPS: dict[str, ColumnElement[str]] = {
     "tenant": USAGE.c.tenant,
+    "user": USAGE.c.user,
     "model": USAGE.c.model,
     "key": USAGE.c.key_id,
     "day": func.to_char(func.timezone("UTC", USAGE.c.at), "YYYY-MM-DD").label("day"),
@@ -53,6 +56,8 @@ GROUPS: dict[str, ColumnElement[str]] = {
 ROWS_PER_STATEMENT = 1_000
 
 BAD_STATUS = 400
+# Ends of a stream whose status was 200: it ended with an error event.
+BROKEN_OFF = ("upstream_error", "timeout", "engine_error", "gateway_error", "shutting_down")
 # A statement must not take longer than the database allows it.
 ROWS_PRUNED = 20_000
 
@@ -60,14 +65,21 @@ ROWS_PRUNED = 20_000
 async def record(conn: AsyncConnection, gateway_id: str, records: Sequence[UsageRecord]) -> int:
     """Store ``records``; one whose request is stored already is left out. Returns how many were new.
 
-    What each cost is reckoned here, by the prices of this moment, whatever the gateway says.
+    What each cost, and whose its key is, is told here, as of this moment, whatever the gateway says.
     """
     by_model = {price.model: price for price in await prices.list_prices(conn)}
+    users = await access.users_of_keys(conn, {item.key_id for item in records})
     stored = 0
     for start in range(0, len(records), ROWS_PER_STATEMENT):
         part = records[start : start + ROWS_PER_STATEMENT]
         values = [
-            to_row(USAGE, item, gateway_id=gateway_id, cost_micros=prices.cost_micros(by_model.get(item.model), item))
+            to_row(
+                USAGE,
+                item,
+                gateway_id=gateway_id,
+                cost_micros=prices.cost_micros(by_model.get(item.model), item),
+                user=users.get(item.key_id, ""),
+            )
             for item in part
         ]
         rows = insert(USAGE).values(values)
@@ -93,7 +105,7 @@ async def totals(
     groups = [GROUPS[name] for name in wanted]
     figures = (
         func.count().label("requests"),
-        func.count().filter(USAGE.c.status >= BAD_STATUS).label("failed"),
+        func.count().filter((USAGE.c.status >= BAD_STATUS) | USAGE.c.finish.in_(BROKEN_OFF)).label("failed"),
         func.sum(USAGE.c.prompt_tokens).cast(BigInteger).label("prompt_tokens"),
         func.sum(USAGE.c.completion_tokens).cast(BigInteger).label("completion_tokens"),
         func.sum(USAGE.c.cached_tokens).cast(BigInteger).label("cached_tokens"),

@@ -29,7 +29,7 @@ PER = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """One bound of one key or tenant, as the key of what is held of it. ``owner`` is ``key:ID`` or ``tenant:NAME``."""
+    """One bound, as the key of what is held of it. ``owner`` is ``key:ID``, ``tenant:NAME`` or ``user:TENANT/NAME``."""
 
     owner: str
     bound: QuotaSubject.Bound.ValueType
@@ -39,6 +39,8 @@ class Bound:
         kind, _, name = self.owner.partition(":")
         if kind == "key":
             return QuotaSubject(key_id=name, bound=self.bound)
+        if kind == "user":
+            return QuotaSubject(user=name, bound=self.bound)
         return QuotaSubject(tenant=name, bound=self.bound)
 
 
@@ -92,12 +94,15 @@ def cost(price: Price | None, usage: Usage) -> int:
 
 
 def claims_for(ring: KeyRing, key: Key, model: str, call: Call) -> list[Claim]:
-    """What ``call`` to ``model`` claims of its key's and its tenant's bounds; nothing where neither has any."""
+    """What ``call`` to ``model`` claims of its key's, its user's and its tenant's bounds; nothing where none has any."""
     of_tenant = ring.tenant_limits.get(key.tenant)
-    if key.limits is None and of_tenant is None:
+    of_user = ring.user_limits.get(key.tenant) if key.user else None
+    if key.limits is None and of_user is None and of_tenant is None:
         return []
     most = most_of(call, ring.prices.get(model))
     claims = list(claims_of(f"key:{key.id}", key.limits, most)) if key.limits is not None else []
+    if of_user is not None:
+        claims += claims_of(f"user:{key.tenant}/{key.user}", of_user, most)
     if of_tenant is not None:
         claims += claims_of(f"tenant:{key.tenant}", of_tenant, most)
     return claims

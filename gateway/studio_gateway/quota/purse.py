@@ -132,7 +132,13 @@ class Purse:
 
 def bound_of(subject: QuotaSubject) -> Bound:
     """The key of what is held of it."""
-    owner = f"key:{subject.key_id}" if subject.WhichOneof("owner") == "key_id" else f"tenant:{subject.tenant}"
+    match subject.WhichOneof("owner"):
+        case "key_id":
+            owner = f"key:{subject.key_id}"
+        case "user":
+            owner = f"user:{subject.user}"
+        case _:
+            owner = f"tenant:{subject.tenant}"
     return Bound(owner, subject.bound)
 
 

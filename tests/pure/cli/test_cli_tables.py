@@ -185,20 +185,23 @@ def test_keys():
         ApiKey(id="c", name="over", created_at=ago(minutes=9), expires_at=ago(minutes=1)),
     ]
     limits = Limits(concurrency=2, token_budget=20_000, budget_period=Limits.PERIOD_DAY)
-    keys[0].tenant = "lab"
+    keys[0].tenant, keys[0].user = "lab", "alice"
     keys[0].limits.CopyFrom(limits)
     assert written(key_table(keys, NOW)) == (
-        "ID  NAME   STATE    MODELS      AGE  EXPIRES  TENANT  LIMITS\n"
-        "a   early  revoked  all         1d   never    -       -\n"
-        "b   late   valid    chat,embed  1h   in 7d    lab     2 at once, 20,000 tokens/day\n"
-        "c   over   expired  all         9m   1m ago   -       -"
+        "ID  NAME   STATE    MODELS      AGE  EXPIRES  TENANT  USER   LIMITS\n"
+        "a   early  revoked  all         1d   never    -       -      -\n"
+        "b   late   valid    chat,embed  1h   in 7d    lab     alice  2 at once, 20,000 tokens/day\n"
+        "c   over   expired  all         9m   1m ago   -       -      -"
     )
 
 
 def test_tenants_and_prices():
     tenants = [Tenant(name="lab", weight=2.5, limits=Limits(requests_per_minute=60)), Tenant(name="web")]
+    tenants[1].user_limits.concurrency = 2
     assert written(tenant_table(tenants)) == (
-        "NAME  WEIGHT  LIMITS           DESCRIPTION\nlab      2.5  60 requests/min  -\nweb        1  -                -"
+        "NAME  WEIGHT  LIMITS           OF EACH USER  DESCRIPTION\n"
+        "lab      2.5  60 requests/min  -             -\n"
+        "web        1  -                2 at once     -"
     )
     price = Price(model="chat", prompt_micros=500_000, completion_micros=1_500_000)
     assert written(price_table([price])) == "MODEL  PROMPT  COMPLETION  CACHED\nchat     0.50        1.50    0.50"

@@ -27,11 +27,13 @@ def added() -> dict[str, tuple[sa.Column[Any], ...]]:
             sa.Column("limits", pg.JSONB()),
             sa.Column("last_used_at", INSTANT),
             sa.Column("version", sa.BigInteger(), nullable=False, server_default="1"),
+            sa.Column("user", sa.String(), nullable=False, server_default=""),
         ),
         "usage": (
             sa.Column("queue_seconds", sa.Double(), nullable=False, server_default="0"),
             sa.Column("inter_token_seconds", sa.Double()),
             sa.Column("cost_micros", sa.BigInteger(), nullable=False, server_default="0"),
+            sa.Column("user", sa.String(), nullable=False, server_default=""),
         ),
         "provider_models": (sa.Column("fallbacks", pg.ARRAY(sa.String()), nullable=False, server_default="{}"),),
     }
@@ -47,6 +49,7 @@ def upgrade() -> None:
         sa.Column("weight", sa.Double()),
         sa.Column("created_at", INSTANT, nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("user_limits", pg.JSONB()),
         sa.PrimaryKeyConstraint("name", name="tenants_pkey"),
     )
     op.execute(
