@@ -3,6 +3,7 @@
 No chunk extensions, no bare LF, at most 8 digits of length. Trailer fields are read and dropped.
 """
 
+import functools
 import re
 
 # Of fields, here and in heads: a name is a token, a value has no control characters.
@@ -15,6 +16,9 @@ _TRAILERS = re.compile(rb"(?:" + NAME + rb":" + VALUE + rb"\r\n)*\r\n")
 _TRAILERS_END = re.compile(rb"\n\r?\n|\r[^\n]")
 LONGEST_TRAILERS_BYTES = 8 * 1024
 LAST_CHUNK = b"0\r\n\r\n"
+_LONGEST_SIZE_LINE = 10
+# Tokens of streams come in few lengths.
+_REMEMBERED_SIZES = 1024
 
 
 class FramingError(ValueError):
@@ -47,11 +51,9 @@ class ChunkedBody:
             data, self._held = self._held + data, b""
         elif not self._left and not self._trailing:
             # One whole chunk in one read: a token of a stream.
-            found = _SIZE.match(data)
-            if found is not None:
-                begin, end = found.end(), len(data) - 2
-                if int(found.group(1), 16) == end - begin > 0 and data.endswith(b"\r\n"):
-                    return data[begin:end]
+            begin, end = data.find(b"\r\n", 0, _LONGEST_SIZE_LINE) + 2, len(data) - 2
+            if end > begin and _known_size(data[:begin]) == end - begin and data.endswith(b"\r\n"):
+                return data[begin:end]
         parts: list[bytes] = []
         at, size = 0, len(data)
         while at < size and not self.is_complete:
@@ -90,3 +92,12 @@ class ChunkedBody:
         else:
             self._held = data[at:]
         return len(data)
+
+
+def _size(line: bytes) -> int:
+    """The length that the first ``line`` of a chunk gives, with its end; -1 where it is none."""
+    found = _SIZE.fullmatch(line)
+    return int(found.group(1), 16) if found is not None else -1
+
+
+_known_size = functools.lru_cache(_REMEMBERED_SIZES)(_size)

@@ -13,6 +13,7 @@ from studio_gateway.usage import Usage
 END = re.compile(rb"\n\r?\n")
 # In a JSON string the quotes of these names would be escaped, so this is the field and never text of the model.
 FINISH = re.compile(rb'"(?:finish|stop)_reason"\s*:\s*"([^"\\]{1,40})"')
+NO_REASON = (b":null", b": null")
 DONE = re.compile(rb"^data:\s*\[DONE\]\s*$", re.MULTILINE)
 LONGEST_EVENT_BYTES = 16 * 1024 * 1024
 
@@ -39,7 +40,7 @@ class EventStream:
         """Take what one read gave; returns the events that are whole now. Raises EventTooLongError."""
         if not self._tail and b'"usage"' not in data and data[-2:] == b"\n\n" and data[-3:-2] not in b"\r\n":
             # Whole events, none of which holds counts: nearly all. (A third line end might belong to a next event.)
-            if data.count(b'_reason"') != data.count(b'_reason":null') or b"[DONE]" in data:
+            if b"[DONE]" in data or _gives_a_reason(data):
                 self._note_end(data)
             return data
         start_of_search = max(0, len(self._tail) - 2)
@@ -72,11 +73,19 @@ class EventStream:
 
     def _note_end(self, events: bytes) -> None:
         """Read from one event or several why and whether the stream has ended; most say that they are not the end."""
-        if events.count(b'_reason"') != events.count(b'_reason":null') + events.count(b'_reason": null'):
+        if _gives_a_reason(events):
             for found in FINISH.finditer(events):
                 self.finish = found.group(1).decode("ascii", "replace")
         if b"[DONE]" in events and DONE.search(events):
             self.is_done = True
+
+
+def _gives_a_reason(events: bytes) -> bool:
+    """Whether one of the ``finish_reason`` or ``stop_reason`` may be another than ``null``."""
+    at = events.find(b'_reason"')
+    while at >= 0 and events.startswith(NO_REASON, at + 8):
+        at = events.find(b'_reason"', at + 13)
+    return at >= 0
 
 
 def _document(event: bytes) -> Any:

@@ -32,7 +32,7 @@ def tracing() -> Callable[[str, str, str], Trace]:
 
 
 def _begin_unseen(given: str, _model: str, _request_id: str) -> Trace:
-    return Trace(child_of(given, random.getrandbits), _nothing)
+    return Trace(child_of(given, random.randbytes), _nothing)
 
 
 def _begin_span(given: str, model: str, request_id: str) -> Trace:
@@ -49,13 +49,13 @@ def _begin_span(given: str, model: str, request_id: str) -> Trace:
     return Trace(carrier.get("traceparent", ""), end)
 
 
-def child_of(given: str, random_bits: Callable[[int], int]) -> str:
-    """A traceparent below ``given``; of a new trace, which is sampled, where that is none."""
+def child_of(given: str, random_bytes: Callable[[int], bytes]) -> str:
+    """A traceparent below ``given``; of a new trace, which is sampled, where that is none. All zeros are not to be expected."""
     found = TRACEPARENT.fullmatch(given) if given else None
-    span_id = random_bits(64) or 1
+    made = random_bytes(24).hex()
     if found is None:
-        return f"00-{random_bits(128) or 1:032x}-{span_id:016x}-01"
-    return f"00-{found.group(1)}-{span_id:016x}-{found.group(2)}"
+        return f"00-{made[:32]}-{made[32:]}-01"
+    return f"00-{found.group(1)}-{made[32:]}-{found.group(2)}"
 
 
 def _nothing(_status: int) -> None:
