@@ -16,7 +16,8 @@ from prometheus_client import Counter
 from studio.v1.access_service_pb2 import AuditEntry
 from studio_runtime.errors import StudioError
 
-from studio_coordinator.access.caller import Caller
+from studio_coordinator.access.allowance import Allowance
+from studio_coordinator.access.caller import Caller, Kind
 from studio_coordinator.access.describe import as_text, describe, is_described, without_secrets
 from studio_coordinator.store import audit
 from studio_coordinator.store.database import Connection, Database
@@ -27,9 +28,13 @@ log = structlog.get_logger()
 OK = "OK"
 # Of a call whose change was entered: it went well, or its caller did not stay to hear how it ends.
 ENTERED_IS_ENOUGH = (OK, "CANCELLED")
-REFUSALS_PER_MINUTE = 120
+# Refusals that are entered: how many at once, and how many in a minute from then on.
+OF_KNOWN = (120, 120)
+OF_STRANGERS = (20, 2)
 REFUSED = Counter("studio_coordinator_refused_calls_total", "Calls that were refused", ["outcome"])
 LONGEST_OBJECTS = 2000
+# Stands among what a request said.
+LEFT_OUT = "refusals_left_out_before"
 MOST_DESCRIBED = 100
 
 
@@ -66,9 +71,13 @@ class Draft:
         self.objects.extend(objects)
         self._before |= await _states(conn, objects)
 
-    def refusal(self, outcome: str) -> AuditEntry:
-        """The entry of what did not come about, or touched no row; without its place in the chain."""
-        return self._entry(outcome, self.objects, without_secrets(self.request))
+    def refusal(self, outcome: str, left_out: int = 0) -> AuditEntry:
+        """The entry of what did not come about, or touched no row; without its place in the chain.
+
+        ``left_out``: so many refusals before it have none.
+        """
+        asked = without_secrets(self.request)
+        return self._entry(outcome, self.objects, asked | {LEFT_OUT: left_out} if left_out else asked)
 
     def _changed(self, after: dict[str, Any]) -> list[str]:
         """Of several objects, such as a manifest's, those that became something else; all, where none can be seen to have."""
@@ -117,35 +126,29 @@ class Journal:
     """Where drafts end that no transaction took along."""
 
     database: Database
-    _allowance: float = REFUSALS_PER_MINUTE
-    _refilled_at: float = field(default_factory=time.monotonic)
+    # Apart, so that a stranger cannot keep the refusals of those that are known out of the log.
+    _strangers: Allowance = field(default_factory=lambda: Allowance(*OF_STRANGERS))
+    _known: Allowance = field(default_factory=lambda: Allowance(*OF_KNOWN))
 
     async def close(self, draft: Draft, outcome: str) -> None:
         """Enter what happened, if that was not done yet."""
+        left_out = 0
         if outcome != OK:
             REFUSED.labels(outcome).inc()
         if (draft.entered and outcome in ENTERED_IS_ENOUGH) or getattr(draft.request, "dry_run", False):
             return
-        if outcome != OK and not self._may_tell():
-            # It is counted; a stranger must not fill the log either.
-            return
         if outcome != OK:
+            allowance = self._strangers if draft.caller.kind is Kind.NOBODY else self._known
+            allowed = allowance.take(time.monotonic())
+            if allowed is None:
+                return
+            left_out = allowed
             log.info("call_refused_entered", action=draft.action, actor=draft.caller.name, outcome=outcome)
         # The draft is still the witness of this call's transactions, and of the one that now enters it.
         draft.closed = True
         try:
             async with self.database.transaction() as conn:
-                await audit.append(conn, draft.refusal(outcome))
+                await audit.append(conn, draft.refusal(outcome, left_out))
         except StudioError as error:
             told = {"action": draft.action, "actor": draft.caller.name, "outcome": outcome}
             log.warning("audit_not_written", **told, reason=error.message)
-
-    def _may_tell(self) -> bool:
-        """A bucket of refusals that fills again within a minute."""
-        now = time.monotonic()
-        grown = (now - self._refilled_at) * REFUSALS_PER_MINUTE / 60
-        self._allowance, self._refilled_at = min(REFUSALS_PER_MINUTE, self._allowance + grown), now
-        if self._allowance < 1:
-            return False
-        self._allowance -= 1
-        return True

@@ -110,19 +110,20 @@ class RunningServer:
 
 async def start_server(listen: Address, state: AdminState, timers: Timers) -> RunningServer:
     """Start serving on ``listen``, with TLS on the operators' port as well; StudioError when a port is not to be had."""
-    fleet = state.fleet_identity
+    fleet, journal = state.fleet_identity, Journal(state.database)
+    interceptor = AccessInterceptor(state.authenticator, journal)
     if fleet is None:
-        port = await _start(listen, None, state, [*_operators(state), *_nodes(state, timers, None)])
+        port = await _start(listen, None, interceptor, [*_operators(state), *_nodes(state, timers, None)])
         return RunningServer(port, port)
     gate, tls = NodeGate(fleet.enrolment, CloneWatch()), fleet.server_tls
     identities: Services = [
-        ("IdentityService", add_IdentityServiceServicer_to_server, IdentityService(fleet.enrolment))
+        ("IdentityService", add_IdentityServiceServicer_to_server, IdentityService(fleet.enrolment, journal))
     ]
     operators = await _start(
-        fleet.settings.admin_listen, tls.operators.credentials, state, [*_operators(state), *identities]
+        fleet.settings.admin_listen, tls.operators.credentials, interceptor, [*_operators(state), *identities]
     )
     services = [*_operators(state), *identities, *_nodes(state, timers, gate)]
-    return RunningServer(await _start(listen, tls.nodes.credentials, state, services), operators)
+    return RunningServer(await _start(listen, tls.nodes.credentials, interceptor, services), operators)
 
 
 def _operators(state: AdminState) -> Services:
@@ -148,10 +149,10 @@ def _nodes(state: AdminState, timers: Timers, gate: NodeGate | None) -> Services
 
 
 async def _start(
-    listen: Address, credentials: grpc.ServerCredentials | None, state: AdminState, services: Services
+    listen: Address, credentials: grpc.ServerCredentials | None, interceptor: AccessInterceptor, services: Services
 ) -> Port:
     """Serve ``services`` on one port, with health and reflection; in clear text without ``credentials``."""
-    server = make_server([AccessInterceptor(state.authenticator, Journal(state.database))])
+    server = make_server([interceptor])
     for _, add, servicer in services:
         add(servicer, server)
     health_servicer = health.aio.HealthServicer()

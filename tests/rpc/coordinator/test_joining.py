@@ -27,6 +27,7 @@ from studio.v1.access_service_pb2 import (
 from studio.v1.access_service_pb2_grpc import AccessServiceStub
 from studio.v1.identity_service_pb2 import Identity, JoinRequest
 from studio.v1.identity_service_pb2_grpc import IdentityServiceStub
+from studio_coordinator.access.journal import OF_STRANGERS
 from studio_coordinator.authority.certificates import Signer, make_authority, node_certificate
 from studio_coordinator.authority.enrolment import Validity
 from studio_coordinator.authority.office import AuthorityOffice
@@ -140,6 +141,16 @@ async def test_of_a_hundred_that_use_one_token_at_once_one_joins(coordinator: Tl
     assert codes.count(grpc.StatusCode.OK) == 1
     assert codes.count(grpc.StatusCode.UNAUTHENTICATED) == 99
     assert (await identities(coordinator))["h1"].generation == 1
+    # The refusals are in the audit log, as many as a stranger may put there, and none with the token's secret.
+    async with coordinator.access() as access:
+        audited = await access.ListAudit(ListAuditRequest(limit=500), metadata=coordinator.metadata)
+    told = [entry for entry in audited.entries if entry.action == "IdentityService/Join"]
+    refused = [entry for entry in told if entry.outcome == "UNAUTHENTICATED"]
+    assert len(told) - len(refused) == 1
+    assert OF_STRANGERS[0] <= len(refused) < 99
+    assert {(entry.actor, entry.object) for entry in refused} == {("unknown", f"JoinToken/{token.token.id}")}
+    assert all(entry.peer.startswith("ipv4:127.0.0.1:") for entry in refused)
+    assert token.secret not in str(told)
 
 
 async def test_a_used_old_or_withdrawn_token_is_good_for_nothing(coordinator: TlsCoordinator, tmp_path: Path) -> None:
