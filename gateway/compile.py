@@ -15,6 +15,7 @@ import sys
 import sysconfig
 import tempfile
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,6 +62,8 @@ MODULES = (
 
 def why_not() -> str:
     """What this machine lacks for compiling; empty where it lacks nothing."""
+    if find_spec("mypyc") is None:
+        return "mypyc is not installed"
     if shutil.which("cc") is None and shutil.which("gcc") is None:
         return "there is no C compiler"
     if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
@@ -104,10 +107,14 @@ def kept() -> Path:
 def main() -> None:
     """Read the command line; compile, or take what was compiled before."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    out = parser.parse_args().out.resolve()
+    parser.add_argument("out", type=Path, nargs="?")
+    parser.add_argument("--check", action="store_true", help="only say whether this machine can compile")
+    given = parser.parse_args()
     if lack := why_not():
         sys.exit(f"The gateway cannot be compiled here: {lack}.")
+    if given.check or given.out is None:
+        return
+    out = given.out.resolve()
     folder = kept()
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
