@@ -108,9 +108,20 @@ def _what_counts(said: ReportTelemetryRequest) -> tuple[object, ...]:
     return (
         -(-host.memory_used_bytes // STEP_BYTES) if host.HasField("memory_used_bytes") else None,
         host.disk_free_bytes // STEP_BYTES if host.HasField("disk_free_bytes") else None,
-        # A map has no order of its own.
-        *sorted((uuid, _held(figures)) for uuid, figures in said.gpus.items() if figures.processes),
+        *_all_held(said.gpus),
     )
+
+
+def _all_held(gpus: Mapping[str, GpuFigures]) -> list[tuple[str, object]]:
+    """Who holds how much of each GPU that anybody holds."""
+    held = []
+    # Not by its items, which are made in Python: most GPUs of most hosts are looked at for nothing.
+    for uuid in gpus:
+        figures = gpus[uuid]
+        if figures.processes:
+            held.append((uuid, _held(figures)))
+    # A map has no order of its own.
+    return sorted(held)
 
 
 def _held(figures: GpuFigures) -> tuple[object, ...]:

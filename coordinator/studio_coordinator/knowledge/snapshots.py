@@ -14,11 +14,11 @@ from studio_coordinator.knowledge.canaries import CanaryWatch
 from studio_coordinator.knowledge.demand import DemandLog
 from studio_coordinator.knowledge.host_book import HostBook
 from studio_coordinator.knowledge.library import ModelLibrary
+from studio_coordinator.knowledge.revision_shelf import RevisionShelf
 from studio_coordinator.knowledge.sizes import SizeBook
 from studio_coordinator.knowledge.stored import StoredFleet
 from studio_coordinator.leadership import Leadership
 from studio_coordinator.plan.canary import Watched
-from studio_coordinator.plan.presets import effective
 from studio_coordinator.plan.snapshot import Snapshot, Timers
 from studio_coordinator.sessions import SessionRegistry
 from studio_coordinator.store import (
@@ -26,7 +26,6 @@ from studio_coordinator.store import (
     hosts,
     last_requests,
     providers,
-    recipes,
     replicas,
     routes,
 )
@@ -47,6 +46,7 @@ class SnapshotSource:
     demand: DemandLog = field(default_factory=DemandLog)
     canaries: CanaryWatch = field(default_factory=CanaryWatch)
     stored: StoredFleet = field(default_factory=StoredFleet)
+    revisions: RevisionShelf = field(default_factory=RevisionShelf)
 
     def __post_init__(self) -> None:
         self.book = HostBook(self.sessions)
@@ -59,8 +59,7 @@ class SnapshotSource:
         needed |= {(row.recipe_name, row.recipe_revision) for row in rows}
         needed |= {(item.rollout.from_recipe, item.rollout.from_revision) for item in wanted if item.rollout.phase}
         needed |= {(item.rollout.to_recipe, item.rollout.to_revision) for item in wanted if item.rollout.phase}
-        written = await recipes.revisions(conn, needed)
-        known = {key: effective(recipe) for key, recipe in written.items()}
+        known = await self.revisions.get(conn, needed, self.leadership.term)
         await self.stored.refresh(conn)
         found = await self.book.update(self.stored.hosts(), await hosts.last_seen(conn, self._silent()))
         now = datetime.now(UTC)

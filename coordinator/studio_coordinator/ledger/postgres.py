@@ -3,24 +3,21 @@
 from dataclasses import dataclass
 
 from studio.v1.event_pb2 import Event
-from studio.v1.route_pb2 import AccessTable
 from studio_runtime.errors import ConflictError
 
+from studio_coordinator.knowledge.access_book import AccessBook
 from studio_coordinator.knowledge.snapshots import SnapshotSource
 from studio_coordinator.ledger.protocol import Loaded
 from studio_coordinator.plan.snapshot import Plan, Snapshot
 from studio_coordinator.sessions import SessionRegistry
 from studio_coordinator.store import (
-    access,
     assignments,
     deployments,
     events,
     hosts,
     lease,
-    prices,
     replicas,
     routes,
-    tenants,
 )
 from studio_coordinator.store.database import Connection, Database
 from studio_coordinator.wakeup import Wakeup
@@ -36,6 +33,9 @@ class PostgresLedger:
     # With which API keys are hashed.
     pepper: bytes
 
+    def __post_init__(self) -> None:
+        self._access = AccessBook(self.pepper)
+
     @property
     def changed(self) -> Wakeup:
         """Facts of a model were read."""
@@ -50,7 +50,7 @@ class PostgresLedger:
             for session, gpus in found:
                 await hosts.update_gpus(conn, session.host_id, session.epoch, gpus)
             snapshot = await self.snapshots.load(conn)
-            access_table = await self._load_access(conn)
+            access_table = await self._access.table(conn, snapshot.term)
         for session, gpus in found:
             session.gpus_stored(gpus)
         return Loaded(snapshot, access_table)
@@ -66,15 +66,6 @@ class PostgresLedger:
         """Store an event that belongs to no plan."""
         async with self.database.transaction() as conn:
             await events.append(conn, [event])
-
-    async def _load_access(self, conn: Connection) -> AccessTable:
-        return AccessTable(
-            version=await access.access_version(conn),
-            pepper=self.pepper,
-            keys=await access.list_keys(conn),
-            tenants=await tenants.list_tenants(conn),
-            prices=await prices.list_prices(conn),
-        )
 
 
 async def _write(conn: Connection, snapshot: Snapshot, decided: Plan) -> None:
