@@ -43,6 +43,27 @@ def test_no_other_text_is_a_key(text: str):
     assert KeyRing.of(AccessTable()).find(text) is None
 
 
+def test_a_wrong_secret_and_an_id_that_nobody_has_cost_the_same(monkeypatch: pytest.MonkeyPatch):
+    """What is done for a guess says nothing of whether its id exists."""
+    done: list[tuple[str, int, int]] = []
+    digest, compare = hmac.digest, hmac.compare_digest
+
+    def noted_digest(key: bytes, message: bytes, name: str) -> bytes:
+        done.append(("digest", len(key), len(message)))
+        return digest(key, message, name)
+
+    def noted_compare(one: bytes, other: bytes) -> bool:
+        done.append(("compare", len(one), len(other)))
+        return compare(one, other)
+
+    keys = ring()
+    monkeypatch.setattr(hmac, "digest", noted_digest)
+    monkeypatch.setattr(hmac, "compare_digest", noted_compare)
+    for guess in (KEY[:-1] + "x", KEY.replace("abc123", "xyz789")):
+        assert keys.find(guess) is None
+    assert done[:2] == done[2:] == [("digest", 1, len(KEY)), ("compare", 32, 32)]
+
+
 def test_ends_of_a_key():
     revoked = ring(revoked_at={"seconds": 100}).find(KEY)
     expired = ring(expires_at={"seconds": 100, "nanos": 500_000_000}).find(KEY)

@@ -100,6 +100,17 @@ async def test_engine_that_dies_in_a_stream_ends_it_with_an_error_event():
         assert (record.finish, record.status) == ("upstream_error", 200)
 
 
+async def test_events_that_are_no_json_pass_as_they_are_and_cost_nothing_but_themselves():
+    first, *rest = chat_chunks("a", "b")
+    bad = b'data: {"choices": [{"finish_reason": "us\n\n', b'data: {"usage": {{{\n\n', b"data: \xff\xfe\n\n"
+    async with Upstream(streams([first, *bad, *rest])) as upstream, front_door(a_route("tiny", upstream.url)) as door:
+        async with door.client.post(door.url + CHAT, json={"model": "tiny", "stream": True}) as response:
+            received = await response.read()
+        assert received == b"".join([first, *bad, *(event for event in rest if b"total_tokens" not in event)])
+        assert (await door.record()).completion_tokens == 2
+        assert len(upstream.received) == 1, "a stream is never begun anew: its tokens would come twice"
+
+
 async def test_connection_that_simply_ends_without_done_is_an_error_too():
     raw = head(200, "Content-Type: text/event-stream", "Connection: close") + chat_chunks("a")[0]
     async with (
