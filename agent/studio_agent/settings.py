@@ -158,6 +158,7 @@ class AgentSettings:
         """Model files, as large as they come."""
         return self.models_dir or self.engines_dir.parent / "models"
 
+
 @dataclass(frozen=True)
 class RunSettings:
     """Where a running agent connects and shows itself."""
