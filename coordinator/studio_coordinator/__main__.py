@@ -39,7 +39,7 @@ async def serve(settings: ServeSettings) -> None:
     url = storage.database_url or prepare(storage.embedded_data_dir).url
     database, lease_database = Database(url), Database(url, pool_size=1)
     try:
-        schema = await database.upgrade()
+        schema = await database.upgrade(storage.owner_url)
         await agree_on_keys(database, identity)
         timers = Timers(
             heartbeat_interval=settings.heartbeat_seconds,

@@ -43,7 +43,7 @@ async def create(settings: StorageFlags, request: CreateOperatorRequest) -> str:
     identity = Identity.load(settings.state_dir, settings.key_pepper_file, settings.master_key_file)
     database = Database(settings.database_url or prepare(settings.embedded_data_dir).url, pool_size=1)
     try:
-        await database.upgrade()
+        await database.upgrade(settings.owner_url)
         await agree_on_keys(database, identity)
         async with database.transaction() as conn:
             made = await create_operator(conn, checked_operator(request), Token.new(OPERATOR), identity.pepper)

@@ -14,6 +14,8 @@ class StorageFlags:
 
     # Empty: the embedded PostgreSQL in `embedded_data_dir`.
     database_url: str
+    # Of the role that owns the tables; empty: the one above.
+    owner_url: str
     embedded_data_dir: Path
     state_dir: Path
     # None: in `state_dir`.
@@ -45,9 +47,10 @@ def add_storage_options(parser: argparse.ArgumentParser, home: Home) -> None:
 
 
 def storage_flags(arguments: argparse.Namespace) -> StorageFlags:
-    """As they were given. The database URL comes from the environment: it may hold a password."""
+    """As they were given. The database's URLs come from the environment: they may hold a password."""
     return StorageFlags(
         database_url=os.environ.get("STUDIO_DATABASE_URL", ""),
+        owner_url=os.environ.get("STUDIO_DATABASE_OWNER_URL", ""),
         embedded_data_dir=arguments.embedded_data_dir,
         state_dir=arguments.state_dir,
         key_pepper_file=arguments.key_pepper_file,

@@ -17,6 +17,7 @@ from sqlalchemy.pool import NullPool
 from studio_runtime.errors import ConflictError, InvalidError, UnavailableError
 
 from studio_coordinator.store import migrations
+from studio_coordinator.store.least_privilege import grant
 from studio_coordinator.store.witness import WITNESS
 
 # What the functions of the store take; other modules name it without knowing whose it is.
@@ -104,18 +105,23 @@ class Database:
         async with self.transaction() as conn:
             await conn.execute(text("SELECT 1"))
 
-    async def upgrade(self) -> str:
+    async def upgrade(self, owner_url: str = "") -> str:
         """Bring the schema to this code's revision and return it; two that start at once do it one after the other.
 
-        A schema that is newer is used as it is where it says that this code may; else SchemaTooNewError.
+        A schema that is newer is used as it is where it says that this code may; else SchemaTooNewError. With ``owner_url`` the
+        role in it does that and owns what it makes; the role that this store connects as gets what it needs, and no more.
         """
         # A connection of its own: changing a large table may take longer than any answer otherwise may.
-        engine = create_async_engine(self._url, poolclass=NullPool, connect_args=_connect_args(None))
+        owner = _postgres_url(owner_url) if owner_url else self._url
+        engine = create_async_engine(owner, poolclass=NullPool, connect_args=_connect_args(None))
         for _ in range(UPGRADE_ATTEMPTS):
             try:
                 with _refusals(OSError):
                     async with engine.begin() as conn:
-                        return await conn.run_sync(migrations.upgrade)
+                        revision = await conn.run_sync(migrations.upgrade)
+                        if owner_url:
+                            await conn.run_sync(grant, self._url.username or "")
+                        return revision
             except DatabaseBusyError:
                 # Against live writers the upgrade may be the one that a deadlock ends; nothing of it stayed.
                 await asyncio.sleep(UPGRADE_PAUSE_SECONDS)
