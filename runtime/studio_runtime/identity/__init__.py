@@ -18,7 +18,7 @@ join       token and request up, certificate down
 proof      that the caller of a renewal has the key of the certificate it shows
 renewal    before the certificate runs out, and when the authorities change
 options    ``join`` on the command line of a role
-command    what it does
-__main__   the same for nodes whose role has no such command: consoles
+command    what it does, and ``renew`` for nodes without a process
+__main__   both, for nodes whose role has no such commands: consoles
 ========== =====================================================================
 """

@@ -1,6 +1,7 @@
-"""``python -m studio_runtime.identity join``: for nodes whose role has no ``join`` of its own, such as consoles.
+"""``python -m studio_runtime.identity join|renew``: for nodes whose role has no ``join`` of its own, such as consoles.
 
-The identity lies in the state folder afterwards, where ``IdentityFolder`` and ``Renewal`` of this package take it up.
+The identity lies in the state folder afterwards, where ``IdentityFolder`` and ``Renewal`` of this package take it up. Where no
+process of the node runs all the time, a timer calls ``renew``.
 """
 
 import argparse
@@ -9,13 +10,13 @@ import sys
 from pathlib import Path
 
 from studio_runtime.errors import StudioError
-from studio_runtime.identity.command import run_join
+from studio_runtime.identity.command import run_join, run_renew
 from studio_runtime.identity.folder import IdentityFolder
 from studio_runtime.identity.names import KINDS
 from studio_runtime.identity.options import add_join_options
 
 EXAMPLES = """\
-example:
+examples:
   studio hosts token --kind console --name web | python -m studio_runtime.identity join --kind console --name web \\
       --coordinator control:7072 --ca-file ca.pem --token-file - --state-dir /var/lib/studio/console
 """
@@ -24,8 +25,12 @@ example:
 def main() -> None:
     """Entry point; ends the process with one sentence where it is refused."""
     parsed = _parser().parse_args()
+    folder = IdentityFolder(parsed.state_dir / "identity")
     try:
-        run_join(parsed, KINDS[parsed.kind], parsed.name, IdentityFolder(parsed.state_dir / "identity"))
+        if parsed.command == "renew":
+            run_renew(folder, at_once=parsed.now)
+        else:
+            run_join(parsed, KINDS[parsed.kind], parsed.name, folder)
     except StudioError as error:
         sys.exit(f"{error.message}\n{error.hint}".rstrip())
 
@@ -43,6 +48,14 @@ def _parser() -> argparse.ArgumentParser:
     join.add_argument("--name", default=socket.gethostname(), help="what people call it (default: the host's name)")
     join.add_argument("--state-dir", type=Path, required=True, metavar="DIR", help="the node's own folder")
     add_join_options(join)
+    renew = commands.add_parser(
+        "renew",
+        help="renew the identity where two thirds of its certificate's life are over: for a timer, every hour",
+        epilog="example:\n  python -m studio_runtime.identity renew --state-dir /var/lib/studio/console\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    renew.add_argument("--state-dir", type=Path, required=True, metavar="DIR", help="the node's own folder")
+    renew.add_argument("--now", action="store_true", help="at once: between the steps of `studio authority rotate`")
     return parser
 
 

@@ -1,9 +1,11 @@
-"""What ``join`` does on the command line of a role: the same for agents and gateways."""
+"""What ``join`` does on the command line, the same for all roles; and ``renew``, for nodes without a process."""
 
 import argparse
 import asyncio
 import os
+import random
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from studio.v1.identity_service_pb2 import Identity
@@ -12,6 +14,7 @@ from studio_runtime.errors import InvalidError
 from studio_runtime.identity.folder import IdentityFolder
 from studio_runtime.identity.join import Joining, join
 from studio_runtime.identity.names import kind_word
+from studio_runtime.identity.renewal import Renewal, due_at
 
 
 def run_join(parsed: argparse.Namespace, kind: Identity.Kind.ValueType, name: str, folder: IdentityFolder) -> Identity:
@@ -22,9 +25,31 @@ def run_join(parsed: argparse.Namespace, kind: Identity.Kind.ValueType, name: st
         _hand_over(folder.root)
     sys.stdout.write(
         f"joined as {kind_word(kind)} {identity.name} (id {identity.id}); "
-        f"certificate until {stored.not_after:%Y-%m-%d %H:%M} UTC, renewed by itself\n"
+        f"certificate until {_said(stored.not_after)}{_keeper(kind)}\n"
     )
     return identity
+
+
+def _keeper(kind: Identity.Kind.ValueType) -> str:
+    """Agents and gateways renew by themselves; nothing of a console runs all the time."""
+    return "; keep it good with `renew`, every hour" if kind == Identity.KIND_CONSOLE else ", renewed by itself"
+
+
+def run_renew(folder: IdentityFolder, *, at_once: bool) -> None:
+    """Renew the identity in ``folder`` where it is due, or at once, and say so. Raises StudioError."""
+    identity = folder.load()
+    due = due_at(identity, random.uniform)
+    if not at_once and datetime.now(UTC) < due:
+        sys.stdout.write(f"certificate until {_said(identity.not_after)}, not renewed before {_said(due)}\n")
+        return
+    renewed = asyncio.run(Renewal(folder, random.uniform).renew_once(identity)) or folder.load()
+    if os.geteuid() == 0:
+        _hand_over(folder.root)
+    sys.stdout.write(f"certificate until {_said(renewed.not_after)}, generation {renewed.name.generation}\n")
+
+
+def _said(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
 def _hand_over(folder: Path) -> None:

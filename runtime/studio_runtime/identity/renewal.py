@@ -89,7 +89,7 @@ class Renewal:
                 identity = await asyncio.to_thread(self.folder.load)
                 await self._until_due(identity, rest)
                 heard = self._in_force
-                if renewed := await self._renew_once(identity):
+                if renewed := await self.renew_once(identity):
                     log.info("identity_renewed", generation=renewed.name.generation, until=str(renewed.not_after))
                 if self._in_force is heard:
                     # Overtaken now; what it said meanwhile is looked at anew.
@@ -113,8 +113,11 @@ class Renewal:
                 async with asyncio.timeout(min(left, LONGEST_SLEEP_SECONDS)):
                     await self._heard.wait()
 
-    async def _renew_once(self, seen: StoredIdentity) -> StoredIdentity | None:
-        """Renew, unless another process of this node has done so since ``seen`` was read, or is about to."""
+    async def renew_once(self, seen: StoredIdentity) -> StoredIdentity | None:
+        """Renew, unless another process of this node has done so since ``seen`` was read. Raises StudioError.
+
+        None where it had; UnavailableError where another is about to.
+        """
         try:
             lock = await asyncio.to_thread(lock_folder, self.folder.root, ".renewing")
         except BlockingIOError:

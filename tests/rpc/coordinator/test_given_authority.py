@@ -37,7 +37,7 @@ async def joined(coordinator: TlsCoordinator, folder: Path, name: str = "h1") ->
 
 
 async def renew(folder: IdentityFolder) -> StoredIdentity | None:
-    return await Renewal(folder, lambda _low, high: high)._renew_once(folder.load())
+    return await Renewal(folder, lambda _low, high: high).renew_once(folder.load())
 
 
 @asynccontextmanager

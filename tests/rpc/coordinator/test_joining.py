@@ -63,7 +63,7 @@ async def joined(coordinator: TlsCoordinator, folder: Path, name: str = "h1") ->
 
 
 async def renew(folder: IdentityFolder) -> StoredIdentity | None:
-    return await Renewal(folder, lambda _low, high: high)._renew_once(folder.load())
+    return await Renewal(folder, lambda _low, high: high).renew_once(folder.load())
 
 
 async def identities(coordinator: TlsCoordinator) -> dict[str, Identity]:
@@ -104,23 +104,36 @@ async def test_that_a_node_joined_is_in_the_audit_log(coordinator: TlsCoordinato
     assert json.loads(entry.after)["token_of"] == made.entries[0].actor
 
 
-async def test_a_console_joins_by_the_command_that_belongs_to_no_role(
+async def identity_command(*arguments: str, stdin: str = "") -> str:
+    """``python -m studio_runtime.identity``: what it says."""
+    argv = [sys.executable, "-m", "studio_runtime.identity", *arguments]
+    both = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*argv, stdin=both, stdout=both)
+    said, _ = await process.communicate(stdin.encode())
+    assert process.returncode == 0, said
+    return said.decode()
+
+
+async def test_a_console_joins_and_renews_by_the_commands_that_belong_to_no_role(
     coordinator: TlsCoordinator, tmp_path: Path
 ) -> None:
     token = await coordinator.join_token(Identity.KIND_CONSOLE, "web")
-    argv = [sys.executable, "-m", "studio_runtime.identity", "join", "--kind", "console", "--name", "web"]
-    argv += ["--coordinator", str(coordinator.admin_address), "--fingerprint", token.authority_fingerprint]
-    argv += ["--token-file", "-", "--state-dir", str(tmp_path)]
-    both = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*argv, stdin=both, stdout=both)
-    said, _ = await process.communicate(token.secret.encode())
-    assert process.returncode == 0, said
-    assert b"joined as console web" in said
+    where = ("--coordinator", str(coordinator.admin_address), "--fingerprint", token.authority_fingerprint)
+    rest = ("--kind", "console", "--name", "web", "--token-file", "-", "--state-dir", str(tmp_path))
+    assert "joined as console web" in await identity_command("join", *where, *rest, stdin=token.secret)
     folder = IdentityFolder(tmp_path / "identity")
     async with coordinator.channel(folder.tls()) as channel:
         access = AccessServiceStub(channel)
         assert (await access.GetCaller(GetCallerRequest(), metadata=coordinator.metadata)).role == Operator.ROLE_ADMIN
-    assert await renew(folder) is not None
+    before = folder.load()
+    assert "not renewed before" in await identity_command("renew", "--state-dir", str(tmp_path))
+    assert folder.load().chain == before.chain
+    assert "generation 2" in await identity_command("renew", "--state-dir", str(tmp_path), "--now")
+    after = folder.load()
+    assert (after.name.id, after.name.generation) == (before.name.id, 2)
+    assert after.key.public_key() != before.key.public_key()
+    async with coordinator.channel(folder.tls()) as channel:
+        assert (await AccessServiceStub(channel).GetCaller(GetCallerRequest(), metadata=coordinator.metadata)).role
 
 
 async def test_of_a_hundred_that_use_one_token_at_once_one_joins(coordinator: TlsCoordinator) -> None:
@@ -393,12 +406,12 @@ async def test_a_certificate_alone_renews_nothing(coordinator: TlsCoordinator, t
     assert await renew(folder) is not None
 
 
-async def test_several_processes_of_one_node_renew_once(coordinator: TlsCoordinator, tmp_path: Path) -> None:
+async def test_several_processes_of_one_noderenew_once(coordinator: TlsCoordinator, tmp_path: Path) -> None:
     folder = await joined(coordinator, tmp_path / "identity")
     seen = folder.load()
     renewals = [Renewal(folder, lambda _low, high: high) for _ in range(4)]
-    answers = await asyncio.gather(*(one._renew_once(seen) for one in renewals), return_exceptions=True)
+    answers = await asyncio.gather(*(one.renew_once(seen) for one in renewals), return_exceptions=True)
     assert sum(isinstance(answer, StoredIdentity) for answer in answers) == 1
     assert folder.load().name.generation == 2
     # Whoever comes later finds it done.
-    assert await renewals[0]._renew_once(seen) is None
+    assert await renewals[0].renew_once(seen) is None
