@@ -15,7 +15,8 @@
    =============== =====================================================================================
 
    A request that names its session goes to that session's endpoint under each of them.
-6. Affinity has a bound: an endpoint with more than 1.25 times the mean work is passed over for the next in its order.
+6. Affinity has a bound: an endpoint with more than 1.25 times the mean work is passed over for the next in its order. What was
+   sent elsewhere for that reason stays there, where its cache is now, for as long as that one is below the bound.
 """
 
 import hashlib
@@ -28,6 +29,8 @@ from studio_gateway.strategies import LEAST_WORK, PREFIX_AFFINITY, ROUND_ROBIN
 
 # Consistent hashing with bounded loads: how far above the mean an endpoint may be and still get what affinity sends it.
 LOAD_BOUND = 1.25
+# Beginnings and sessions of which it is known where they went last: about 200 bytes each.
+REMEMBERED = 32_768
 
 
 class Endpoint(Protocol):
@@ -60,12 +63,15 @@ PLAIN = Wish()
 
 @dataclass
 class Picker:
-    """Chooses by the standings; keeps only whose turn it is."""
+    """Chooses by the standings; keeps whose turn it is, and where affinity has sent what."""
 
     standings: Standings = field(default_factory=Standings)
     turn: int = 0
+    remembered: int = REMEMBERED
     # By revision: what it is owed of the requests so far, in requests.
     _owed: dict[tuple[str, int], float] = field(default_factory=dict)
+    # By route and key: the replica that it went to last; the longest unused first.
+    _went: dict[tuple[str, bytes], str] = field(default_factory=dict)
 
     def pick(
         self, endpoints: Sequence[EndpointT], tried: Collection[str], now: float, wish: Wish = PLAIN, route: str = ""
@@ -83,7 +89,7 @@ class Picker:
         turned = weighted[start:] + weighted[:start]
         key = wish.session or (wish.prefix if wish.strategy == PREFIX_AFFINITY else b"")
         if key:
-            return self._by_affinity(turned, key, now, wish)
+            return self._by_affinity(turned, (route, key), now, wish)
         if wish.strategy == ROUND_ROBIN:
             return turned[0]
         return min(turned, key=self._load_with(wish.work, now))
@@ -121,19 +127,23 @@ class Picker:
             self._owed.update({(route, revision): value for revision, value in owed.items()})
         return [one for one in endpoints if one.recipe_revision == chosen]
 
-    def _by_affinity(self, endpoints: list[EndpointT], key: bytes, now: float, wish: Wish) -> EndpointT:
-        """The first in the key's own order of the endpoints (rendezvous hashing) that is not above the bound.
+    def _by_affinity(self, endpoints: list[EndpointT], place: tuple[str, bytes], now: float, wish: Wish) -> EndpointT:
+        """Where it went last, else the first in the key's own order of the endpoints (rendezvous hashing) below the bound.
 
         A replica that comes or goes moves only the keys that it gets or had, and every gateway has the same order.
         """
+        key, last = place[1], self._went.pop(place, "")
         load = self._load_with(wish.work, now)
         loads = {one.replica_id: load(one) for one in endpoints}
         bound = LOAD_BOUND * sum(loads.values()) / len(loads)
-        in_order = sorted(endpoints, key=lambda one: _number(key, one.replica_id), reverse=True)
-        for one in in_order:
-            if loads[one.replica_id] <= bound:
-                return one
-        return in_order[0]
+        in_order = sorted(
+            endpoints, key=lambda one: (one.replica_id == last, _number(key, one.replica_id)), reverse=True
+        )
+        chosen = next((one for one in in_order if loads[one.replica_id] <= bound), in_order[0])
+        self._went[place] = chosen.replica_id
+        if len(self._went) > self.remembered:
+            del self._went[next(iter(self._went))]
+        return chosen
 
     def _load_with(self, work: float, now: float) -> Callable[[Endpoint], float]:
         """The outstanding work per weight that an endpoint would have with ``work`` more."""

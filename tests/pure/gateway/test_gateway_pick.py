@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from studio_gateway.affinity import prefix_of, session_key, work_of
@@ -175,6 +176,27 @@ def test_a_replica_that_goes_moves_only_its_own_keys(count: int, gone: int):
         before = picker.pick(targets, (), 0, wish).replica_id
         if before != str(gone % count):
             assert picker.pick(left, (), 0, wish).replica_id == before
+
+
+@pytest.mark.parametrize("others", [1, 2])
+def test_what_was_sent_elsewhere_stays_where_its_cache_is_now_until_it_is_forgotten(others: int):
+    picker, targets = Picker(remembered=2), [target(str(number)) for number in range(4)]
+
+    def went(key: str, route: str = "m") -> str:
+        wish = Wish(1.0, PREFIX_AFFINITY, prefix=session_key(key))
+        return picker.pick(targets, (), 0, wish, route).replica_id
+
+    home = went("talk")
+    picker.standings.of(home).began(100)
+    other = went("talk")
+    picker.standings.of(home).ended(100)
+    assert went("talk") == other != home
+    assert went("talk", "another model") == home
+    for number in range(others - 1):
+        went(f"other {number}")
+    assert went("talk") == (other if others == 1 else home)
+    picker.standings.of(other).began(100)
+    assert went("talk") == home, "the next in the order that every gateway has"
 
 
 @given(st.lists(st.integers(0, 2), min_size=50, max_size=300), st.integers(2, 6))
