@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fakes.demo_process import until
+from fakes.wheels import make_wheel
 from studio.v1.recipe_pb2 import EngineChoice
 from studio.v1.replica_pb2 import StartProgress
 from studio_agent import program
@@ -27,20 +27,6 @@ PROGRAM = """
 from importlib.metadata import version
 def main(): print(version("other"))
 """
-
-
-def make_wheel(folder: Path) -> None:
-    folder.mkdir()
-    files = {
-        "mini_engine.py": PROGRAM,
-        "mini_engine-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: mini-engine\nVersion: 1.0\n",
-        "mini_engine-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        "mini_engine-1.0.dist-info/entry_points.txt": "[console_scripts]\nmini = mini_engine:main\n",
-    }
-    record = "".join(f"{name},,\n" for name in [*files, "mini_engine-1.0.dist-info/RECORD"])
-    with zipfile.ZipFile(folder / "mini_engine-1.0-py3-none-any.whl", "w") as wheel:
-        for name, text in {**files, "mini_engine-1.0.dist-info/RECORD": record}.items():
-            wheel.writestr(name, text)
 
 
 def a_plan(wheels: Path) -> InstallPlan:
@@ -59,7 +45,7 @@ async def test_it_is_whole_or_not_there(tmp_path: Path):
     assert failed.value.failure_reason == "package_missing"
     assert installed(engines) == []
     wheels.rmdir()
-    make_wheel(wheels)
+    make_wheel(wheels, "mini-engine", "1.0", "mini", PROGRAM)
     # Then two ask at once: one installs, both get it.
     programs = await asyncio.gather(*(ensure(plan, engines, reported.append) for _ in range(2)))
     assert set(programs) == {engines / "mini-1.0" / "bin" / "mini"}
@@ -85,7 +71,7 @@ async def test_it_is_whole_or_not_there(tmp_path: Path):
 async def test_a_wheelhouse_stands_for_the_index_and_removal_gives_the_disk_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    make_wheel(tmp_path / "wheels")
+    make_wheel(tmp_path / "wheels", "mini-engine", "1.0", "mini", PROGRAM)
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:1/simple")
     plan = replace(a_plan(tmp_path), pip_runs=(PipRun(("mini-engine==1.0",), 1),))
     engines = tmp_path / "engines"
@@ -118,7 +104,7 @@ async def test_an_engines_folder_that_cannot_be_written(tmp_path: Path):
 
 
 async def test_an_installation_that_breaks_off_may_be_tried_again(tmp_path: Path):
-    make_wheel(tmp_path / "wheels")
+    make_wheel(tmp_path / "wheels", "mini-engine", "1.0", "mini", PROGRAM)
     # Without the other name, the check that the program runs fails.
     plan = replace(a_plan(tmp_path / "wheels"), alias=None)
     with pytest.raises(EnvironmentFailedError, match="No package metadata was found for other") as failed:
