@@ -15,12 +15,11 @@ A client that closes its connection, or its half of it, does not want its answer
 
 import asyncio
 import enum
-from collections.abc import Callable
 from typing import Protocol, cast
 
 from studio_gateway.chunks import ChunkedBody, FramingError
 from studio_gateway.deadlines import NEVER, Deadlines
-from studio_gateway.exchange import Exchange
+from studio_gateway.exchange import Client, Exchange
 from studio_gateway.http1 import HEAD_END, LARGEST_HEAD_BYTES, RequestHead, read_request
 from studio_gateway.limits import Limits
 from studio_gateway.openai_errors import (
@@ -95,7 +94,7 @@ def _into_the_void(_data: bytes) -> None:
     """What a client that is gone would have got."""
 
 
-class ClientConnection:
+class ClientConnection(Client):
     """See the picture above. An ``asyncio.Protocol`` in all but name: compiled classes inherit from compiled ones only."""
 
     __slots__ = (
@@ -114,7 +113,6 @@ class ClientConnection:
         "_state",
         "_transport",
         "deadline",
-        "write",
     )
 
     def __init__(self, house: House) -> None:
@@ -132,8 +130,7 @@ class ClientConnection:
         self._has_asked = False
         self._is_reading = False
         self.deadline = NEVER
-        # Send, without waiting. The transport's own method, because it is called for every token.
-        self.write: Callable[[bytes], None] = _into_the_void
+        self.write = _into_the_void
 
     # What the transport tells.
 

@@ -1,8 +1,9 @@
 """One request and its answer; every answer leaves through here, so that it begins once and ends once."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import unquote
 
 from studio_gateway.chunks import LAST_CHUNK, framed
@@ -17,15 +18,19 @@ BODILESS = (204, 304)
 EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 
 
-class Client(Protocol):
+class Client(ABC):
     """The connection that a request came by."""
 
-    # Sends, without waiting; nothing happens once the client is gone.
+    __slots__ = ("write",)
+
+    # Sends, without waiting; nothing happens once the client is gone. The transport's own method: it is called for every token.
     write: Callable[[bytes], None]
 
+    @abstractmethod
     def answered(self, *, can_go_on: bool) -> None:
         """The answer has ended; the connection may carry another request where the answer allows it."""
 
+    @abstractmethod
     def will_close(self) -> bool:
         """Whether this answer is the last on the connection, whatever the answer is."""
 

@@ -35,7 +35,7 @@ from studio_gateway.retry_budget import RetryBudget
 from studio_gateway.standing import Standing
 from studio_gateway.strategies import PREFIX_AFFINITY
 from studio_gateway.table import Model, Target
-from studio_gateway.upstream import EngineConnection, Pool, address_of
+from studio_gateway.upstream import Asker, EngineConnection, Pool, address_of
 from studio_gateway.work import Done
 
 log = structlog.get_logger()
@@ -81,7 +81,7 @@ class Forwarder:
         return transfer
 
 
-class Transfer:
+class Transfer(Asker):
     """One request on its way; see the picture above."""
 
     __slots__ = (

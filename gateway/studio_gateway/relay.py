@@ -1,6 +1,6 @@
 """An engine's answer on its way to the client: copied as it comes, its usage read by the way."""
 
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 from studio_gateway.account import Account
 from studio_gateway.call import USAGE_ON_REQUEST, Call
@@ -20,12 +20,16 @@ FIRST_CLIENT_ERROR = 400
 FIRST_SERVER_ERROR = 500
 
 
-class Relay(Protocol):
+class Relay(ABC):
     """One answer on its way."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def take(self, data: bytes) -> None:
         """Copy a part. Raises ApiError where it is not what its head said."""
 
+    @abstractmethod
     def end(self) -> None:
         """The engine's answer is whole. Raises ApiError where it says itself that it is not."""
 
@@ -45,7 +49,7 @@ def relay_of(exchange: Exchange, call: Call, head: AnswerHead, account: Account,
     return PlainRelay(exchange, head, headers, account, counts=content_type == b"application/json")
 
 
-class EventRelay:
+class EventRelay(Relay):
     """A stream of events: each leaves as soon as it is whole."""
 
     __slots__ = ("_account", "_exchange", "_stream")
@@ -79,7 +83,7 @@ class EventRelay:
         self._exchange.end(stream.finished())
 
 
-class JudgingRelay:
+class JudgingRelay(Relay):
     """An answer of which only the whole says whether it goes to the client, or another model is asked."""
 
     __slots__ = ("_account", "_call", "_exchange", "_head", "_held")
@@ -106,7 +110,7 @@ class JudgingRelay:
         relay.end()
 
 
-class PlainRelay:
+class PlainRelay(Relay):
     """Any other answer: held until it is whole, unless it is large."""
 
     __slots__ = ("_account", "_counts", "_exchange", "_head", "_headers", "_held", "_size", "_tail")
@@ -158,7 +162,7 @@ class PlainRelay:
         self._exchange.send(data)
 
 
-class LateRelay:
+class LateRelay(Relay):
     """What is no stream, where comments were sent while the model woke: the client gets it as the last event of its stream."""
 
     __slots__ = ("_exchange", "_held", "_status")

@@ -7,8 +7,9 @@ for, or behind the end of an answer, is closed: the next request must not get an
 import asyncio
 import functools
 import ssl
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol, Self, cast
+from typing import Self, cast
 from urllib.parse import urlsplit
 
 from studio_gateway.chunks import ChunkedBody, FramingError
@@ -20,21 +21,28 @@ KEEP_ALIVE_SECONDS = 4.0
 FIRST_FINAL_STATUS = 200
 
 
-class Asker(Protocol):
-    """Whoever has asked: is told of the answer as it comes."""
+class Asker(ABC):
+    """Whoever has asked: is told of the answer as it comes. A base class: calls through one are quick when compiled."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def answer_begins(self, head: AnswerHead) -> None:
         """The head is here."""
 
+    @abstractmethod
     def take_part(self, data: bytes) -> None:
         """A part of the body, never empty."""
 
+    @abstractmethod
     def read_is_over(self) -> None:
         """All of what has arrived together with the head was handed over, and there is more to come."""
 
+    @abstractmethod
     def answer_ends(self) -> None:
         """The answer is whole; the connection is nobody's any more."""
 
+    @abstractmethod
     def answer_breaks(self, reason: str, *, has_begun: bool) -> None:
         """The connection is of no more use, and the answer not whole. ``has_begun``: some of it had arrived."""
 
