@@ -2,7 +2,7 @@
 
 ``OTEL_EXPORTER_OTLP_ENDPOINT`` sends spans there; ``STUDIO_TRACE_FILE`` appends them to a file, one JSON object a line. With
 neither, spans are made (so that ``traceparent`` reaches the engine) and dropped. The long-lived streams are not traced: a span
-is one request, or one start of an engine.
+is one request, or one start of an engine. What is hidden in logs is hidden in spans.
 """
 
 import os
@@ -12,9 +12,13 @@ from pathlib import Path
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import Event, ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.trace import Status
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.util.types import Attributes
+
+from studio_runtime.logging import redacted
 
 _PROPAGATOR = TraceContextTextMapPropagator()
 
@@ -32,15 +36,56 @@ class FileSpanExporter(SpanExporter):
         return SpanExportResult.SUCCESS
 
 
+class RedactedSpans(SpanExporter):
+    """Gives spans on without secrets: neither in attributes, nor in what an exception said."""
+
+    def __init__(self, inner: SpanExporter) -> None:
+        self._inner = inner
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """As ``inner`` does."""
+        return self._inner.export([_without_secrets(span) for span in spans])
+
+    def shutdown(self) -> None:
+        """As ``inner`` does."""
+        self._inner.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """As ``inner`` does."""
+        return self._inner.force_flush(timeout_millis)
+
+
+def _without_secrets(span: ReadableSpan) -> ReadableSpan:
+    status = span.status
+    return ReadableSpan(
+        name=redacted(span.name),
+        context=span.get_span_context(),
+        parent=span.parent,
+        resource=span.resource,
+        attributes=_texts_redacted(span.attributes),
+        events=[Event(event.name, _texts_redacted(event.attributes), event.timestamp) for event in span.events],
+        links=span.links,
+        kind=span.kind,
+        instrumentation_scope=span.instrumentation_scope,
+        status=Status(status.status_code, redacted(status.description) if status.description else None),
+        start_time=span.start_time,
+        end_time=span.end_time,
+    )
+
+
+def _texts_redacted(attributes: Attributes) -> Attributes:
+    return {name: redacted(one) if isinstance(one, str) else one for name, one in (attributes or {}).items()}
+
+
 def configure_tracing(service: str) -> None:
     """Set up the process's tracer provider for ``service``."""
     provider = TracerProvider(resource=Resource.create({"service.name": service}))
     if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - 0.1 s
 
-        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        provider.add_span_processor(BatchSpanProcessor(RedactedSpans(OTLPSpanExporter())))
     if path := os.environ.get("STUDIO_TRACE_FILE"):
-        provider.add_span_processor(SimpleSpanProcessor(FileSpanExporter(Path(path))))
+        provider.add_span_processor(SimpleSpanProcessor(RedactedSpans(FileSpanExporter(Path(path)))))
     trace.set_tracer_provider(provider)
 
 
