@@ -76,8 +76,8 @@ async def gateway(
     config.write_text("litellm_settings: {callbacks: [callback_of_this_test.seen]}")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
     monkeypatch.setenv("SEEN_FILE", str(tmp_path / "seen"))
-    more = ("--litellm", request.param, "--litellm-config", str(config))
-    more += ("--token-file", str(system.home / "coordinator" / "local-token"))
+    more = ["--litellm", request.param, "--litellm-config", str(config)]
+    more += ["--token-file", str(system.home / "coordinator" / "local-token")]
     gateway = await GatewayProcess.start(Path(sys.executable), tmp_path, system.coordinator_port, *more)
     yield gateway
     await gateway.terminate()
