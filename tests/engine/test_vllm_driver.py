@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import AsyncIterator
@@ -167,3 +169,30 @@ async def test_a_start_that_fails_is_named(
         await asyncio.to_thread(end, failed)
     failure = DRIVER.classify(failed.lines(), code)
     assert (failure.reason, failure.retryable) == (reason, False), failure
+
+
+async def test_code_that_comes_with_a_model_is_not_run(
+    engine_environment: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    canary, model = tmp_path / "it-ran", tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    code = (
+        f"open({str(canary)!r}, 'w').close()\nfrom transformers import LlamaConfig as Mine, LlamaForCausalLM as Model\n"
+    )
+    (model / "mine.py").write_text(code)
+    for file, classes in (
+        ("config.json", {"AutoConfig": "mine.Mine", "AutoModelForCausalLM": "mine.Model"}),
+        ("tokenizer_config.json", {"AutoTokenizer": ["mine.Mine", None]}),
+    ):
+        described = json.loads((model / file).read_text())
+        (model / file).write_text(json.dumps(described | {"auto_map": classes}))
+    engine = await asyncio.to_thread(start, engine_environment, str(model), tmp_path)
+    try:
+        await engine.until_healthy()
+    finally:
+        await asyncio.to_thread(end, engine)
+    assert not canary.exists()
+    # The code is what it says it is.
+    argv = [engine_environment.with_name("python"), model / "mine.py"]
+    await asyncio.to_thread(subprocess.run, argv, check=True, capture_output=True)
+    assert canary.exists()
