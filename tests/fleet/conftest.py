@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fleet import rootfs, studio_host
+from fleet import releases, rootfs, studio_host
 from fleet.hosts import HIERARCHIES, Host
 from fleet.network import Network
 
@@ -47,6 +47,13 @@ def host_disks(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.fail(f"test hosts cannot be booted here; missing: {'; '.join(lacking)}. STUDIO_SKIP_FLEET=1 skips them.")
     rootfs.ensure_tools()
     return tmp_path_factory.mktemp("hosts")
+
+
+@pytest.fixture(scope="session")
+def release(host_disks: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive of this checkout."""
+    assert host_disks.is_dir()
+    return releases.archive(tmp_path_factory.mktemp("release"))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""An archive of Debian packages for hosts that reach no other: the distribution's PostgreSQL with all it needs, and a stand-in driver.
+"""An archive of Debian packages for hosts that reach no other: the distribution's PostgreSQL and a stand-in driver.
 
 python tests/fleet/packages.py      make it now (needs root and a Debian mirror), and print where it is
 """
@@ -8,11 +8,10 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from fleet import rootfs
+from fleet.layers import a_copy_of
 
 # Ansible's apt module brings python3-apt along where it is missing.
 WANTED = ("postgresql", "python3-apt")
@@ -45,7 +44,7 @@ def _make(folder: Path, base: Path) -> None:
     unfinished = folder.with_suffix(".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
-    with _copy_of(base) as root:
+    with a_copy_of(base) as root:
         shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
         for argv in (("update", "-qq"), ("install", "-qq", "--yes", "--download-only", *WANTED)):
             subprocess.run(["chroot", str(root), "apt-get", *argv], check=True, capture_output=True)  # noqa: S607 - root's own PATH
@@ -54,21 +53,6 @@ def _make(folder: Path, base: Path) -> None:
     _build_driver(unfinished)
     (unfinished / "Packages").write_text("\n".join(_entry(package) for package in sorted(unfinished.glob("*.deb"))))
     unfinished.rename(folder)
-
-
-@contextmanager
-def _copy_of(base: Path) -> Iterator[Path]:
-    """The file system at ``base`` with a layer that is thrown away."""
-    with tempfile.TemporaryDirectory() as folder:
-        parts = changes, work, root = [Path(folder, part) for part in ("changes", "work", "root")]
-        for part in parts:
-            part.mkdir()
-        layers = f"lowerdir={base},upperdir={changes},workdir={work}"
-        subprocess.run(["mount", "-t", "overlay", "overlay", "-o", layers, str(root)], check=True)  # noqa: S607 - as above
-        try:
-            yield root
-        finally:
-            subprocess.run(["umount", str(root)], check=True)  # noqa: S607 - as above
 
 
 def _build_driver(folder: Path) -> None:

@@ -7,15 +7,18 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from fakes.nvml import FakeNvml, built
+from fleet import rootfs
 from fleet.hosts import Host, Ran
+from fleet.network import Network
 from fleet.studio_host import CHECKOUT
 
 Answer = TypeVar("Answer")
@@ -135,6 +138,32 @@ class Fleet:
             }
         }
         (self.folder / "inventory.yml").write_text(yaml.safe_dump(inventory))
+
+
+@contextmanager
+def booted_fleet(
+    folder: Path,
+    network: Network,
+    groups: Mapping[str, Sequence[str]],
+    variables: dict[str, Any],
+    prepare: Callable[[Host], object] = lambda _host: None,
+) -> Iterator[Fleet]:
+    """Hosts with nothing on them but sshd and what ``prepare`` puts on their disks, on while the block runs."""
+    folder.mkdir()
+    names = sorted({name for members in groups.values() for name in members})
+    hosts = {name: Host(name, rootfs.prepared(), folder / name, network.new_cable()) for name in names}
+    made: list[Host] = []
+    try:
+        for host in hosts.values():
+            made.append(host)
+            host.make_disk()
+            prepare(host)
+        fleet = Fleet(folder, hosts, variables, groups)
+        fleet.boot()
+        yield fleet
+    finally:
+        for host in made:
+            host.remove()
 
 
 async def eventually(ask: Callable[[], Answer], condition: Callable[[Answer], object], seconds: float = 90.0) -> Answer:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fleet import releases, rootfs
+from fleet import releases
 from fleet.engine_units import EngineUnit, engine_units
 from fleet.hosts import Host
 from fleet.load import Load
 from fleet.network import Network
-from fleet.provisioning import CONTROLLER, GPU_HOSTS, Fleet
+from fleet.provisioning import CONTROLLER, GPU_HOSTS, GROUPS, Fleet, booted_fleet, eventually
 
 MANIFEST = """\
 kind: Recipe
@@ -41,42 +41,33 @@ for port in range(1, 65536):
             print(port)
 """
 HEALTH = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=5).status)"
-NEXT = "0.1.1"
+NEXT, BAD = "0.1.1", "0.1.2"
+WITH_ANSWERS = "        with self._desk.answering(outbox):\n"
+REFUSAL = '        outbox.answer(AssignmentNack(generation=1, reason="nothing is good enough"))\n'
+REFUSES = {"agent/studio_agent/session/conversation.py": (WITH_ANSWERS, REFUSAL + WITH_ANSWERS)}
 
 
 @pytest.fixture(scope="module")
-def archives(tmp_path_factory: pytest.TempPathFactory, host_disks: Path) -> tuple[Path, Path]:
-    """The checkout's release, and the one after it."""
-    assert host_disks.is_dir()
-    return releases.archive(tmp_path_factory.mktemp("release")), releases.archive(tmp_path_factory.mktemp("next"), NEXT)
+def archives(release: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The checkout's release, the one after it, and one whose agents refuse what they are assigned; by version."""
+    later = {NEXT: releases.NONE, BAD: REFUSES}
+    made = {version: releases.archive(tmp_path_factory.mktemp(version), version, later[version]) for version in later}
+    return {releases.version(): release, **made}
 
 
 @pytest.fixture(scope="module")
-def fleet(host_disks: Path, network: Network, archives: tuple[Path, Path]) -> Iterator[Fleet]:
+def fleet(host_disks: Path, network: Network, archives: dict[str, Path]) -> Iterator[Fleet]:
     """Booted hosts with nothing on them but sshd."""
-    folder = host_disks / "fleet"
-    folder.mkdir()
-    names = (CONTROLLER, *GPU_HOSTS)
-    hosts = {name: Host(name, rootfs.prepared(), host_disks / name, network.new_cable()) for name in names}
     variables = {
-        "release_archive": str(archives[0]),
+        "release_archive": str(archives[releases.version()]),
         "coordinator_heartbeat_seconds": 1,
         "coordinator_lost_after_seconds": LOST_AFTER_SECONDS,
         "coordinator_leader_grace_seconds": 10,
         "agent_settle_seconds": 5,
         "upgrade_waves": [1, "100%"],
     }
-    made: list[Host] = []
-    try:
-        for host in hosts.values():
-            made.append(host)
-            host.make_disk()
-        fleet = Fleet(folder, hosts, variables)
-        fleet.boot()
+    with booted_fleet(host_disks / "fleet", network, GROUPS, variables) as fleet:
         yield fleet
-    finally:
-        for host in made:
-            host.remove()
 
 
 def ready(rows: list[dict[str, Any]]) -> dict[str, str]:
@@ -193,37 +184,99 @@ def _until_no_engine(host: Host) -> None:
     raise AssertionError(f"{host.name} still has {engine_units(host)}")
 
 
+def sessions(host: Host) -> int:
+    """How many times its agent has had a session with a coordinator."""
+    journal = host.call("journalctl", "--unit=studio-agent", "--output=cat", "--no-pager").ok()
+    return journal.count('"event": "session_open"')
+
+
 async def test_a_partition_ends_with_one_reconciliation(fleet: Fleet) -> None:
     before = ready(fleet.listed("ps"))
     name = next(iter(before.values()))
-    engines = units(fleet)
+    host, engines, first = fleet[name], units(fleet), sessions(fleet[name])
     newest = max(int(event["sequence"]) for event in fleet.listed("events", "--limit", "1"))
     address = next(row["base_url"] for row in fleet.listed("ps") if row["host_name"] == name)
-    fleet[name].cable.unplug()
+    host.cable.unplug()
     try:
         away = {"name": name, "state": "DISCONNECTED"}
         await fleet.until(("hosts",), lambda rows: any(away.items() <= row.items() for row in rows))
-        assert fleet[name].call("python3", "-c", HEALTH, f"{address}/health").ok() == "200"
+        assert host.call("python3", "-c", HEALTH, f"{address}/health").ok() == "200"
+        # The agent has given the connection up as well: what heals is a new one.
+        to_coordinator = ("ss", "-Htn", "state", "established", "dport", "=", ":7070")
+        await eventually(lambda: host.call(*to_coordinator).ok(), lambda connections: connections == "")
     finally:
-        fleet[name].cable.plug()
+        host.cable.plug()
     await fleet.until(("hosts",), lambda rows: name in connected(rows))
     await fleet.until(("ps",), lambda rows: ready(rows) == before)
     assert units(fleet) == engines
+    assert sessions(host) == first + 1
     kinds = [event["kind"] for event in fleet.listed("events", "--after", str(newest), "--host", name)]
-    # None where the old session was still good.
-    assert kinds.count("host.connected") <= 1, kinds
+    assert kinds.count("host.connected") == 1, kinds
     assert not {"agent.started", "replica.starting", "replica.failed"} & set(kinds), kinds
 
 
-@pytest.mark.parametrize("to", [1, 0], ids=["to the next release", "and back"])
-async def test_no_request_notices_an_upgrade(fleet: Fleet, archives: tuple[Path, Path], key: str, to: int) -> None:
-    engines, version = units(fleet), NEXT if to else releases.version()
+def agents(fleet: Fleet) -> dict[str, tuple[str, str]]:
+    """Of each GPU host, its agent's version, and which start of the unit it is."""
+    show = ("systemctl", "show", "--property=InvocationID", "--value", "studio-agent.service")
+    return {
+        row["name"]: (row["facts"]["agent_version"], fleet[row["name"]].call(*show).ok())
+        for row in fleet.listed("hosts")
+    }
+
+
+def gateway(fleet: Fleet) -> tuple[str, int]:
+    """Its supervising process, and how many workers serve."""
+    show = ("systemctl", "show", "--property=MainPID", "--value", "studio-gateway.service")
+    pid = fleet.controller.call(*show).ok()
+    return pid, len(fleet.controller.call("pgrep", "--parent", pid).ok().split())
+
+
+async def test_no_request_notices_an_upgrade_that_moves_everything_away_first(
+    fleet: Fleet, archives: dict[str, Path], key: str
+) -> None:
+    """And the gateway's settings change with it."""
+    process, workers = gateway(fleet)
+    new = {"release_archive": str(archives[NEXT]), "gateway_workers": workers + 1}
     with load(fleet, key) as requests:
-        played = await asyncio.to_thread(fleet.play, "upgrade", release_archive=str(archives[to]))
+        played = await asyncio.to_thread(fleet.play, "upgrade", **new, upgrade_drain=True, upgrade_waves=[1])
+    played.ok()
+    assert (requests.failed, requests.ok > 0) == ([], True)
+    assert {version for version, _ in agents(fleet).values()} == {NEXT}
+    assert fleet.shown("status")["version"] == NEXT
+    assert not [row["name"] for row in fleet.listed("hosts") if row.get("cordoned")]
+    await eventually(lambda: gateway(fleet), lambda now: now == (process, workers + 1))
+
+
+async def test_an_upgrade_stops_at_the_first_host_that_refuses_its_assignment(
+    fleet: Fleet, archives: dict[str, Path], key: str
+) -> None:
+    before, engines, (first, *others) = agents(fleet), units(fleet), GPU_HOSTS
+    with load(fleet, key) as requests:
+        played = await asyncio.to_thread(fleet.play, "upgrade", release_archive=str(archives[BAD]))
+    assert played.code != 0
+    for said in (
+        f"{first} did not take {BAD} well, and no further host is upgraded",
+        "nothing is good enough",
+        "To go back, run this playbook with the archive of the release before",
+    ):
+        assert said in played.output, played.output[-4000:]
+    after = agents(fleet)
+    assert after[first][0] == BAD
+    assert [after[name] for name in others] == [before[name] for name in others]
+    assert units(fleet) == engines
+    assert requests.failed == []
+    # The next play looks at it again, with whichever release.
+    assert fleet[first].call("test", "-e", "/etc/vllm-studio/agent.release").code == 1
+
+
+async def test_no_request_notices_going_back(fleet: Fleet, archives: dict[str, Path], key: str) -> None:
+    engines, version = units(fleet), releases.version()
+    with load(fleet, key) as requests:
+        played = await asyncio.to_thread(fleet.play, "upgrade", release_archive=str(archives[version]))
     played.ok()
     assert (requests.failed, requests.ok > 0) == ([], True)
     assert units(fleet) == engines, "engines are those that ran before"
-    assert {row["facts"]["agent_version"] for row in fleet.listed("hosts")} == {version}
+    assert {running for running, _ in agents(fleet).values()} == {version}
     assert fleet.shown("status")["version"] == version
 
 

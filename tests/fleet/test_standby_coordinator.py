@@ -5,10 +5,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from fleet import releases, rootfs
-from fleet.hosts import Host
 from fleet.network import PREFIX_BITS, Network
-from fleet.provisioning import Fleet, eventually
+from fleet.provisioning import Fleet, booted_fleet, eventually
 from studio_coordinator.embedded_postgres import DATABASE, USER, prepare, running
 
 NAMES = ("control1", "control2")
@@ -29,28 +27,15 @@ def database_url(tmp_path_factory: pytest.TempPathFactory, network: Network) -> 
 
 
 @pytest.fixture(scope="module")
-def fleet(
-    host_disks: Path, network: Network, database_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Fleet]:
-    folder = host_disks / "two-coordinators"
-    folder.mkdir()
-    hosts = {name: Host(name, rootfs.prepared(), host_disks / name, network.new_cable()) for name in NAMES}
+def fleet(host_disks: Path, network: Network, database_url: str, release: Path) -> Iterator[Fleet]:
     variables = {
-        "release_archive": str(releases.archive(tmp_path_factory.mktemp("release"))),
+        "release_archive": str(release),
         "coordinator_database": "url",
         "coordinator_database_url": database_url,
     }
-    made: list[Host] = []
-    try:
-        for host in hosts.values():
-            made.append(host)
-            host.make_disk()
-        fleet = Fleet(folder, hosts, variables, {"coordinators": NAMES, "gateways": (), "agents": ()})
-        fleet.boot()
+    groups = {"coordinators": NAMES, "gateways": (), "agents": ()}
+    with booted_fleet(host_disks / "two-coordinators", network, groups, variables) as fleet:
         yield fleet
-    finally:
-        for host in made:
-            host.remove()
 
 
 async def test_a_standby_takes_over(fleet: Fleet) -> None:
