@@ -16,7 +16,7 @@ from prometheus_client import Gauge
 from studio.v1.host_pb2 import Gpu, Host
 from studio.v1.identity_service_pb2 import Identity
 from studio.v1.replica_pb2 import Replica
-from studio.v1.route_pb2 import Limits, RouteTable
+from studio.v1.route_pb2 import Limits, RouteTable, Tenant
 from studio.v1.route_service_pb2 import QuotaSubject
 from studio_runtime.errors import StudioError
 from studio_runtime.identity.names import kind_word
@@ -79,8 +79,10 @@ class FleetMetrics:
             try:
                 async with self.database.transaction() as conn:
                     limits: dict[str, Limits] = {f"key:{key.id}": key.limits for key in await access.list_keys(conn)}
-                    limits |= {f"tenant:{one.name}": one.limits for one in await tenants.list_tenants(conn)}
+                    known = await tenants.list_tenants(conn)
                     leased = await quota.leased_of(conn, BUDGETS)
+                    limits |= {f"tenant:{one.name}": one.limits for one in known}
+                    limits |= limits_of_users(known, (owner for owner, _, _ in leased))
             except StudioError as error:
                 log.warning("budgets_not_shown", reason=error.message)
             else:
@@ -130,6 +132,13 @@ def _show_routes(table: RouteTable, stopped: Collection[str]) -> None:
         ENDPOINTS.labels(route.model).set(len(route.endpoints))
         if not (route.endpoints or route.wakeable or route.model in stopped):
             UNSERVED.labels(route.model).set(1)
+
+
+def limits_of_users(known: Iterable[Tenant], owners: Iterable[str]) -> dict[str, Limits]:
+    """The limits of those ``owners`` that are users (``user:research/alice``) of the ``known`` tenants."""
+    of_each = {tenant.name: tenant.user_limits for tenant in known}
+    users = (owner for owner in owners if owner.startswith("user:"))
+    return {user: of_each.get(user.removeprefix("user:").partition("/")[0], Limits()) for user in users}
 
 
 def show_budgets(limits: Mapping[str, Limits], leased: Mapping[quota.Place, int], now: float) -> None:

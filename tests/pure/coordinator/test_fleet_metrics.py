@@ -7,7 +7,7 @@ from prometheus_client import REGISTRY
 from studio.v1.host_pb2 import Gpu, Host
 from studio.v1.identity_service_pb2 import Identity
 from studio.v1.replica_pb2 import Replica
-from studio.v1.route_pb2 import Endpoint, Limits, Route, RouteTable
+from studio.v1.route_pb2 import Endpoint, Limits, Route, RouteTable, Tenant
 from studio.v1.route_service_pb2 import QuotaSubject
 from studio_coordinator import fleet_metrics
 
@@ -64,6 +64,13 @@ def test_a_budget_counts_in_its_own_window_only() -> None:
     fleet_metrics.show_budgets({"key:a": monthly, "key:b": monthly}, leased, MINUTE_OF_1970)
     assert value("studio_fleet_budget_used_share", owner="key:a", bound="token_budget") == 0.9
     assert value("studio_fleet_budget_used_share", owner="key:b", bound="token_budget") is None
+
+
+def test_users_have_the_budget_of_each_user_of_their_tenant() -> None:
+    each = Limits(token_budget=10)
+    owners = ("user:lab/alice", "user:gone/bob", "key:a", "tenant:lab")
+    found = fleet_metrics.limits_of_users([Tenant(name="lab", user_limits=each), Tenant(name="web")], owners)
+    assert found == {"user:lab/alice": each, "user:gone/bob": Limits()}
 
 
 def test_only_certificates_that_should_long_be_renewed_are_shown() -> None:

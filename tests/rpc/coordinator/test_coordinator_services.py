@@ -292,6 +292,22 @@ async def test_keys_reach_the_gateways_as_keyed_hashes(channel: grpc.aio.Channel
         await until(lambda: gateway.access.keys[0].HasField("revoked_at"))
 
 
+async def test_a_key_belongs_to_a_user_until_somebody_says_otherwise(
+    channel: grpc.aio.Channel, admin: AdminServiceStub
+) -> None:
+    async with watching(channel) as gateway:
+        made = await admin.CreateKey(admin_pb2.CreateKeyRequest(name="mine", user="alice@example.org"))
+        rotated = await admin.RotateKey(admin_pb2.RotateKeyRequest(id=made.key.id))
+        assert rotated.key.user == made.key.user == "alice@example.org"
+        await admin.UpdateKey(admin_pb2.UpdateKeyRequest(id=made.key.id, name="still mine"))
+        await until(lambda: [key.user for key in gateway.access.keys] == ["alice@example.org"] * 2)
+        await admin.UpdateKey(admin_pb2.UpdateKeyRequest(id=made.key.id, user=""))
+        await until(lambda: sorted(key.user for key in gateway.access.keys) == ["", "alice@example.org"])
+        for wrong in ("lab/alice", "alice smith", "-"):
+            with pytest.raises(grpc.aio.AioRpcError, match="no name of a user"):
+                await admin.CreateKey(admin_pb2.CreateKeyRequest(name="no", user=wrong))
+
+
 async def test_providers_are_routes_and_their_keys_are_names_of_variables(
     channel: grpc.aio.Channel, admin: AdminServiceStub
 ) -> None:
