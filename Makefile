@@ -73,7 +73,7 @@ $(COMPILED)/.done: $(VENV)/.dev gateway/compile.py $(shell find gateway/studio_g
 	@touch $@
 
 test-compiled: $(COMPILED)/.done ## the gateway's tests once more, on its data path as machine code
-	PYTHONPATH=$(COMPILED) $(BIN)/pytest -q -n 2 tests/pure/gateway tests/rpc/gateway tests/system/gateway
+	PYTHONPATH=$(CURDIR)/$(COMPILED) $(BIN)/pytest -q -n 2 tests/pure/gateway tests/rpc/gateway
 
 proto: $(VENV)/.dev ## generate the contract's Python code
 	$(BIN)/python proto/generate.py

@@ -115,16 +115,10 @@ class Gateway:
             raise errors.invalid_api_key(refusal)
         return key
 
-    async def drain(self, seconds: float) -> None:
-        """Let what is running finish within ``seconds``, then end the rest; nothing new may arrive any more."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self.is_idle.wait()
-        except TimeoutError:
-            pass
-        finally:
-            late = list(self.running)
-            for request in late:
-                request.abandon(errors.shutting_down())
-            if late:
-                log.warning("requests_ended_by_drain", count=len(late))
+    def end_all(self) -> None:
+        """End whatever runs: the process stops."""
+        late = list(self.running)
+        for request in late:
+            request.abandon(errors.shutting_down())
+        if late:
+            log.warning("requests_ended_by_drain", count=len(late))

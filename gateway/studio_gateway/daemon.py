@@ -132,7 +132,7 @@ async def _run(settings: Settings, sock: socket.socket) -> None:
             # It serves all the same.
             log.warning("ready_file_not_written", error=str(error))
 
-    with Deadlines() as deadlines, Pool(deadlines, LIMITS.connect_seconds) as pool:
+    with Deadlines() as deadlines, Pool(deadlines) as pool:
         async with asyncio.TaskGroup() as tasks:
             forwarder = Forwarder(in_force, pool, deadlines, metrics, LIMITS)
             lane = _lane(settings, in_force, forwarder, keys)

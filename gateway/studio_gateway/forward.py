@@ -22,6 +22,7 @@ from studio_gateway.account import Account, Metrics
 from studio_gateway.affinity import prefix_of, session_key, work_of
 from studio_gateway.call import Call
 from studio_gateway.deadlines import NEVER, Deadlines
+from studio_gateway.dial import Dialler
 from studio_gateway.exchange import Exchange
 from studio_gateway.fallback import EngineRefusalError
 from studio_gateway.headers import for_engine
@@ -57,8 +58,7 @@ class Forwarder:
         self.metrics = metrics
         self.limits = limits
         self.budget = RetryBudget()
-        # The loop keeps no tasks alive by itself.
-        self.connecting: set[asyncio.Task[None]] = set()
+        self.dialler = Dialler(pool, limits.connect_seconds)
 
     def forward(
         self,
@@ -185,25 +185,19 @@ class Transfer(Asker):
         if connection is not None:
             self._ask(connection)
             return
-        task = self._connecting = asyncio.get_running_loop().create_task(self._connect(target))
-        forwarder.connecting.add(task)
-        task.add_done_callback(forwarder.connecting.discard)
+        self._connecting = forwarder.dialler.dial(address_of(target.base_url), self._ask, self._not_connected)
 
-    async def _connect(self, target: Target) -> None:
-        try:
-            connection = await self._forwarder.pool.connect(address_of(target.base_url))
-        except OSError as error:
-            self._connecting = None
-            standings, now = self._forwarder.in_force.standings, self._forwarder.deadlines.clock()
-            seconds = standings.connect_failed(target.replica_id, now)
-            self._note_ejection(seconds, str(error))
-            self._not_answered("cannot be reached")
-        except Exception:
-            self._connecting = None
-            log.exception("connecting_failed", request=self._exchange.id, replica=target.replica_id)
+    def _not_connected(self, error: Exception) -> None:
+        self._connecting = None
+        replica_id = self._target.replica_id
+        if not isinstance(error, OSError):
+            log.error("connecting_failed", request=self._exchange.id, replica=replica_id, exc_info=error)
             self._end(internal_error(self._exchange.id))
-        else:
-            self._ask(connection)
+            return
+        standings, now = self._forwarder.in_force.standings, self._forwarder.deadlines.clock()
+        seconds = standings.connect_failed(replica_id, now)
+        self._note_ejection(seconds, str(error))
+        self._not_answered("cannot be reached")
 
     def _ask(self, connection: EngineConnection) -> None:
         self._connecting = None

@@ -81,6 +81,9 @@ class Door:
         self.lane = lane
         self.metrics = in_force.metrics
         self.running: set[Asked] = set()
+        # Nothing is waited for at the end: see ``end_all``.
+        self.is_idle = asyncio.Event()
+        self.is_idle.set()
 
     def open(self, exchange: Exchange) -> "Asked":
         """The head of a request is here."""
@@ -91,9 +94,8 @@ class Door:
         self.lines.write(json.dumps(fields) + "\n")
         self.lines.flush()
 
-    async def drain(self, seconds: float) -> None:
+    def end_all(self) -> None:
         """The gateway has drained already: what still runs has nobody to go to."""
-        del seconds
         for asked in list(self.running):
             asked.abandon(None)
 

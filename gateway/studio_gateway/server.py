@@ -42,8 +42,12 @@ class Application(Protocol):
     def open(self, exchange: Exchange) -> Request:
         """The head of a request is here."""
 
-    async def drain(self, seconds: float) -> None:
-        """Let what is running finish within ``seconds``, then end the rest; nothing new may arrive any more."""
+    @property
+    def is_idle(self) -> asyncio.Event:
+        """Set whenever nothing runs."""
+
+    def end_all(self) -> None:
+        """End whatever runs."""
 
 
 class Server:
@@ -115,8 +119,9 @@ class Server:
             try:
                 # Who was accepted a moment ago is about to ask, and would take a closed connection for a failure.
                 await _within(LAST_BYTES_SECONDS, self._none_fresh)
-                await self._gateway.drain(self.drain_seconds)
+                await _within(self.drain_seconds, self._gateway.is_idle)
             finally:
+                self._gateway.end_all()
                 await self._hang_up()
 
     async def _hang_up(self) -> None:

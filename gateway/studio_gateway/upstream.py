@@ -6,7 +6,6 @@ for, or behind the end of an answer, is closed: the next request must not get an
 
 import asyncio
 import functools
-import ssl
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Self, cast
@@ -235,11 +234,9 @@ class EngineConnection:
 class Pool:
     """Connections that wait for their next request. Use it as a ``with`` block."""
 
-    def __init__(self, deadlines: Deadlines, connect_seconds: float) -> None:
+    def __init__(self, deadlines: Deadlines) -> None:
         self.deadlines = deadlines
-        self._connect_seconds = connect_seconds
         self._idle: dict[Address, list[EngineConnection]] = {}
-        self._tls: ssl.SSLContext | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -253,19 +250,6 @@ class Pool:
         """A connection that waits, the one used last; None where there is none."""
         waiting = self._idle.get(address)
         return waiting.pop() if waiting else None
-
-    async def connect(self, address: Address) -> EngineConnection:
-        """A new connection. Raises OSError, which TimeoutError is too."""
-        if address.is_tls and self._tls is None:
-            self._tls = await asyncio.to_thread(ssl.create_default_context)
-        async with asyncio.timeout(self._connect_seconds):
-            _, protocol = await asyncio.get_running_loop().create_connection(
-                lambda: cast("asyncio.Protocol", EngineConnection(self, address)),
-                address.host,
-                address.port,
-                ssl=self._tls if address.is_tls else None,
-            )
-        return cast("EngineConnection", protocol)
 
     def give_back(self, connection: EngineConnection) -> None:
         """An answer has ended, and its connection can carry another."""

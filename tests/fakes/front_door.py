@@ -101,7 +101,7 @@ async def front_door(
     async def when_accepting() -> None:
         accepting.set()
 
-    with Deadlines() as deadlines, Pool(deadlines, limits.connect_seconds) as pool:
+    with Deadlines() as deadlines, Pool(deadlines) as pool:
         forwarder = Forwarder(in_force, pool, deadlines, metrics, limits)
         leasing = Leasing(Link([coordinator]), gateway_id, lambda: coordinator != NOWHERE)
         traffic = Traffic("start-1")
