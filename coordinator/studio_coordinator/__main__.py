@@ -20,6 +20,7 @@ from studio_coordinator.authority.keyring import read_signer
 from studio_coordinator.collector import freeze_what_is_here
 from studio_coordinator.coordinator import running_coordinator
 from studio_coordinator.embedded_postgres import exec_postgres, prepare, wait_until_ready
+from studio_coordinator.heap import use_one_heap
 from studio_coordinator.identity import Identity
 from studio_coordinator.knowledge.library import ReadHub
 from studio_coordinator.plan.memory.facts import ModelFacts
@@ -92,6 +93,7 @@ def hub_reader(cache_dir: Path) -> ReadHub:
 
 def run_serve(settings: ServeSettings) -> None:
     """Run ``serve`` with the process's logging, tracing and lock around it."""
+    use_one_heap()
     configure_logging("coordinator", settings.log_level)
     configure_tracing("studio-coordinator")
     try:

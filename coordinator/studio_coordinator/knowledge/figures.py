@@ -19,6 +19,11 @@ def add_figures(host: Host, sessions: SessionRegistry) -> None:
     for gpu in host.gpus:
         if gpu.uuid in said.gpus:
             gpu.figures.CopyFrom(said.gpus[gpu.uuid])
+    _add_assets(host, sessions)
+
+
+def _add_assets(host: Host, sessions: SessionRegistry) -> None:
+    """What is installed and cached on a host that has said so."""
     observed = sessions.last_observation(host.id)
     if observed is not None:
         host.models.extend(observed.models)
@@ -39,13 +44,20 @@ def add_replica_figures(rows: Sequence[Replica], sessions: SessionRegistry) -> N
                 row.measured.CopyFrom(item.measured)
 
 
-def in_steps(host: Host) -> None:
-    """Round what moves all the time: used memory up, free disk down."""
-    figures = host.figures
-    if figures.HasField("memory_used_bytes"):
-        figures.memory_used_bytes = -(-figures.memory_used_bytes // STEP_BYTES) * STEP_BYTES
-    if figures.HasField("disk_free_bytes"):
-        figures.disk_free_bytes = figures.disk_free_bytes // STEP_BYTES * STEP_BYTES
+def add_what_counts(host: Host, sessions: SessionRegistry) -> None:
+    """Of the newest figures only what placement looks at, in steps: memory in use rounded up, free disk down, who holds GPUs.
+
+    What is installed and cached on the host as well. There are thousands of hosts, and most of what each says moves all the time.
+    """
+    said, figures = sessions.telemetry(host.id), host.figures
+    if said.host.HasField("memory_used_bytes"):
+        figures.memory_used_bytes = -(-said.host.memory_used_bytes // STEP_BYTES) * STEP_BYTES
+    if said.host.HasField("disk_free_bytes"):
+        figures.disk_free_bytes = said.host.disk_free_bytes // STEP_BYTES * STEP_BYTES
+    for gpu in host.gpus:
+        if gpu.uuid in said.gpus and said.gpus[gpu.uuid].processes:
+            gpu.figures.CopyFrom(said.gpus[gpu.uuid])
+    _add_assets(host, sessions)
 
 
 def weights_on(host: Host) -> set[str]:

@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from studio.v1.agent_service_pb2 import ObservationReport, ReportTelemetryRequest
 from studio.v1.host_pb2 import GpuFigures, Host
 
-from studio_coordinator.knowledge.figures import STEP_BYTES, add_figures, in_steps, weights_on
+from studio_coordinator.knowledge.figures import STEP_BYTES, add_what_counts, weights_on
 from studio_coordinator.knowledge.stored import StoredHost
 from studio_coordinator.plan.gpus import STEP_BYTES as GPU_STEP_BYTES
 from studio_coordinator.plan.gpus import Device
@@ -93,8 +93,7 @@ class HostBook:
         last_seen: Timestamp | None,
     ) -> _Entry:
         host = Host.FromString(row.message)
-        add_figures(host, self._sessions)
-        in_steps(host)
+        add_what_counts(host, self._sessions)
         if last_seen is not None:
             host.last_seen.CopyFrom(last_seen)
         shape = Shape.of(host)

@@ -53,6 +53,10 @@ MOST_EVENTS = 1000
 LONGEST_MESSAGE = 8192
 TELEMETRY_SECONDS = 1
 
+# Streams are read by ``context.read``, which gives gRPC's end of file at their end: the iterator that is given as well makes
+# generators of generators out of it, which take memory for each of thousands of streams and time for each message.
+Context = grpc.aio.ServicerContext[Any, Any]
+
 
 class AgentService(AgentServiceServicer):
     """The hosts' side of the coordinator."""
@@ -81,18 +85,21 @@ class AgentService(AgentServiceServicer):
         self._waiting = 0
 
     async def Connect(  # noqa: N802 - the contract's name
-        self, request_iterator: AsyncIterator[ConnectRequest], context: grpc.aio.ServicerContext[Any, Any]
+        self, request_iterator: object, context: Context
     ) -> AsyncIterator[ConnectResponse]:
         """Serve one host until either side ends the stream."""
+        del request_iterator
         try:
             self._leadership.require()
-            session, welcome = await self._greet(request_iterator, context)
+            session, welcome = await self._greet(context)
         except StudioError as error:
             await refuse(context, error)
         log.info("host_connected", host=session.host_name, epoch=session.epoch)
-        reader = asyncio.ensure_future(self._read(session, request_iterator))
+        reader = asyncio.ensure_future(self._read(session, context))
         try:
             yield welcome
+            # It may hold a whole assignment, and the stream lasts for months.
+            del welcome
             async for message in session.outgoing():
                 yield message
             if session.close_reason:
@@ -102,33 +109,42 @@ class AgentService(AgentServiceServicer):
             self._sessions.ended(session)
             log.info("host_disconnected", host=session.host_name, reason=session.close_reason)
 
-    async def _greet(
-        self, requests: AsyncIterator[ConnectRequest], context: grpc.aio.ServicerContext[Any, Any]
-    ) -> tuple[Session, ConnectResponse]:
+    async def _greet(self, context: Context) -> tuple[Session, ConnectResponse]:
         """Hear the Hello and open the session. Apart from ``Connect``, which would hold on to the Hello as long as it lasts."""
-        first = await anext(aiter(requests), None)
-        if first is None or first.WhichOneof("message") != "hello":
+        first = await context.read()
+        if not isinstance(first, ConnectRequest) or first.WhichOneof("message") != "hello":
             raise InvalidError("the first message of a control stream must be Hello")
         session, welcome = await self._admit(first.hello, context)
         return session, ConnectResponse(welcome=welcome)
 
     async def ReportTelemetry(  # noqa: N802 - the contract's name
-        self, request_iterator: AsyncIterator[ReportTelemetryRequest], context: grpc.aio.ServicerContext[Any, Any]
+        self, request_iterator: object, context: Context
     ) -> ReportTelemetryResponse:
         """Keep the newest figures of a host that has a control stream."""
+        del request_iterator
         try:
             host_id = await self._admitted_host(context)
-            async for figures in request_iterator:
-                _check_figures(figures)
-                if host_id:
-                    require_id(host_id, figures.host_id, "host")
-                self._sessions.take_telemetry(figures.host_id, figures)
-                self._rings.take(figures.host_id, figures)
+            while self._take_figures(host_id, await context.read()):
+                pass
         except StudioError as error:
             await refuse(context, error)
         return ReportTelemetryResponse()
 
-    async def _admitted_host(self, context: grpc.aio.ServicerContext[Any, Any]) -> str:
+    def _take_figures(self, host_id: str, figures: object) -> bool:
+        """Keep what the host ``host_id`` (empty: nobody has proven to be it) said; False at the end of the stream.
+
+        Apart from the loop, which would hold on to each message until the next one.
+        """
+        if not isinstance(figures, ReportTelemetryRequest):
+            return False
+        _check_figures(figures)
+        if host_id:
+            require_id(host_id, figures.host_id, "host")
+        self._sessions.take_telemetry(figures.host_id, figures)
+        self._rings.take(figures.host_id, figures)
+        return True
+
+    async def _admitted_host(self, context: Context) -> str:
         """Whose figures these are, by a certificate that is not refused; empty without TLS."""
         if self._gate is None:
             return ""
@@ -137,7 +153,7 @@ class AgentService(AgentServiceServicer):
 
     @guarded
     async def GetSecrets(  # noqa: N802 - the contract's name
-        self, request: GetSecretsRequest, context: grpc.aio.ServicerContext[Any, Any]
+        self, request: GetSecretsRequest, context: Context
     ) -> GetSecretsResponse:
         """The secrets that recipes on this host name; which host it is, its certificate says."""
         self._leadership.require()
@@ -147,7 +163,7 @@ class AgentService(AgentServiceServicer):
             host_id = str(metadata_of(context).get(HOST_ID, ""))
         return GetSecretsResponse(values=await secrets_for_host(self._database, self._sealer, host_id, request.names))
 
-    async def _identify(self, hello: Hello, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    async def _identify(self, hello: Hello, context: Context) -> None:
         """Write into ``hello`` who calls, by its certificate. Raises DeniedError where it says that it is another."""
         if self._gate is None:
             return
@@ -156,7 +172,7 @@ class AgentService(AgentServiceServicer):
         await self._gate.note_instance(identity, hello.agent_instance_id)
         hello.host_id, hello.host_name = identity.id, identity.name
 
-    async def _admit(self, hello: Hello, context: grpc.aio.ServicerContext[Any, Any]) -> tuple[Session, Welcome]:
+    async def _admit(self, hello: Hello, context: Context) -> tuple[Session, Welcome]:
         """Check who calls and what it says, store it, and open the session; so many at once, the rest waits or is shed."""
         if self._waiting >= WAITING:
             raise OverloadedError("too many hosts connect at once", "Agents try again by themselves.")
@@ -201,10 +217,10 @@ class AgentService(AgentServiceServicer):
         self._sessions.opened(session)
         return session, welcome
 
-    async def _read(self, session: Session, requests: AsyncIterator[ConnectRequest]) -> None:
+    async def _read(self, session: Session, context: Context) -> None:
         """Take what the agent says into memory. Never awaits anything but the stream."""
         try:
-            async for request in requests:
+            while isinstance(request := await context.read(), ConnectRequest):
                 self._take(session, request)
             session.close("")
         except StudioError as error:

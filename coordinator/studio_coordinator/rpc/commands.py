@@ -90,7 +90,7 @@ class Commands(AdminState):
             ticket = self.sessions.changed.ticket()
             session = next((one for one in self.sessions.all() if one.host_id == host.id), None)
             # One that has just ended is still listed for a moment.
-            if session is not None and not session.closed.is_set():
+            if session is not None and not session.is_closed:
                 return session
             await wait_for(ticket, left)
         raise UnavailableError(

@@ -68,7 +68,7 @@ class Picture:
         for host in hosts:
             said = telemetry(host.id)
             known = self._hosts.get(host.id)
-            if known is not None and known[1] is said and known[0] == host:
+            if known is not None and known[1] == said and known[0] == host:
                 continue
             self._hosts[host.id] = (host, said)
             shown = message.hosts.add()
@@ -94,7 +94,7 @@ class Picture:
         for row in replicas:
             said = telemetry(row.host_id)
             known = self._replicas.get(row.id)
-            if known is not None and known[1] is said and known[0] == row:
+            if known is not None and known[1] == said and known[0] == row:
                 continue
             self._replicas[row.id] = (row, said)
             shown = message.replicas.add()
