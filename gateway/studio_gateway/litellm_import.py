@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from studio_gateway.litellm_names import judge_names
 from studio_gateway.litellm_redirects import follow_none
 
 # Before the import: no price list from the network, no .env file of whatever folder this is.
@@ -42,10 +43,14 @@ def import_litellm(settings: Mapping[str, Any]) -> ModuleType:
     # Where its dependencies are installed as well, LiteLLM would import its proxy application in the middle of a request, for
     # seconds, on the event loop. This is what the import system reads as "known to be missing".
     sys.modules.setdefault(PROXY_APPLICATION, None)  # type: ignore[arg-type] # the table's type does not allow for it
-    import httpx  # noqa: PLC0415 - comes with LiteLLM
+    # These come with LiteLLM.
+    import anyio  # noqa: PLC0415 - see above
+    import httpx  # noqa: PLC0415 - see above
     import litellm  # noqa: PLC0415 - see above
+    from aiohttp import connector  # noqa: PLC0415 - see above
 
     follow_none(httpx)
+    judge_names(connector, anyio)
 
     litellm.telemetry = False
     litellm.suppress_debug_info = True

@@ -29,9 +29,10 @@ from studio_gateway.limits import Limits
 from studio_gateway.litellm_answers import event_of, json_of, not_offered, reached_nobody, translated
 from studio_gateway.litellm_deployments import Held, deployments_of, through_litellm
 from studio_gateway.litellm_import import LiteLlmConfigError, import_litellm
+from studio_gateway.litellm_names import led_inside, outside_only
 from studio_gateway.litellm_router import PICKED, FleetInRouter
 from studio_gateway.openai_errors import SERVER, ApiError, upstream_error, upstream_timeout
-from studio_gateway.provider_address import ProviderAddresses
+from studio_gateway.provider_address import ProviderAddresses, host_to_judge, refused_inside
 from studio_gateway.provider_call import OPERATIONS, Operation, arguments_of, engine_arguments_of
 from studio_gateway.retry_budget import RetryBudget
 from studio_gateway.sse import EventStream
@@ -181,10 +182,13 @@ class LiteLlmLane:
         await self._addresses.require_outside(provider)
         library = await self._library()
         try:
-            await self._answer(question, getattr(library.functions, operation.function), arguments)
+            with outside_only(host_to_judge(provider)):
+                await self._answer(question, getattr(library.functions, operation.function), arguments)
         except ApiError:
             raise
         except Exception as error:
+            if led_inside(error):
+                raise refused_inside(provider) from error
             # The classes of LiteLLM and of the SDKs below it have only their status in common.
             hidden = (arguments.get("api_key"), arguments.get("api_base"))
             raise translated(error, hidden, question.exchange) from error

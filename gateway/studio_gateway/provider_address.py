@@ -1,7 +1,7 @@
 """Where another provider is, looked at when a request goes there: a name that was outside when it was added may be inside now.
 
 A name is resolved by the rules of this machine, which also read ``2130706433`` and ``0x7f.1`` as addresses. What is found out is
-good for a few seconds. LiteLLM resolves the name again for each connection, so a name that changes in between is not caught.
+good for a few seconds. LiteLLM resolves the name again for each connection, and then it is judged again (``litellm_names``).
 """
 
 import asyncio
@@ -45,19 +45,25 @@ class ProviderAddresses:
             return
         if not provider.api_base:
             if kind in AT_HOME:
-                raise _refused(provider)
+                raise refused_inside(provider)
             return
         host, now = urlsplit(provider.api_base).hostname or "", time.monotonic()
         if now - self._outside.get(host, float("-inf")) < GOOD_FOR_SECONDS:
             return
         if any(not is_public(address) for address in await _addresses_of(host)):
-            raise _refused(provider)
+            raise refused_inside(provider)
         if len(self._outside) >= MOST_REMEMBERED:
             self._outside.clear()
         self._outside[host] = now
 
 
-def _refused(provider: ProviderRoute) -> ApiError:
+def host_to_judge(provider: ProviderRoute) -> str:
+    """The host that has to be outside; "" where an administrator lets it be anywhere, or LiteLLM knows where it is."""
+    return "" if provider.allow_private else urlsplit(provider.api_base).hostname or ""
+
+
+def refused_inside(provider: ProviderRoute) -> ApiError:
+    """What the client hears of a provider that is inside."""
     return ApiError(
         502,
         "provider_address_refused",

@@ -1,6 +1,8 @@
 """Models of other providers, through the real LiteLLM, to a scripted provider that speaks OpenAI's API."""
 
 import asyncio
+import socket
+from typing import Any
 
 import pytest
 from fakes.front_door import KEY, a_route, front_door
@@ -138,6 +140,33 @@ async def test_provider_that_sends_elsewhere_is_not_followed(provider_model: str
         assert inside.url not in str(document)
         assert provider.received
         assert not inside.received
+
+
+# LiteLLM asks the first through httpx's own connections, the second through aiohttp's.
+@pytest.mark.parametrize("provider_model", ["openai/gpt-x", "hosted_vllm/gpt-x"])
+async def test_name_that_leads_inside_only_when_it_is_connected_to_is_refused(
+    provider_model: str, monkeypatch: pytest.MonkeyPatch
+):
+    loop, looked_up = asyncio.get_running_loop(), []
+    real = loop.getaddrinfo
+
+    async def changing(host: str, port: int | None, **options: Any) -> Any:
+        if host not in ("rebound.example", b"rebound.example"):
+            return await real(host, port, **options)
+        looked_up.append(host)
+        address = "9.9.9.9" if len(looked_up) == 1 else "127.0.0.1"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port or 0))]
+
+    monkeypatch.setattr(loop, "getaddrinfo", changing)
+    async with Upstream(answers(chat_answer("secret"))) as inside:
+        provider = a_provider(f"http://rebound.example:{inside.url.rpartition(':')[2]}", provider_model)
+        provider.allow_private = False
+        async with front_door(providers=(provider,), litellm=True) as door:
+            async with door.client.post(door.url + CHAT, json={"model": "other", "messages": HI}) as response:
+                document = await response.json()
+            assert (response.status, document["error"]["code"]) == (502, "provider_address_refused"), document
+            assert len(looked_up) > 1
+            assert not inside.received
 
 
 async def test_provider_that_dies_in_a_stream_ends_it_with_an_error_event():
