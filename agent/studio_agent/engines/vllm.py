@@ -33,6 +33,7 @@ WORKER_SHUTDOWN_SECONDS = "15"
 # Pictures and sounds that a request names by URL would else come from wherever the host reaches, metadata services included.
 # A name that cannot exist leaves those that a request brings along. A recipe may name domains, or lift it; both are an admin's.
 MEDIA_DOMAINS, NO_DOMAIN, ANY_DOMAIN = "allowed-media-domains", "no-domain-is-allowed.invalid", "*"
+MOST_ANSWERS = "VLLM_MAX_N_SEQUENCES"
 OWNED_FLAGS = (
     "model",
     "model-tag",
@@ -241,6 +242,9 @@ def _environment(recipe: Recipe, context: LaunchContext) -> dict[str, str]:
         "VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS": WORKER_SHUTDOWN_SECONDS,
         "VLLM_PROCESS_NAME_PREFIX": context.process_label,
     }
+    if MOST_ANSWERS not in recipe.env:
+        # To one request; as OpenAI has it. vLLM's own default, 16384, lets one request fill the engine.
+        env[MOST_ANSWERS] = "128"
     if context.group is not None:
         # Where the other ranks reach this one; without it vLLM takes the address of the route to the internet.
         env["VLLM_HOST_IP"] = context.host

@@ -81,10 +81,15 @@ def test_the_environment_starts_from_empty(monkeypatch: pytest.MonkeyPatch):
         "VLLM_CACHE_ROOT": "/cache/vllm",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
+        "VLLM_MAX_N_SEQUENCES": "128",
         "DO_NOT_TRACK": "1",
         "VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS": "15",
         "VLLM_PROCESS_NAME_PREFIX": "chat-1",
     }
+
+
+def test_how_many_answers_one_request_may_ask_for_is_the_recipes_to_raise():
+    assert launch(a_recipe(env={"VLLM_MAX_N_SEQUENCES": "512"})).env["VLLM_MAX_N_SEQUENCES"] == "512"
 
 
 @pytest.mark.parametrize(
