@@ -64,7 +64,7 @@ class Session:
         self.gpus: list[Gpu] = []
         self._gpus_changed = False
         self._clock = clock
-        self._heard_at = clock()
+        self._opened_at = self._heard_at = clock()
         self._wake = asyncio.Event()
         self._assignment: Assignment | None = None
         self._authorities: AuthoritiesInForce | None = None
@@ -150,6 +150,7 @@ class Session:
             applied_generation=self.applied_generation,
             replicas=self._by_id,
             heartbeat_age_seconds=self.silence_seconds(),
+            session_age_seconds=self._clock() - self._opened_at,
         )
 
     async def outgoing(self) -> AsyncIterator[ConnectResponse]:

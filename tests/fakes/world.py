@@ -5,6 +5,7 @@ It is the smallest world in which a plan has consequences; nothing in it decides
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from math import inf
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from studio.v1.agent_service_pb2 import ReplicaObservation
@@ -39,6 +40,8 @@ class SimulatedHost:
     assignment: Assignment = field(default_factory=Assignment)
     running: dict[str, ReplicaObservation] = field(default_factory=dict)
     silent_since: datetime | None = None
+    # None: before anything that the story tells.
+    called_at: datetime | None = None
 
     def take(self, document: Assignment) -> None:
         assert document.generation > self.assignment.generation, "an assignment never goes back"
@@ -108,8 +111,13 @@ class World:
             age = 0.0 if silent is None else (self.now - silent).total_seconds()
             # A stream that is silent for long is closed by the transport.
             if age < 60:
+                called = simulated.called_at
                 observations[simulated.host.id] = HostObservation(
-                    1, simulated.assignment.generation, dict(simulated.running), age
+                    1,
+                    simulated.assignment.generation,
+                    dict(simulated.running),
+                    age,
+                    inf if called is None else (self.now - called).total_seconds(),
                 )
         return Snapshot(
             now=self.now,
@@ -190,7 +198,7 @@ class World:
 
     def call_again(self, number: int) -> None:
         simulated = self.hosts[number - 1]
-        simulated.silent_since = None
+        simulated.silent_since, simulated.called_at = None, self.now
         # What a new session does at once.
         simulated.host.state = Host.STATE_CONNECTED
 

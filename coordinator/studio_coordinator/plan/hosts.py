@@ -7,7 +7,8 @@
         └────────────────── a heartbeat ──┴──────────────────────────┴───────────────────────┘
 
 Only silence moves a host to the right, and never past DISCONNECTED while the brake holds it: when many hosts fall silent at once
-the cause is more likely here or in the network than on each of them, so none of them is replaced until fresh evidence arrives.
+the cause is more likely here or in the network than on each of them, so none of them is replaced until fresh evidence arrives:
+the others called again, and have been back for a while without it.
 """
 
 from collections.abc import Mapping
@@ -32,6 +33,8 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
 BRAKE_SHARE = 0.3
 BRAKE_COUNT = 3
 BRAKE_WINDOW = timedelta(seconds=60)
+# An agent tries again within 30 s. Who was not heard for so long after the others came back does not come with them.
+RETURN_SECONDS = 60.0
 
 
 def judge_hosts(snapshot: Snapshot) -> list[HostChange]:
@@ -49,20 +52,22 @@ def held_by_brake(snapshot: Snapshot) -> frozenset[str]:
     """Ids of the hosts that fell silent together with so many others that none of them may be given up.
 
     Two hosts fell silent together when their last signs of life lie within one window. What happens to other hosts later says
-    nothing about these: they are held until they call again, or until so many of them did that the rest is an ordinary loss. An
-    operator who drains a host says that it is gone indeed: it is held no more.
+    nothing about these: they are held until they call again, or until so many of them did that the rest is an ordinary loss.
+    Who called again counts with the silent for `RETURN_SECONDS` more, so that none is given up while all are on their way back.
+    An operator who drains a host says that it is gone indeed: it is held no more, and the others of its group are held as before.
     """
     silent = [host for host in snapshot.hosts if _silent_for(host, snapshot) > snapshot.timers.lease]
-    silent = [host for host in silent if host.state != Host.STATE_LOST and not host.draining]
     silent.sort(key=lambda host: host.last_seen.ToNanoseconds())
-    many = max(BRAKE_COUNT, BRAKE_SHARE * len(snapshot.hosts))
+    lease, seen = snapshot.timers.lease, snapshot.observations.values()
+    back = sum(one.session_age_seconds < RETURN_SECONDS and one.heartbeat_age_seconds <= lease for one in seen)
+    many = max(BRAKE_COUNT, BRAKE_SHARE * len(snapshot.hosts)) - back
     held: set[str] = set()
     first = 0
     for last, host in enumerate(silent):
         while host.last_seen.ToDatetime() - silent[first].last_seen.ToDatetime() > BRAKE_WINDOW:
             first += 1
         if last - first + 1 >= many:
-            held.update(one.id for one in silent[first : last + 1])
+            held.update(one.id for one in silent[first : last + 1] if not one.draining)
     return frozenset(held)
 
 

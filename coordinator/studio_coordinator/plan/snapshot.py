@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import inf
 
 from studio.v1.agent_service_pb2 import ReplicaObservation
 from studio.v1.assignment_pb2 import Assignment
@@ -30,6 +31,8 @@ class HostObservation:
     replicas: Mapping[str, ReplicaObservation]
     # Age of the last heartbeat, by the coordinator's monotonic clock.
     heartbeat_age_seconds: float
+    # Since the host called.
+    session_age_seconds: float = inf
 
 
 @dataclass(frozen=True)
