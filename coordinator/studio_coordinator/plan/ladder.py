@@ -12,7 +12,7 @@ away the moment it is there. Rungs are only ever gone down; rules, the first tha
 1. stopped by an operator, or being deleted: the ladder has no say
 2. requests are held for it: AWAKE
 3. requests run, or what the gateways see of it is not known: it stays as it is
-4. a replica is on its way up, or another revision of it is: it stays as it is
+4. a replica is on its way up, or it is awake and another revision of it is: it stays as it is
 5. the deepest rung whose time is over, of those that its engines can do
 
 A rung that the engines cannot do is passed over. Where the policy names sleep alone and they cannot sleep, its time is when they
@@ -174,7 +174,8 @@ def _is_on_the_move(deployment: Deployment, replicas: Sequence[Replica]) -> bool
         return True
     target = deployment.spec.recipe, deployment.target_revision
     is_other = any((row.recipe_name, row.recipe_revision) != target for row in replicas)
-    return is_other and deployment.rollout.phase not in STANDING
+    # While it rests no rollout goes on: another revision that is named counts from when it is awake again.
+    return is_other and not is_at_rest(deployment) and deployment.rollout.phase not in STANDING
 
 
 def _up_for(deployment: Deployment, replicas: Sequence[Replica], now: datetime) -> Iterator[float]:
