@@ -2,16 +2,20 @@
 
 ========== ==========================================================================================================
 story      the simulation: what happens by chance, and how it comes to rest
+cast       the deployments that a story may have: with canaries, over several hosts, asleep until somebody asks
 revisions  what operators name: good ones, ones that do not start, ones that answer with errors
-schedule   virtual time: what is to happen when
-network    messages that are late, doubled, out of order or lost
+schedule   virtual time: an event loop whose clock jumps
+network    calls that are late, doubled or lost, streams that break, parties that are cut off
 memory     the database's tables with the guards of the real statements: lease epoch, row versions, generations
-leader     a coordinator: the lease by its own clock, the real plan, crashes at every commit point
-host       an agent: the real judgement of assignments, engines that take their time
-gateway    a gateway: the real order of tables
+ledger     the loop's ledger over those tables; at each of its steps the process may die or be frozen
+leader     a coordinator: the lease by its own clock, and the real leader's loop
+reception  its registries of sessions and gateways, and a pump for each stream
+host       an agent: the real judgement of assignments, engines that take their time, fall asleep, or wait for their parts
+gateway    a gateway: the real order of tables, requests that are held until a model is awake
 promises   what must hold after every step, and once everything rests
 ========== ==========================================================================================================
 
-The plan, the agent's judgement of assignments and the gateway's judgement of tables are the real code; the database, the network
-and the passage of time are modelled. ``python -m sim --seeds 20000`` in ``tests/`` looks for longer.
+Real code: the loop's pass with its plan, the registries of sessions and gateways, the log of demand, the agent's judgement of
+assignments, the gateway's judgement of tables. Modelled: the database, the lease, the network, engines, the passage of time.
+``python -m sim --seeds 20000`` in ``tests/`` looks for longer.
 """

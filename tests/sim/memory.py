@@ -1,16 +1,19 @@
 """The database in memory, with the guards of the real statements; and an operator's accept of a restored one."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from studio.v1.assignment_pb2 import Assignment
 from studio.v1.deployment_pb2 import Deployment
 from studio.v1.host_pb2 import Host
 from studio.v1.recipe_pb2 import Recipe
 from studio.v1.replica_pb2 import Replica
 from studio.v1.route_pb2 import RouteTable
-from studio_coordinator.plan.snapshot import Plan
+from studio_coordinator.plan.ladder import RestChange
+from studio_coordinator.plan.snapshot import Plan, Snapshot
 from studio_runtime.errors import ConflictError, UnavailableError
 
 from sim.schedule import Schedule
@@ -30,6 +33,8 @@ class Rows:
     replicas: dict[str, Replica] = field(default_factory=dict)
     assignments: dict[str, Assignment] = field(default_factory=dict)
     table: RouteTable = field(default_factory=RouteTable)
+    # When each deployment was last asked for.
+    last_requests: dict[str, datetime] = field(default_factory=dict)
 
 
 class Database:
@@ -63,17 +68,17 @@ class Database:
         rows.holder, rows.lease_ends = holder, now + ttl
         return True, rows.epoch
 
-    def commit(self, term: int, decided: Plan, versions: Mapping[str, int], audit: Callable[[Rows], None]) -> None:
-        """``loop._commit`` behind ``lease.check``: all of it, or nothing. ``audit`` sees the rows before what is let through."""
-        rows = self.reach()
+    def commit(self, snapshot: Snapshot, decided: Plan, audit: Callable[[Rows], None]) -> None:
+        """`PostgresLedger.commit`: all of it, or nothing. ``audit`` sees the rows before what is let through."""
+        rows, term = self.reach(), snapshot.term
         if self._checks_epoch and (rows.epoch != term or rows.lease_ends <= self._schedule.now):
             raise UnavailableError(f"term {term} is over")
-        self._refuse_stale(rows, decided, versions)
+        self._refuse_stale(rows, snapshot, decided)
         audit(rows)
         self.written_at = self._schedule.now
-        self._write(rows, decided)
+        self._write(rows, snapshot, decided)
 
-    def _refuse_stale(self, rows: Rows, decided: Plan, versions: Mapping[str, int]) -> None:
+    def _refuse_stale(self, rows: Rows, snapshot: Snapshot, decided: Plan) -> None:
         for row in decided.updated:
             if row.id not in rows.replicas or rows.replicas[row.id].version != row.version:
                 raise ConflictError(f"replica {row.id} was changed meanwhile")
@@ -84,14 +89,25 @@ class Database:
             before = rows.assignments.get(host_id, Assignment())
             if not (before.generation < document.generation and before.term <= document.term):
                 raise ConflictError(f"the assignment of host {host_id} was changed meanwhile")
-        for name in decided.rollouts:
-            if name not in rows.deployments or rows.deployments[name].version != versions[name]:
-                raise ConflictError(f"deployment {name} was changed meanwhile")
+        self._refuse_stale_deployments(rows, snapshot, decided)
         if decided.table is not None and decided.table.version != rows.table.version + 1:
             raise ConflictError("the route table was changed meanwhile")
 
-    def _write(self, rows: Rows, decided: Plan) -> None:
+    def _refuse_stale_deployments(self, rows: Rows, snapshot: Snapshot, decided: Plan) -> None:
+        versions = {deployment.name: deployment.version for deployment in snapshot.deployments}
+        for name in decided.rollouts:
+            if name not in rows.deployments or rows.deployments[name].version != versions[name]:
+                raise ConflictError(f"deployment {name} was changed meanwhile")
+        for rest in decided.rests:
+            if RestChange.of(rows.deployments[rest.deployment], rest.rest, rest.reason) != rest:
+                raise ConflictError(f"deployment {rest.deployment} was woken or sent to rest meanwhile")
+
+    def _write(self, rows: Rows, snapshot: Snapshot, decided: Plan) -> None:
         for change in decided.host_changes:
+            observed = snapshot.observations.get(change.host_id)
+            if observed is not None and observed.session_epoch != rows.session_epochs.get(change.host_id, 0):
+                # It called anew meanwhile.
+                continue
             host = copy.deepcopy(rows.hosts[change.host_id])
             host.state, host.state_reason = change.state, change.reason
             rows.hosts[change.host_id] = host
@@ -101,22 +117,28 @@ class Database:
             written.version += 1
         for name in decided.deleted:
             rows.replicas.pop(name, None)
-        for name, rollout in decided.rollouts.items():
-            written_to = rows.deployments[name] = copy.deepcopy(rows.deployments[name])
-            written_to.rollout.CopyFrom(rollout)
-        for name in decided.purged_deployments:
-            rows.deployments.pop(name, None)
+        self._write_deployments(rows, snapshot, decided)
         for host_id, document in decided.assignments.items():
             kept = rows.assignments[host_id] = Assignment()
             kept.CopyFrom(document)
         if decided.table is not None:
             rows.table = decided.table
 
+    def _write_deployments(self, rows: Rows, snapshot: Snapshot, decided: Plan) -> None:
+        for name, rollout in decided.rollouts.items():
+            written = rows.deployments[name] = copy.deepcopy(rows.deployments[name])
+            written.rollout.CopyFrom(rollout)
+        for name in decided.purged_deployments:
+            rows.deployments.pop(name, None)
+        for rest in decided.rests:
+            at = Timestamp()
+            at.FromDatetime(snapshot.now)
+            rows.deployments[rest.deployment] = rest.applied(rows.deployments[rest.deployment], at)
+
     def accept(self, seen_terms: list[int], seen_version: int, seen_generations: dict[str, int]) -> None:
         """An operator says that this database is the truth: every number goes above all that hosts and gateways saw."""
         rows = self.reach()
         rows.epoch = max([rows.epoch, *seen_terms]) + 1
-        rows.lease_ends = 0.0
         table = RouteTable()
         table.CopyFrom(rows.table)
         table.term, table.version = rows.epoch, max(table.version, seen_version) + 1

@@ -6,8 +6,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from fakes.world import stamp
-from google.protobuf.duration_pb2 import Duration
-from studio.v1.deployment_pb2 import CanaryPolicy, Deployment, RolloutPolicy
+from studio.v1.deployment_pb2 import Deployment
 from studio.v1.recipe_pb2 import Recipe
 from studio_coordinator.plan.canary import Figures, Watched
 from studio_coordinator.plan.rollout import (
@@ -20,18 +19,11 @@ from studio_coordinator.plan.rollout import (
     moved,
 )
 
+from sim.cast import CAST
 from sim.schedule import START
 
 if TYPE_CHECKING:
     from sim.story import Story
-
-CANARY_SECONDS = 10
-WATCHED = CanaryPolicy(share=0.2, min_requests=5, **{"for": Duration(seconds=CANARY_SECONDS)})
-POLICIES = {
-    "chat": RolloutPolicy(canary=WATCHED),
-    "embed": RolloutPolicy(),
-    "big": RolloutPolicy(canary=WATCHED, on_failure="pause"),
-}
 
 
 class Fate(Enum):
@@ -53,7 +45,7 @@ class Revisions:
         rows = self._story.database.rows
         recipe = rows.recipes[name, self._newest] = Recipe()
         recipe.CopyFrom(rows.recipes[name, 1])
-        fates = [Fate.GOOD, Fate.FAILS] + [Fate.ERRS] * POLICIES[name].HasField("canary")
+        fates = [Fate.GOOD, Fate.FAILS] + [Fate.ERRS] * CAST[name].watches_canaries
         self._fates[name, self._newest] = self._story.chance.choices(fates, [3, 1, 1][: len(fates)])[0]
         return self._newest
 

@@ -1,37 +1,51 @@
 """One story: operators change their minds, everything that can fail does, and then it is left alone and must come to rest."""
 
+import asyncio
+import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
+import structlog
 from fakes.world import stamp
 from studio.v1.deployment_pb2 import Deployment
 from studio.v1.host_pb2 import Host
-from studio.v1.recipe_pb2 import Recipe
+from studio.v1.replica_pb2 import Replica
+from studio_coordinator.plan.group import RESTART_BUDGET
 from studio_coordinator.plan.rollout import phase_name
 
+from sim.cast import CAST, ON_DEMAND, ROLES, deployment_of, recipe_of
 from sim.gateway import SimulatedGateway
-from sim.host import HEARTBEAT_SECONDS, SimulatedHost
+from sim.host import HEARTBEAT_SECONDS, Engine, SimulatedHost
 from sim.leader import TTL_SECONDS, SimulatedCoordinator
 from sim.memory import Database, Rows
 from sim.network import Network
 from sim.promises import BrokenPromiseError, Promises
-from sim.revisions import POLICIES, Revisions
-from sim.schedule import START, Schedule
+from sim.revisions import Revisions
+from sim.schedule import START, Schedule, VirtualTime
 
 HOSTS = 6
 # Enough for a surge.
-GPUS = 2
+GPUS = 3
 # Half of them: enough for the brake.
 MANY = 3
+# Who was cut off has so long to call again.
+RETURNING_SECONDS = 20.0
 TROUBLE_SECONDS = 130.0
 # At most; and after so long without a change nothing waits for a timer any more.
-REST_SECONDS = 200.0
+REST_SECONDS = 300.0
 QUIET_SECONDS = 60.0
 
 
 class Story:
-    def __init__(self, seed: int, *, checks_epoch: bool = True, fences_terms: bool = True) -> None:
+    """Lives in a running `VirtualTime`."""
+
+    def __init__(
+        self, seed: int, *, cast: Sequence[str] = (), checks_epoch: bool = True, fences_terms: bool = True
+    ) -> None:
         self.chance = random.Random(seed)
+        # Names of the deployments; without any, those that chance picks.
+        self._cast = cast or self.chance.sample(list(CAST), ROLES)
         self.schedule = Schedule()
         self.network = Network(self.schedule, self.chance)
         self.database = Database(self.schedule, checks_epoch=checks_epoch)
@@ -42,6 +56,8 @@ class Story:
         self.hosts = [SimulatedHost(self, number, GPUS, fences_terms=fences_terms) for number in range(1, HOSTS + 1)]
         # Hosts that one fault took away together, as long as they are.
         self.gone_together: frozenset[str] = frozenset()
+        # Models that somebody uses.
+        self.asked: set[str] = set()
         self.is_calm = False
         self._backup: Rows | None = None
         self.was_restored = False
@@ -51,29 +67,34 @@ class Story:
     def host(self, host_id: str) -> SimulatedHost:
         return next(host for host in self.hosts if host.id == host_id)
 
+    def parts(self, replica_id: str, engine: Engine) -> list[tuple[SimulatedHost, Engine]]:
+        """Of an engine that spans hosts: all that would meet where it does."""
+        if not engine.group_size:
+            return []
+        engines = [(host, host.engines[replica_id]) for host in self.hosts if replica_id in host.engines]
+        return [(host, one) for host, one in engines if one.is_part_with(engine)]
+
     def is_known(self, host: SimulatedHost, replica_id: str) -> bool:
         """Whether the database can know of it: what was placed after the backup that was restored, it does not."""
-        row = self.database.rows.replicas.get(replica_id)
-        return not self.was_restored or (row is not None and row.host_id == host.id)
+        row, engine = self.database.rows.replicas.get(replica_id), host.engines[replica_id].assigned
+        if not self.was_restored:
+            return True
+        return row is not None and row.host_id == host.id and row.recipe_revision == engine.recipe_revision
 
     def crash_by_chance(self) -> bool:
         return not self.is_calm and self.chance.random() < 0.015
 
-    def run(self) -> None:
+    async def run(self) -> None:
         self._begin()
-        self._until(TROUBLE_SECONDS)
+        await self.schedule.pass_time(TROUBLE_SECONDS)
         self._calm_down()
         end = TROUBLE_SECONDS + REST_SECONDS
         while self.schedule.now < end and not self._is_at_rest():
-            self.schedule.step()
+            await self.schedule.pass_time(1.0)
         self.promises.at_rest()
 
     def _is_at_rest(self) -> bool:
         return self.schedule.now - max(self.database.written_at, TROUBLE_SECONDS) > QUIET_SECONDS
-
-    def _until(self, when: float) -> None:
-        while self.schedule.now < when:
-            self.schedule.step()
 
     def _begin(self) -> None:
         rows = self.database.rows
@@ -81,34 +102,48 @@ class Story:
             host.row.last_seen.CopyFrom(stamp(START))
             rows.hosts[host.id] = host.row
             self._each(HEARTBEAT_SECONDS, host.beat)
-        for name, policy in POLICIES.items():
-            rows.recipes[name, 1] = recipe = Recipe(name=name)
-            recipe.engine.name = "vllm"
-            recipe.resources.gpu.count.value = 1
-            rows.deployments[name] = deployment = Deployment(
-                name=name, target_revision=1, version=1, created_at=stamp(START)
-            )
-            deployment.spec.name = deployment.spec.recipe = name
-            deployment.spec.replicas.min = self.chance.randint(1, 2)
-            deployment.spec.rollout.CopyFrom(policy)
+        for name in self._cast:
+            rows.recipes[name, 1] = recipe_of(name)
+            rows.deployments[name] = deployment_of(name, self.chance.randint(1, 2))
         for coordinator in self.coordinators:
             self._each(TTL_SECONDS / 3, coordinator.keep_lease)
-            self._each(10.0, coordinator.keep_last_seen)
-            self._each(5.0, coordinator.wake)
+            self._each(5.0, coordinator.look_after_streams)
+            self._each(10.0, coordinator.keep_notes)
         for gateway in self.gateways:
             self._each(2.0, gateway.beat)
+        self._each(3.0, self._ask)
+        self._each(20.0, self._change_who_is_asked)
         self._each(8.0, self._operate)
         self._each(8.0, self._trouble)
 
     def _each(self, seconds: float, what: Callable[[], None]) -> None:
         self.schedule.after(self.chance.uniform(0, seconds), lambda: self.schedule.every(seconds, what))
 
+    # -- users ---------------------------------------------------------------------------------------------------
+
+    def _ask(self) -> None:
+        for name in sorted(self.asked):
+            self.chance.choice(self.gateways).ask(name)
+
+    def _change_who_is_asked(self) -> None:
+        if self.is_calm:
+            return
+        asked = {
+            name for name in sorted(ON_DEMAND & self.database.rows.deployments.keys()) if self.chance.random() < 0.5
+        }
+        if asked != self.asked:
+            self.say(f"users: {sorted(asked)}")
+            self.asked = asked
+
     # -- operators -----------------------------------------------------------------------------------------------
 
     def _operate(self) -> None:
-        if self.is_calm or self.database.is_away:
+        if self.is_calm:
+            self._start_who_gave_up()
             return
-        name = self.chance.choice(list(POLICIES))
+        if self.database.is_away:
+            return
+        name = self.chance.choice(list(self.database.rows.deployments))
         changed = Deployment()
         changed.CopyFrom(self.database.rows.deployments[name])
         draw = self.chance.random()
@@ -134,6 +169,18 @@ class Story:
     def _write(self, changed: Deployment) -> None:
         changed.version += 1
         self.database.rows.deployments[changed.name] = changed
+
+    def _start_who_gave_up(self) -> None:
+        """`studio start` of replicas over several hosts whose restarts were spent on troubles that are over."""
+        for row in self.database.rows.replicas.values():
+            deployment = self.database.rows.deployments[row.deployment]
+            gave_up = row.state == Replica.STATE_FAILED and row.restarts > RESTART_BUDGET
+            if gave_up and row.generation > deployment.tries and not self.revisions.is_hopeless(deployment):
+                changed = Deployment()
+                changed.CopyFrom(deployment)
+                changed.tries = max(deployment.tries + 1, row.generation)
+                self.say(f"operator: studio start {deployment.name}")
+                self._write(changed)
 
     def _drain_or_undrain_a_host(self) -> None:
         rows = self.database.rows
@@ -161,7 +208,7 @@ class Story:
             (self._cut_off_a_gateway, 1),
             (self._take_the_database_away, 2),
             (self._jump_a_clock, 1),
-            (self._back_up_or_restore, 1),
+            (self._back_up_or_restore, 2),
         )
         self.chance.choices([kind for kind, _ in kinds], [weight for _, weight in kinds])[0]()
 
@@ -189,13 +236,17 @@ class Story:
     def _reach_again(self, names: list[str]) -> None:
         self.say(f"{names} are there again")
         self.network.cut_off -= set(names)
+        ids = {host.id for host in self.hosts if host.name in names}
+        self.schedule.after(RETURNING_SECONDS, lambda: self._count_as_back(ids))
         for party in (*self.hosts, *self.gateways):
             if party.name in names:
                 if isinstance(party, SimulatedHost):
                     party.troubled_at = self.schedule.now
-                    self.gone_together -= {party.id}
                 else:
                     party.alone_since = self.schedule.now
+
+    def _count_as_back(self, ids: set[str]) -> None:
+        self.gone_together -= ids
 
     def _cut_off_a_host(self) -> None:
         host = self.chance.choice(self.hosts)
@@ -206,7 +257,9 @@ class Story:
     def _cut_off_many_hosts(self) -> None:
         if any(host.name in self.network.cut_off for host in self.hosts):
             return
-        there = [host for host in self.hosts if any(one.hears(host.id) for one in self.coordinators)]
+        # Whom an operator drains is not missed.
+        awaited = [host for host in self.hosts if not self.database.rows.hosts[host.id].draining]
+        there = [host for host in awaited if any(one.hears(host.id) for one in self.coordinators)]
         if len(there) < MANY:
             return
         many = self.chance.sample(there, MANY)
@@ -238,7 +291,8 @@ class Story:
             self.say("the database is restored from a backup")
             self.was_restored = True
             self.database.restore(self._backup)
-            # Nobody restores a database under running coordinators.
+            # Nobody restores a database under running coordinators, and it takes longer than messages are under way.
+            self.network.era += 1
             for coordinator in self.coordinators:
                 coordinator.crash()
 
@@ -261,11 +315,31 @@ class Story:
             )
 
 
-def tell(seed: int, **switches: bool) -> None:
-    """Run one story; a broken promise names the seed and says what happened."""
-    story = Story(seed, **switches)
+@contextmanager
+def silent_log() -> Iterator[None]:
+    """Without what coordinators would log."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     try:
-        story.run()
-    except BrokenPromiseError as error:
-        tail = "\n".join(story.log[-25:])
-        raise BrokenPromiseError(f"seed {seed}, at {story.schedule.now:.1f} s: {error}\n{tail}") from None
+        yield
+    finally:
+        structlog.configure(**before)
+
+
+def tell(seed: int, cast: Sequence[str] = (), **switches: bool) -> Story:
+    """Run one story; a broken promise names the seed and says what happened."""
+
+    async def whole_story() -> Story:
+        story = Story(seed, cast=cast, **switches)
+        try:
+            await story.run()
+        except BrokenPromiseError as error:
+            tail = "\n".join(story.log[-25:])
+            raise BrokenPromiseError(f"seed {seed}, at {story.schedule.now:.1f} s: {error}\n{tail}") from None
+        except Exception as error:
+            error.add_note(f"in the story of seed {seed}, at {story.schedule.now:.1f} s")
+            raise
+        return story
+
+    with silent_log(), asyncio.Runner(loop_factory=VirtualTime) as runner:
+        return runner.run(whole_story())

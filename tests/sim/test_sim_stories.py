@@ -4,11 +4,11 @@ import os
 from collections.abc import Callable
 
 import pytest
-from studio_coordinator.plan import hosts, reconcile, rollout
+from studio_coordinator.plan import group, hosts, ladder, reconcile, rollout
 from studio_coordinator.plan.canary import Verdict
 
 from sim.promises import BrokenPromiseError
-from sim.story import Story, tell
+from sim.story import tell
 
 SEEDS = int(os.environ.get("SEEDS", "500"))
 FIRST_SEED = int(os.environ.get("FIRST_SEED", "0"))
@@ -24,9 +24,7 @@ def test_every_promise_is_kept(first: int) -> None:
 
 
 def test_the_same_seed_gives_the_same_story() -> None:
-    first, second = Story(11), Story(11)
-    first.run()
-    second.run()
+    first, second = tell(11), tell(11)
     assert first.log == second.log
     assert first.database.rows == second.database.rows
 
@@ -58,6 +56,23 @@ def test_without_withdrawing_first_an_engine_is_stopped_while_requests_go_there(
 ) -> None:
     monkeypatch.setattr(reconcile, "_withdrawn", lambda _snapshot, rows: {row.id for row in rows if row.retiring})
     assert "was stopped while" in broken(tell)
+
+
+def test_without_withdrawing_first_an_engine_sleeps_while_requests_go_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconcile, "_withdrawn", lambda _snapshot, rows: {row.id for row in rows if row.sleep_level})
+    assert "was put to sleep while" in broken(tell)
+
+
+def test_without_looking_at_demand_a_model_sleeps_on_while_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ladder, "_awake", lambda _deployment, _demand, _now: None)
+    assert "is asked for, and rests" in broken(tell)
+
+
+def test_without_beginning_a_group_anew_as_a_whole_its_parts_wait_for_one_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(group, "_broken", lambda _replica, _row, _snapshot: None)
+    assert "wide" in broken(lambda seed: tell(seed, ["wide", "chat"]))
 
 
 def test_without_judging_canaries_a_bad_revision_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
