@@ -12,6 +12,7 @@ from studio.v1.admin_service_pb2_grpc import AdminServiceStub
 from studio.v1.deployment_pb2 import Deployment, Rollout
 from studio.v1.replica_pb2 import Histogram, Replica
 from studio.v1.route_service_pb2 import EndpointTraffic
+from studio_coordinator.manifest import parse
 from studio_runtime.errors import from_rpc_error
 
 RECIPE = "kind: Recipe\nname: tiny\nengine: {{name: demo}}\nargs: {{max_model_len: {length}}}\n"
@@ -85,6 +86,15 @@ async def test_a_canary_that_fails_requests_is_rolled_back(admin: AdminServiceSt
     assert "3 of 10 requests failed" in found.rollout.reason
     told = await admin.ListEvents(admin_pb2.ListEventsRequest(deployment="chat"))
     assert "rollout.rolled_back" in {event.kind for event in told.events}
+    # Elsewhere nothing would keep the bad revision out, if the export did not name the one that serves.
+    text = (await admin.ExportState(admin_pb2.ExportStateRequest())).manifest
+    exported = parse(text)
+    assert [(spec.recipe, spec.recipe_revision) for spec in exported.deployments] == [("tiny", 1)]
+    assert [(number, one.args.max_model_len.value) for number, one in exported.numbered] == [(1, 1000)]
+    # Here it only says what is so already.
+    await apply(admin, text)
+    pinned = await settled(admin, Rollout.PHASE_DONE, 1)
+    assert (pinned.target_revision, pinned.spec.recipe_revision) == (1, 1)
 
 
 async def test_paused_stands_still_and_resume_goes_on(admin: AdminServiceStub, gateway: FakeGateway) -> None:
