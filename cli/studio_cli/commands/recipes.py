@@ -1,5 +1,7 @@
 """``studio recipes``: what there is, and how it came to be so."""
 
+import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -8,6 +10,7 @@ import yaml
 from studio.v1.admin_service_pb2 import (
     DiffRecipeRequest,
     GetRecipeRequest,
+    ListDeploymentsRequest,
     ListRecipeRevisionsRequest,
     ListRecipesRequest,
     RollbackRecipeRequest,
@@ -23,6 +26,7 @@ from studio_cli.completion import completed_by, recipe_names
 from studio_cli.coordinator import Coordinator
 from studio_cli.output import Answer, Format, show_list, write_item
 from studio_cli.views.plain import plain
+from studio_cli.views.recipe_uses import use_lines
 from studio_cli.views.recipes import history_table, recipe_table
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", autocompletion=completed_by(recipe_names))]
@@ -85,7 +89,8 @@ async def show_recipe(
         return
     request = GetRecipeRequest(name=name, revision=revision)
     answer = await coordinator.call(coordinator.admin.GetRecipe, request, f"look at recipe {name}")
-    write_item(answer.recipe, lambda: recipe_lines(answer.recipe), output)
+    uses = await lines_of_uses(coordinator, name) if not output.is_data else []
+    write_item(answer.recipe, lambda: recipe_lines(answer.recipe, uses), output)
 
 
 async def get_recipe(
@@ -93,8 +98,10 @@ async def get_recipe(
 ) -> None:
     """Write a recipe as a manifest.
 
-    It is as it can be edited and applied again.
+    It is as it can be edited and applied again; above it stands which revision each of its deployments serves.
     """
+    if output is Format.YAML:
+        sys.stdout.writelines(f"{line}\n" for line in await lines_of_uses(coordinator, name))
     await write_manifest(coordinator, [named("Recipe", name, revision)], output)
 
 
@@ -161,8 +168,15 @@ def named(kind: str, name: str, revision: int) -> str:
     return f"{kind}/{name}@{revision}" if revision else f"{kind}/{name}"
 
 
-def recipe_lines(revision: RecipeRevision) -> list[str]:
-    """Who made the revision when, and what it says."""
+async def lines_of_uses(coordinator: Coordinator, name: str) -> list[str]:
+    """Which revision each deployment of the recipe serves."""
+    call = coordinator.call(coordinator.admin.ListDeployments, ListDeploymentsRequest(), "list the deployments")
+    return use_lines(name, (await call).deployments)
+
+
+def recipe_lines(revision: RecipeRevision, uses: Sequence[str]) -> list[str]:
+    """Who made the revision when, who serves which, and what it says."""
     age = wording.age(revision.created_at, datetime.now(UTC))
     text = yaml.safe_dump(plain(revision.recipe, defaults=False), sort_keys=False, allow_unicode=True)
-    return [f"# {revision.recipe_name} r{revision.revision}, made {age} ago by {revision.actor}", *text.splitlines()]
+    head = f"# {revision.recipe_name} r{revision.revision}, made {age} ago by {revision.actor}"
+    return [head, *uses, *text.splitlines()]

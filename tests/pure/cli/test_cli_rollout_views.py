@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from google.protobuf.timestamp_pb2 import Timestamp
 from studio.v1.deployment_pb2 import Deployment, Rollout, TrafficFigures
 from studio.v1.replica_pb2 import Replica
+from studio_cli.views.recipe_uses import use_lines
 from studio_cli.views.rollout import progress_line, rollout_lines
 from studio_cli.views.starting import Verdict, judge
 
@@ -82,3 +83,22 @@ def test_who_waits_for_a_revision_that_was_rolled_back_or_paused_is_told():
     # An operator's later word, such as a scale, is not about that.
     rolled_back.updated_at.CopyFrom(at(-10))
     assert judge(rolled_back, ROWS, NOW).verdict is Verdict.READY
+
+
+def test_beside_a_recipe_stands_what_each_of_its_deployments_serves():
+    kept = a_rollout(Rollout.PHASE_ROLLED_BACK, reason="chat-3 failed:\nout of memory")
+    # As the coordinator tells it: what is kept, not what is named.
+    kept.target_revision = 7
+    on_its_way = a_rollout(Rollout.PHASE_CANARY, reason="r8 is watched")
+    pinned = Deployment(name="batch", target_revision=3, spec={"recipe_revision": 3})
+    stopped = Deployment(name="old", target_revision=8, stopped=True)
+    on_its_way.name = "embed"
+    other = Deployment(name="else", spec={"recipe": "other"})
+    for one in (kept, on_its_way, pinned, stopped):
+        one.spec.recipe = "qwen"
+    assert use_lines("qwen", [kept, on_its_way, other, stopped, pinned]) == [
+        "# batch serves r3, which it pins",
+        "# chat serves r7; r8 was rolled back: chat-3 failed: out of memory",
+        "# embed is on its way: r7 → r8 CANARY: r8 is watched",
+        "# old is stopped; it would serve r8",
+    ]

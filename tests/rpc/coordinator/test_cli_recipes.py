@@ -97,6 +97,8 @@ async def test_a_deployments_verbs_are_refused_when_stale(studio: Typed, tmp_pat
     ):
         assert (await studio(*words, "--if-version", "7")).code == 4
     assert (await studio("scale", "chat", "2", "--if-version", "1", "--no-wait")).code == 0
+    assert (await studio("recipes", "get", "tiny")).out.startswith("# chat serves r1\nkind: Recipe\n")
+    assert "\n# chat serves r1\n" in (await studio("recipes", "show", "tiny")).out
 
 
 async def test_the_preset_is_shown_written_out(studio: Typed, tmp_path: Path):
