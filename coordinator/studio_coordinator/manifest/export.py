@@ -1,9 +1,9 @@
 """The desired state as a manifest: applied to an empty system it gives the same state, applied to its own it starts nothing anew.
 
 A deployment that pins a revision comes with that revision under its number, so that the number means the same elsewhere; one
-that an operator stopped says so, so that it does not start where it is imported. One of which a revision was rolled back pins what
-serves (`store.desired_state`): elsewhere nothing would keep the bad one out. What follows the newest revision needs no number: the
-newest recipe comes last of its name.
+that an operator stopped says so, so that it does not start where it is imported. One of which a revision was rolled back pins
+what serves (`store.desired_state`): elsewhere nothing would keep the bad one out. What follows the newest revision needs no
+number: the newest recipe comes last of its name.
 """
 
 from collections.abc import Iterator
