@@ -28,9 +28,10 @@ from studio_coordinator.wakeup import Wakeup
 log = structlog.get_logger()
 
 POLL_SECONDS = 2.0
-# A pass that had something to do is followed by another at once, but never more often than this.
-SHORTEST_PAUSE_SECONDS = 0.02
-# Between passes that take long lies as much time as they took, up to this.
+# A pass that had something to do is followed by another after this: what came up meanwhile is somebody's wait.
+SHORTEST_PAUSE_SECONDS = 0.005
+# Between passes that take longer than this lies as much time as they took, up to the other.
+LONG_PASS_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 0.25
 
 PASSES = Counter("studio_coordinator_passes_total", "Passes of the leader loop", ["outcome"])
@@ -72,9 +73,11 @@ class LeaderLoop:
                 started = time.monotonic()
                 again = await self._guarded_pass()
                 # While thousands of hosts connect there is a reason for a pass at any time; they need the process as well.
-                pause = min(time.monotonic() - started, LONGEST_PAUSE_SECONDS)
-                if again or pause > SHORTEST_PAUSE_SECONDS:
-                    await asyncio.sleep(max(pause, SHORTEST_PAUSE_SECONDS))
+                took = time.monotonic() - started
+                if took > LONG_PASS_SECONDS:
+                    await asyncio.sleep(min(took, LONGEST_PAUSE_SECONDS))
+                elif again:
+                    await asyncio.sleep(SHORTEST_PAUSE_SECONDS)
                 if again:
                     continue
             await _wait_for_any(tickets, POLL_SECONDS)
