@@ -4,8 +4,10 @@ import os
 from collections.abc import Callable
 
 import pytest
+from studio.v1.replica_pb2 import Replica
 from studio_coordinator.plan import group, hosts, ladder, reconcile, rollout
 from studio_coordinator.plan.canary import Verdict
+from studio_coordinator.plan.snapshot import Snapshot
 
 from sim.promises import BrokenPromiseError
 from sim.story import tell
@@ -59,7 +61,12 @@ def test_without_withdrawing_first_an_engine_is_stopped_while_requests_go_there(
 
 
 def test_without_withdrawing_first_an_engine_sleeps_while_requests_go_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reconcile, "_withdrawn", lambda _snapshot, rows: {row.id for row in rows if row.sleep_level})
+    withdrawn = reconcile._withdrawn
+
+    def at_once(snapshot: Snapshot, rows: list[Replica]) -> set[str]:
+        return withdrawn(snapshot, rows) | {row.id for row in rows if row.sleep_level}
+
+    monkeypatch.setattr(reconcile, "_withdrawn", at_once)
     assert "was put to sleep while" in broken(tell)
 
 
