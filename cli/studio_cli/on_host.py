@@ -31,6 +31,7 @@ KINDS: dict[str, type[StudioError]] = {
     "engine_version": InvalidError,
     "engine_not_provisioned": InvalidError,
     "in_use": SafetyError,
+    "model_outside": SafetyError,
     "refused_by_safety": SafetyError,
 }
 

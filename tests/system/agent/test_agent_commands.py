@@ -17,6 +17,7 @@ from studio.v1.agent_service_pb2 import (
     PausePull,
     PreviewLaunch,
     PullModel,
+    ReadModel,
     RemoveEngine,
     RemoveModel,
 )
@@ -232,6 +233,27 @@ async def test_a_preview_refuses_what_the_installed_engine_said_it_does_not_take
     replica.recipe.extra_args["threads"].number_value = replica.recipe.extra_args.pop("thread").number_value
     shown = await run(coordinator, Command(preview_launch=PreviewLaunch(replica=replica)), "right")
     assert list(shown.preview.argv[-2:]) == ["--threads", "4"]
+
+
+async def test_models_outside_the_hosts_model_directories_are_refused(
+    agent: AgentProcess, coordinator: FakeCoordinator, tmp_path_factory: pytest.TempPathFactory
+):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "config.json").write_text("{}")
+    replica = a_replica_of(f"path://{elsewhere}")
+    asked = {
+        "to start, as a trial": Command(preview_launch=PreviewLaunch(replica=replica)),
+        "what it is": Command(read_model=ReadModel(source=f"path://{elsewhere}")),
+    }
+    for what, command in asked.items():
+        refused = await run(coordinator, command, what)
+        assert (refused.ok, refused.reason) == (False, "model_outside"), what
+        # The directories that there are; a hint what to do.
+        assert str(agent.folder) in refused.message
+        assert "--model-root" in refused.hint
+    coordinator.assign(replica)
+    failed = await coordinator.until_replica("demo-1", lambda one: one.state == State.STATE_FAILED)
+    assert (failed.failure.reason, failed.failure.retryable) == ("model_outside", False)
 
 
 async def test_an_engine_is_installed_from_a_wheelhouse_alone(tmp_path: Path, coordinator: FakeCoordinator):
