@@ -11,7 +11,6 @@ from pathlib import Path
 
 import grpc
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
 from fakes.agent import FakeAgent
 from fakes.ports import free_port
 from fakes.tls_coordinator import TlsCoordinator, hello, tls_coordinator
@@ -25,24 +24,20 @@ from studio.v1.access_service_pb2 import (
     RotateAuthorityRequest,
 )
 from studio.v1.access_service_pb2_grpc import AccessServiceStub
-from studio.v1.identity_service_pb2 import Identity, JoinRequest
-from studio.v1.identity_service_pb2_grpc import IdentityServiceStub
-from studio_coordinator.access.journal import OF_STRANGERS
+from studio.v1.identity_service_pb2 import Identity
 from studio_coordinator.authority.certificates import Signer, make_authority, node_certificate
 from studio_coordinator.authority.enrolment import Validity
 from studio_coordinator.authority.office import AuthorityOffice
 from studio_coordinator.sealing import KEY_BYTES, MasterKey, Sealer
 from studio_coordinator.store import events, hosts
 from studio_coordinator.store.database import Database
-from studio_runtime.channel import open_channel
 from studio_runtime.errors import DeniedError, InvalidError, StudioError, UnauthenticatedError, UnavailableError
 from studio_runtime.identity.folder import IdentityFolder
-from studio_runtime.identity.join import Joining, join, request_for
+from studio_runtime.identity.join import Joining, join
 from studio_runtime.identity.pinning import WrongAuthorityError
 from studio_runtime.identity.renewal import Renewal, is_behind
 from studio_runtime.identity.stored import StoredIdentity, key_pem, new_key
 from studio_runtime.settings import Address
-from studio_runtime.tls import ClientTls
 
 AGENT = Identity.KIND_AGENT
 HOUR = timedelta(hours=1)
@@ -134,36 +129,6 @@ async def test_a_console_joins_and_renews_by_the_commands_that_belong_to_no_role
     assert after.key.public_key() != before.key.public_key()
     async with coordinator.channel(folder.tls()) as channel:
         assert (await AccessServiceStub(channel).GetCaller(GetCallerRequest(), metadata=coordinator.metadata)).role
-
-
-async def test_of_a_hundred_that_use_one_token_at_once_one_joins(coordinator: TlsCoordinator) -> None:
-    token = await coordinator.join_token(name="h1")
-    tls = ClientTls(coordinator.office.keyring.bundle)
-
-    async def attempt(number: int) -> grpc.StatusCode:
-        csr = request_for(ec.generate_private_key(ec.SECP256R1()))
-        try:
-            await IdentityServiceStub(channels[number % 4]).Join(JoinRequest(token=token.secret, csr=csr), timeout=60)
-        except grpc.aio.AioRpcError as error:
-            return error.code()
-        return grpc.StatusCode.OK
-
-    channels = [open_channel(coordinator.admin_address, tls) for _ in range(4)]
-    codes = await asyncio.gather(*map(attempt, range(100)))
-    await asyncio.gather(*(channel.close() for channel in channels))
-    assert codes.count(grpc.StatusCode.OK) == 1
-    assert codes.count(grpc.StatusCode.UNAUTHENTICATED) == 99
-    assert (await identities(coordinator))["h1"].generation == 1
-    # The refusals are in the audit log, as many as a stranger may put there, and none with the token's secret.
-    async with coordinator.access() as access:
-        audited = await access.ListAudit(ListAuditRequest(limit=500), metadata=coordinator.metadata)
-    told = [entry for entry in audited.entries if entry.action == "IdentityService/Join"]
-    refused = [entry for entry in told if entry.outcome == "UNAUTHENTICATED"]
-    assert len(told) - len(refused) == 1
-    assert OF_STRANGERS[0] <= len(refused) < 99
-    assert {(entry.actor, entry.object) for entry in refused} == {("unknown", f"JoinToken/{token.token.id}")}
-    assert all(entry.peer.startswith("ipv4:127.0.0.1:") for entry in refused)
-    assert token.secret not in str(told)
 
 
 async def test_a_used_old_or_withdrawn_token_is_good_for_nothing(coordinator: TlsCoordinator, tmp_path: Path) -> None:
