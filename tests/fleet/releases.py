@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from fleet.rootfs import CACHE
@@ -13,7 +13,23 @@ from fleet.studio_host import CHECKOUT, SOURCES
 
 # Beside the sources, what a wheel is made from.
 REST = ("systemd", "hatch_build.py", "pyproject.toml", "requirements.lock", "README.md", "LICENSE")
-NONE: Mapping[str, tuple[str, str]] = {}
+MIGRATIONS = "coordinator/studio_coordinator/store/migrations/versions"
+# Of a release with another schema, which expands it as all do: the release before works with it.
+STEP = """
+import sqlalchemy as sa
+from alembic import op
+
+revision = "{revision}"
+down_revision = "{before}"
+
+
+def upgrade() -> None:
+    op.create_table("of_a_later_release", sa.Column("id", sa.Integer(), primary_key=True))
+
+
+def downgrade() -> None:
+    op.drop_table("of_a_later_release")
+"""
 
 
 def version() -> str:
@@ -22,16 +38,32 @@ def version() -> str:
     return declared
 
 
-def archive(folder: Path, stands_for: str = "", faults: Mapping[str, tuple[str, str]] = NONE) -> Path:
-    """Make the archive in ``folder``; the version ``stands_for`` takes the place of the checkout's own.
+def schema() -> str:
+    """The revision of the checkout's schema."""
+    return max(file.name.partition("_")[0] for file in (CHECKOUT / MIGRATIONS).glob("0*.py"))
 
-    ``faults`` names files and in each a text and what it becomes. Raises CalledProcessError.
+
+def next_schema() -> str:
+    """The revision that ``with_next_schema`` adds."""
+    return f"{int(schema()) + 1:04}"
+
+
+def with_next_schema(source: Path) -> None:
+    """Change the sources of a later release: its schema has one revision more."""
+    step = STEP.format(revision=next_schema(), before=schema())
+    (source / MIGRATIONS / f"{next_schema()}_of_a_later_release.py").write_text(step)
+
+
+def archive(folder: Path, stands_for: str = "", change: Callable[[Path], None] = lambda _source: None) -> Path:
+    """Make the archive in ``folder``.
+
+    The version ``stands_for`` takes the place of the checkout's own, and ``change`` is given its sources. Raises
+    CalledProcessError.
     """
-    checkout = _with_version(folder / "source", stands_for) if stands_for else CHECKOUT
-    for file, (right, wrong) in faults.items():
-        text = (checkout / file).read_text()
-        assert text.count(right) == 1, f"{file} does not have {right!r} once"
-        (checkout / file).write_text(text.replace(right, wrong))
+    checkout = CHECKOUT
+    if stands_for:
+        checkout = _with_version(folder / "source", stands_for)
+        change(checkout)
     program = (sys.executable, str(CHECKOUT / "ansible/wheelhouse.py"))
     made = subprocess.run(
         [*program, str(folder), "--checkout", str(checkout), "--wheels", str(CACHE / "wheels")],

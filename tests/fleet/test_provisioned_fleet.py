@@ -42,15 +42,22 @@ for port in range(1, 65536):
 """
 HEALTH = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=5).status)"
 NEXT, BAD = "0.1.1", "0.1.2"
-WITH_ANSWERS = "        with self._desk.answering(outbox):\n"
-REFUSAL = '        outbox.answer(AssignmentNack(generation=1, reason="nothing is good enough"))\n'
-REFUSES = {"agent/studio_agent/session/conversation.py": (WITH_ANSWERS, REFUSAL + WITH_ANSWERS)}
+CONVERSATION = "agent/studio_agent/session/conversation.py"
+TAKES = "                    await self._take_assignment(welcome.assignment, outbox)\n"
+REFUSES = '                outbox.answer(AssignmentNack(generation=1, reason="nothing is good enough"))\n'
+
+
+def with_agents_that_refuse(source: Path) -> None:
+    """Change the sources of a release: whatever its agents are assigned, they refuse it."""
+    text = (source / CONVERSATION).read_text()
+    assert text.count(TAKES) == 1
+    (source / CONVERSATION).write_text(text.replace(TAKES, TAKES + REFUSES))
 
 
 @pytest.fixture(scope="module")
 def archives(release: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The checkout's release, the one after it, and one whose agents refuse what they are assigned; by version."""
-    later = {NEXT: releases.NONE, BAD: REFUSES}
+    """The checkout's release, the one after it with a newer schema, and one whose agents refuse everything; by version."""
+    later = {NEXT: releases.with_next_schema, BAD: with_agents_that_refuse}
     made = {version: releases.archive(tmp_path_factory.mktemp(version), version, later[version]) for version in later}
     return {releases.version(): release, **made}
 
@@ -242,7 +249,8 @@ async def test_no_request_notices_an_upgrade_that_moves_everything_away_first(
     played.ok()
     assert (requests.failed, requests.ok > 0) == ([], True)
     assert {version for version, _ in agents(fleet).values()} == {NEXT}
-    assert fleet.shown("status")["version"] == NEXT
+    status = fleet.shown("status")
+    assert (status["version"], status["schema_revision"]) == (NEXT, releases.next_schema())
     assert not [row["name"] for row in fleet.listed("hosts") if row.get("cordoned")]
     await eventually(lambda: gateway(fleet), lambda now: now == (process, workers + 1))
 
@@ -277,7 +285,8 @@ async def test_no_request_notices_going_back(fleet: Fleet, archives: dict[str, P
     assert (requests.failed, requests.ok > 0) == ([], True)
     assert units(fleet) == engines, "engines are those that ran before"
     assert {running for running, _ in agents(fleet).values()} == {version}
-    assert fleet.shown("status")["version"] == version
+    status = fleet.shown("status")
+    assert (status["version"], status["schema_revision"]) == (version, releases.next_schema()), "the newer schema stays"
 
 
 async def test_draining_a_host_moves_what_it_serves(fleet: Fleet, key: str) -> None:
