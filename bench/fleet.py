@@ -36,7 +36,12 @@ from fakes.agent_process import AgentProcess  # noqa: E402 - found by the line a
 from fakes.tls_fleet import TlsFleet  # noqa: E402 - as above
 from fleet_plane import Crowd, Plane, Usage, at, running_plane, said_since  # noqa: E402 - needs the fakes
 from plot import log_chart  # noqa: E402 - as above
-from studio.v1.admin_service_pb2 import ApplyRequest, DeleteDeploymentRequest, ListReplicasRequest  # noqa: E402 - as above
+from studio.v1.admin_service_pb2 import (  # noqa: E402 - as above
+    ApplyRequest,
+    DeleteDeploymentRequest,
+    ListDeploymentsRequest,
+    ListReplicasRequest,
+)
 from studio.v1.admin_service_pb2_grpc import AdminServiceStub  # noqa: E402 - as above
 from studio.v1.replica_pb2 import Replica  # noqa: E402 - as above
 from studio_runtime.channel import open_channel  # noqa: E402 - as above
@@ -110,12 +115,11 @@ class Operator:
         await self._admin.Apply(ApplyRequest(manifest=MANIFEST.format(name=name)), metadata=self._metadata)
         started = await self._line(self._agent_log, offset, "engine_started", began)
         replica = await self._ready(name)
-        await asyncio.sleep(1)
         offset, killed = self._gateway_log.stat().st_size, time.time()
         os.kill(replica.pid, signal.SIGKILL)
         withdrawn = await self._line(self._gateway_log, offset, "routes_in_force", killed)
         await self._admin.DeleteDeployment(DeleteDeploymentRequest(name=name), metadata=self._metadata)
-        await asyncio.sleep(2)
+        await self._gone()
         return (started - began) * 1000, (withdrawn - killed) * 1000
 
     async def _ready(self, deployment: str) -> Replica:
@@ -126,6 +130,13 @@ class Operator:
                 if rows and rows[0].state == Replica.STATE_READY:
                     return rows[0]
                 await asyncio.sleep(0.1)
+
+    async def _gone(self) -> None:
+        """Wait until no deployment is left, and a moment longer, so that the next one finds everybody at rest."""
+        async with asyncio.timeout(60):
+            while (await self._admin.ListDeployments(ListDeploymentsRequest(), metadata=self._metadata)).deployments:  # noqa: ASYNC110 - another process says it
+                await asyncio.sleep(0.1)
+        await asyncio.sleep(0.3)
 
     @staticmethod
     async def _line(log: Path, offset: int, event: str, since: float) -> float:
@@ -226,8 +237,8 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--hosts", type=int, nargs="+", default=list(SIZES), help="fleet sizes, the largest last")
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long each size is measured (%(default)s)")
-    parser.add_argument("--events", type=int, default=40, help="starts and crashes (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=45.0, help="how long each size is measured (%(default)s)")
+    parser.add_argument("--events", type=int, default=60, help="starts and crashes (%(default)s)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="studio-bench-fleet-") as folder:
         figures = asyncio.run(measure(Path(folder), options.hosts, options.seconds, options.events))
