@@ -45,6 +45,12 @@ def desired_assignments(
     allowances = {
         item.replica_id: item.gpu_memory_bytes for document in current.values() for item in document.replicas
     } | dict(allowances)
+    asleep = {
+        item.replica_id
+        for document in current.values()
+        for item in document.replicas
+        if item.wish == AssignedReplica.WISH_SLEEP
+    }
     wanted: dict[str, list[AssignedReplica]] = defaultdict(list)
     confirmed: set[str] = set()
     meetings = rendezvous(replicas, hosts, current)
@@ -65,7 +71,8 @@ def desired_assignments(
             recipe,
             allowances.get(replica.id, 0),
             traceparents.get(replica.deployment, ""),
-            replica.sleep_level if replica.id in withdrawn else 0,
+            # One that sleeps and is to go sleeps on until then: its GPUs may be another's.
+            replica.sleep_level if replica.id in withdrawn or (replica.retiring and replica.id in asleep) else 0,
         )
         for part in parts(replica):
             wanted[part.host_id].append(told_part(told, part, meetings.get(replica.id)))

@@ -7,6 +7,7 @@ from fakes.world import START, World, stamp
 from google.protobuf.duration_pb2 import Duration
 from hypothesis import given
 from hypothesis import strategies as st
+from studio.v1.assignment_pb2 import AssignedReplica
 from studio.v1.deployment_pb2 import Deployment, IdlePolicy, Rollout
 from studio.v1.recipe_pb2 import Recipe
 from studio.v1.replica_pb2 import Replica
@@ -273,3 +274,25 @@ def test_a_sleeper_whose_gpu_was_given_away_wakes_elsewhere_or_waits_for_its_tur
     world.deployments["code"].stopped = True
     world.settle()
     assert world.states() == {"chat-1": "READY"}
+
+
+def test_a_sleeper_that_is_to_go_sleeps_on_until_then_since_its_gpu_is_anothers() -> None:
+    world = World(hosts=2, gpus=1)
+    a_sleeper(world, "chat", sleep_after=60).spec.placement.hosts.append("h1")
+    world.settle()
+    world.wait(100)
+    world.demands["chat"] = Demand(idle_seconds=100)
+    world.settle()
+    world.deploy("code").spec.placement.hosts.append("h1")
+    world.settle()
+    del world.deployments["chat"].spec.placement.hosts[:]
+    world.deployments["code"].spec.aliases.append("c")
+    world.step()
+    world.demands["chat"] = Demand(held=1)
+    world.step()
+    assert world.replicas["chat-1"].retiring, "there is room elsewhere"
+    world.step()
+    wishes = {item.replica_id: item.wish for item in world.assignments["id-h1"].replicas}
+    assert wishes == {"chat-1": AssignedReplica.WISH_SLEEP, "code-1": AssignedReplica.WISH_RUN}
+    world.settle()
+    assert world.states() == {"chat-2": "READY", "code-1": "READY"}
