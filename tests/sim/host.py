@@ -31,6 +31,7 @@ class Engine:
     # What it was started with.
     started_as: AssignedReplica
     number: int
+    begun_at: float
     state: "Replica.State.ValueType" = STARTING
     # It has given its GPUs back.
     is_asleep: bool = False
@@ -211,7 +212,7 @@ class SimulatedHost:
 
     def _start(self, name: str, item: AssignedReplica) -> None:
         self._started += 1
-        engine = self.engines[name] = Engine(item, item, self._started)
+        engine = self.engines[name] = Engine(item, item, self._started, self.story.schedule.now)
         self._later(name, engine, self._loaded)
 
     def _later(

@@ -12,6 +12,7 @@ from studio.v1.deployment_pb2 import Deployment
 from studio.v1.host_pb2 import Host
 from studio.v1.replica_pb2 import Replica
 from studio_coordinator.plan.group import RESTART_BUDGET
+from studio_coordinator.plan.members import parts
 from studio_coordinator.plan.rollout import phase_name
 
 from sim.cast import CAST, ON_DEMAND, ROLES, deployment_of, recipe_of
@@ -60,7 +61,7 @@ class Story:
         self.asked: set[str] = set()
         self.is_calm = False
         self._backup: Rows | None = None
-        self.was_restored = False
+        self.was_restored, self._restored_at = False, 0.0
         # What happened, for whoever reads a broken promise.
         self.log: list[str] = []
 
@@ -76,10 +77,12 @@ class Story:
 
     def is_known(self, host: SimulatedHost, replica_id: str) -> bool:
         """Whether the database can know of it: what was placed after the backup that was restored, it does not."""
-        row, engine = self.database.rows.replicas.get(replica_id), host.engines[replica_id].assigned
-        if not self.was_restored:
+        engine = host.engines[replica_id]
+        if not self.was_restored or engine.begun_at > self._restored_at or self._backup is None:
             return True
-        return row is not None and row.host_id == host.id and row.recipe_revision == engine.recipe_revision
+        row = self._backup.replicas.get(replica_id, Replica())
+        here = any(part.host_id == host.id for part in parts(row))
+        return here and row.recipe_revision == engine.assigned.recipe_revision
 
     def crash_by_chance(self) -> bool:
         return not self.is_calm and self.chance.random() < 0.015
@@ -289,7 +292,7 @@ class Story:
             self._backup = self.database.backup()
         elif not self.was_restored and self.chance.random() < 0.5:
             self.say("the database is restored from a backup")
-            self.was_restored = True
+            self.was_restored, self._restored_at = True, self.schedule.now
             self.database.restore(self._backup)
             # Nobody restores a database under running coordinators, and it takes longer than messages are under way.
             self.network.era += 1
