@@ -87,7 +87,9 @@ async def test_five_hundred_clients_that_do_not_get_on_cost_others_nothing(start
         of_gateway = psutil.Process(gateway.process.pid)
         # The last have been accepted by the kernel at first.
         await until(
-            lambda: sum(one.status == psutil.CONN_ESTABLISHED for one in of_gateway.net_connections("tcp")) > SLOW_CLIENTS
+            lambda: (
+                sum(one.status == psutil.CONN_ESTABLISHED for one in of_gateway.net_connections("tcp")) > SLOW_CLIENTS
+            )
         )
         assert [await ask(gateway.url) for _ in range(20)] == ["quick"] * 20
         assert gateway.memory_mib() - before < 20
