@@ -3,6 +3,8 @@
 ========== ==========================================================================================================
 story      the simulation: what happens by chance, and how it comes to rest
 cast       the deployments that a story may have: with canaries, over several hosts, asleep until somebody asks
+operators  they change their minds
+troubles   all that can fail
 revisions  what operators name: good ones, ones that do not start, ones that answer with errors
 schedule   virtual time: an event loop whose clock jumps
 network    calls that are late, doubled or lost, streams that break, parties that are cut off

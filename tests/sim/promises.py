@@ -69,7 +69,10 @@ class Promises:
                 must(not deployments[row.deployment].stopped, f"{row.id} of a stopped deployment was placed")
         for change in decided.host_changes:
             if change.state == Host.STATE_LOST:
-                must(change.host_id not in self._story.gone_together, f"{change.host_id} was given up with many others")
+                must(
+                    change.host_id not in self._story.troubles.gone_together,
+                    f"{change.host_id} was given up with many others",
+                )
         self._keeps_serving(snapshot, decided)
         self._keeps_bad_revisions_out(snapshot, decided)
         if decided.table is not None:
@@ -172,7 +175,7 @@ class Promises:
         self._is_withdrawn(host, replica_id, "put to sleep")
 
     def _is_withdrawn(self, host: "SimulatedHost", replica_id: str, what: str) -> None:
-        if not self._story.is_known(host, replica_id):
+        if not self._story.troubles.is_known(host, replica_id):
             return
         for gateway in self._story.gateways:
             if self._story.schedule.now - gateway.alone_since > GATEWAY_AFTERMATH_SECONDS:

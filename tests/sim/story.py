@@ -8,30 +8,22 @@ from contextlib import contextmanager
 
 import structlog
 from fakes.world import stamp
-from studio.v1.deployment_pb2 import Deployment
-from studio.v1.host_pb2 import Host
-from studio.v1.replica_pb2 import Replica
-from studio_coordinator.plan.group import RESTART_BUDGET
-from studio_coordinator.plan.members import parts
-from studio_coordinator.plan.rollout import phase_name
 
 from sim.cast import CAST, ON_DEMAND, ROLES, deployment_of, recipe_of
 from sim.gateway import SimulatedGateway
 from sim.host import HEARTBEAT_SECONDS, Engine, SimulatedHost
 from sim.leader import TTL_SECONDS, SimulatedCoordinator
-from sim.memory import Database, Rows
+from sim.memory import Database
 from sim.network import Network
+from sim.operators import Operators
 from sim.promises import BrokenPromiseError, Promises
 from sim.revisions import Revisions
 from sim.schedule import START, Schedule, VirtualTime
+from sim.troubles import Troubles
 
 HOSTS = 6
 # Enough for a surge.
 GPUS = 3
-# Half of them: enough for the brake.
-MANY = 3
-# Who was cut off has so long to call again.
-RETURNING_SECONDS = 20.0
 TROUBLE_SECONDS = 130.0
 # At most; and after so long without a change nothing waits for a timer any more.
 REST_SECONDS = 300.0
@@ -55,13 +47,10 @@ class Story:
         self.gateways = [SimulatedGateway(self, number) for number in (1, 2)]
         self.revisions = Revisions(self)
         self.hosts = [SimulatedHost(self, number, GPUS, fences_terms=fences_terms) for number in range(1, HOSTS + 1)]
-        # Hosts that one fault took away together, as long as they are.
-        self.gone_together: frozenset[str] = frozenset()
+        self.operators, self.troubles = Operators(self), Troubles(self)
         # Models that somebody uses.
         self.asked: set[str] = set()
         self.is_calm = False
-        self._backup: Rows | None = None
-        self.was_restored, self._restored_at = False, 0.0
         # What happened, for whoever reads a broken promise.
         self.log: list[str] = []
 
@@ -75,17 +64,11 @@ class Story:
         engines = [(host, host.engines[replica_id]) for host in self.hosts if replica_id in host.engines]
         return [(host, one) for host, one in engines if one.is_part_with(engine)]
 
-    def is_known(self, host: SimulatedHost, replica_id: str) -> bool:
-        """Whether the database can know of it: what was placed after the backup that was restored, it does not."""
-        engine = host.engines[replica_id]
-        if not self.was_restored or engine.begun_at > self._restored_at or self._backup is None:
-            return True
-        row = self._backup.replicas.get(replica_id, Replica())
-        here = any(part.host_id == host.id for part in parts(row))
-        return here and row.recipe_revision == engine.assigned.recipe_revision
-
     def crash_by_chance(self) -> bool:
         return not self.is_calm and self.chance.random() < 0.015
+
+    def say(self, what: str) -> None:
+        self.log.append(f"{self.schedule.now:7.1f} {what}")
 
     async def run(self) -> None:
         self._begin()
@@ -116,8 +99,8 @@ class Story:
             self._each(2.0, gateway.beat)
         self._each(3.0, self._ask)
         self._each(20.0, self._change_who_is_asked)
-        self._each(8.0, self._operate)
-        self._each(8.0, self._trouble)
+        self._each(8.0, self.operators.act)
+        self._each(8.0, self.troubles.strike)
 
     def _each(self, seconds: float, what: Callable[[], None]) -> None:
         self.schedule.after(self.chance.uniform(0, seconds), lambda: self.schedule.every(seconds, what))
@@ -138,167 +121,6 @@ class Story:
             self.say(f"users: {sorted(asked)}")
             self.asked = asked
 
-    # -- operators -----------------------------------------------------------------------------------------------
-
-    def _operate(self) -> None:
-        if self.is_calm:
-            self._start_who_gave_up()
-            return
-        if self.database.is_away:
-            return
-        name = self.chance.choice(list(self.database.rows.deployments))
-        changed = Deployment()
-        changed.CopyFrom(self.database.rows.deployments[name])
-        draw = self.chance.random()
-        if draw < 0.15:
-            changed.stopped = not changed.stopped
-        elif draw < 0.35:
-            changed.spec.replicas.min = self.chance.randint(1, 2)
-        elif draw < 0.6:
-            changed.target_revision = self.revisions.new(name)
-        elif draw < 0.8:
-            self.revisions.steer(changed)
-        elif draw < 0.9:
-            self._drain_or_undrain_a_host()
-            return
-        else:
-            return
-        self.say(
-            f"operator: {name} stopped={changed.stopped} replicas={changed.spec.replicas.min} "
-            f"r{changed.target_revision} {phase_name(changed.rollout.phase)}"
-        )
-        self._write(changed)
-
-    def _write(self, changed: Deployment) -> None:
-        changed.version += 1
-        self.database.rows.deployments[changed.name] = changed
-
-    def _start_who_gave_up(self) -> None:
-        """`studio start` of replicas over several hosts whose restarts were spent on troubles that are over."""
-        for row in self.database.rows.replicas.values():
-            deployment = self.database.rows.deployments[row.deployment]
-            gave_up = row.state == Replica.STATE_FAILED and row.restarts > RESTART_BUDGET
-            if gave_up and row.generation > deployment.tries and not self.revisions.is_hopeless(deployment):
-                changed = Deployment()
-                changed.CopyFrom(deployment)
-                changed.tries = max(deployment.tries + 1, row.generation)
-                self.say(f"operator: studio start {deployment.name}")
-                self._write(changed)
-
-    def _drain_or_undrain_a_host(self) -> None:
-        rows = self.database.rows
-        draining = [host for host in rows.hosts.values() if host.draining]
-        host = Host()
-        host.CopyFrom(draining[0] if draining else self.chance.choice(list(rows.hosts.values())))
-        # One at a time; and who vanished with others is left to the brake.
-        if not draining and host.id in self.gone_together:
-            return
-        host.cordoned = host.draining = not draining
-        self.say(f"operator: {host.name} draining={host.draining}")
-        rows.hosts[host.id] = host
-
-    # -- troubles ------------------------------------------------------------------------------------------------
-
-    def _trouble(self) -> None:
-        if self.is_calm:
-            return
-        kinds = (
-            (self._crash_a_coordinator, 2),
-            (self._crash_an_agent, 2),
-            (self._fail_an_engine, 2),
-            (self._cut_off_a_host, 2),
-            (self._cut_off_many_hosts, 1),
-            (self._cut_off_a_gateway, 1),
-            (self._take_the_database_away, 2),
-            (self._jump_a_clock, 1),
-            (self._back_up_or_restore, 2),
-        )
-        self.chance.choices([kind for kind, _ in kinds], [weight for _, weight in kinds])[0]()
-
-    def say(self, what: str) -> None:
-        self.log.append(f"{self.schedule.now:7.1f} {what}")
-
-    def _crash_a_coordinator(self) -> None:
-        coordinator = self.chance.choice(self.coordinators)
-        self.say(f"{coordinator.name} crashes")
-        coordinator.crash()
-
-    def _crash_an_agent(self) -> None:
-        host = self.chance.choice(self.hosts)
-        self.say(f"{host.name} crashes")
-        host.crash()
-
-    def _fail_an_engine(self) -> None:
-        self.chance.choice(self.hosts).fail_an_engine()
-
-    def _cut_off(self, names: list[str], seconds: float) -> None:
-        self.say(f"{names} are cut off for {seconds:.0f} s")
-        self.network.cut_off |= set(names)
-        self.schedule.after(seconds, lambda: self._reach_again(names))
-
-    def _reach_again(self, names: list[str]) -> None:
-        self.say(f"{names} are there again")
-        self.network.cut_off -= set(names)
-        ids = {host.id for host in self.hosts if host.name in names}
-        self.schedule.after(RETURNING_SECONDS, lambda: self._count_as_back(ids))
-        for party in (*self.hosts, *self.gateways):
-            if party.name in names:
-                if isinstance(party, SimulatedHost):
-                    party.troubled_at = self.schedule.now
-                else:
-                    party.alone_since = self.schedule.now
-
-    def _count_as_back(self, ids: set[str]) -> None:
-        self.gone_together -= ids
-
-    def _cut_off_a_host(self) -> None:
-        host = self.chance.choice(self.hosts)
-        if host.name not in self.network.cut_off:
-            host.troubled_at = self.schedule.now + 1000
-            self._cut_off([host.name], self.chance.uniform(5, 120))
-
-    def _cut_off_many_hosts(self) -> None:
-        if any(host.name in self.network.cut_off for host in self.hosts):
-            return
-        # Whom an operator drains is not missed.
-        awaited = [host for host in self.hosts if not self.database.rows.hosts[host.id].draining]
-        there = [host for host in awaited if any(one.hears(host.id) for one in self.coordinators)]
-        if len(there) < MANY:
-            return
-        many = self.chance.sample(there, MANY)
-        for host in many:
-            host.troubled_at = self.schedule.now + 1000
-        self.gone_together = frozenset(host.id for host in many)
-        self._cut_off([host.name for host in many], self.chance.uniform(90, 150))
-
-    def _cut_off_a_gateway(self) -> None:
-        gateway = self.chance.choice(self.gateways)
-        gateway.alone_since = self.schedule.now + 1000
-        self._cut_off([gateway.name], self.chance.uniform(5, 60))
-
-    def _take_the_database_away(self) -> None:
-        self.say("the database is away")
-        self.database.is_away = True
-        self.schedule.after(self.chance.uniform(1, 25), self._bring_the_database_back)
-
-    def _bring_the_database_back(self) -> None:
-        self.database.is_away = False
-
-    def _jump_a_clock(self) -> None:
-        self.chance.choice(self.coordinators).skew += self.chance.uniform(-10, 10)
-
-    def _back_up_or_restore(self) -> None:
-        if self._backup is None:
-            self._backup = self.database.backup()
-        elif not self.was_restored and self.chance.random() < 0.5:
-            self.say("the database is restored from a backup")
-            self.was_restored, self._restored_at = True, self.schedule.now
-            self.database.restore(self._backup)
-            # Nobody restores a database under running coordinators, and it takes longer than messages are under way.
-            self.network.era += 1
-            for coordinator in self.coordinators:
-                coordinator.crash()
-
     # -- rest ----------------------------------------------------------------------------------------------------
 
     def _calm_down(self) -> None:
@@ -307,9 +129,9 @@ class Story:
         for host in self.database.rows.hosts.values():
             host.cordoned = host.draining = False
         for deployment in self.database.rows.deployments.values():
-            self._write(self.revisions.let_end(deployment))
-        self._reach_again(sorted(self.network.cut_off))
-        if self.was_restored:
+            self.operators.write(self.revisions.let_end(deployment))
+        self.troubles.reach_again(sorted(self.network.cut_off))
+        if self.troubles.was_restored:
             tables = [gateway.table for gateway in self.gateways if gateway.table is not None]
             self.database.accept(
                 [host.highest_term for host in self.hosts] + [table.term for table in tables],
