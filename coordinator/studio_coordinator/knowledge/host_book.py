@@ -18,10 +18,10 @@ from studio_coordinator.plan.gpus import Device
 from studio_coordinator.plan.shape import Shape
 from studio_coordinator.sessions import SessionRegistry
 
-# Looking at a host's figures takes ten microseconds or so, making it anew as long as so many looks.
-MAKING = 10
+# Looking at a host's figures takes three microseconds or so, making it anew as long as so many looks.
+MAKING = 25
 # Looks between which the others have no turn.
-AT_ONCE = 500
+AT_ONCE = 2500
 
 
 @dataclass

@@ -53,7 +53,7 @@ class SnapshotSource:
 
     async def load(self, conn: Connection) -> Snapshot:
         """The world as ``conn`` sees it now."""
-        wanted = await deployments.list_deployments(conn)
+        wanted, traceparents = await deployments.list_with_traceparents(conn)
         rows = await replicas.list_replicas(conn)
         needed = {(item.spec.recipe, item.target_revision) for item in wanted}
         needed |= {(row.recipe_name, row.recipe_revision) for row in rows}
@@ -80,7 +80,7 @@ class SnapshotSource:
             table=await routes.current_table(conn),
             acknowledged_version=self.gateways.acknowledged_version(),
             providers=await providers.list_providers(conn),
-            traceparents=await deployments.traceparents(conn),
+            traceparents=traceparents,
             timers=self.timers,
             models_on_hosts=self.book.weights,
             shapes=self.book.shapes,

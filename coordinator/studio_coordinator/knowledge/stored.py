@@ -15,7 +15,7 @@ from studio.v1.host_pb2 import Host
 
 from studio_coordinator.plan.topology import domains
 from studio_coordinator.store import assignments, hosts
-from studio_coordinator.store.changes import Watched, look
+from studio_coordinator.store.changes import Look, Watched, look
 from studio_coordinator.store.database import Connection
 
 Row = TypeVar("Row")
@@ -34,15 +34,19 @@ class Mirror(Generic[Row]):
     _stamps: dict[str, int] = field(default_factory=dict)
     _horizon: int = 0
 
-    async def refresh(self, conn: Connection) -> bool:
-        """Make the copy what the table is now; whether it was not."""
-        found = await look(conn, self.table, self._horizon)
+    @property
+    def horizon(self) -> int:
+        """Since when to look."""
+        return self._horizon
+
+    async def refresh(self, conn: Connection, found: Look) -> bool:
+        """Make the copy what the table is now, by what a look since ``horizon`` found; whether it was not."""
         # Forgotten until all of it is done: a refresh that is broken off begins anew.
         self._horizon = 0
         stamps = {**self._stamps, **found.stamps}
         if sum(stamps.values()) != found.total:
             # Rows went, or came back from elsewhere.
-            found = await look(conn, self.table, 0)
+            found = (await look(conn, {self.table: 0}))[self.table]
             stamps = dict(found.stamps)
         differing = [key for key, stamp in stamps.items() if self._stamps.get(key) != stamp]
         gone = self.rows.keys() - stamps.keys()
@@ -101,9 +105,10 @@ class StoredFleet:
     async def refresh(self, conn: Connection) -> None:
         """Look at what changed. A few statements, however many hosts there are."""
         async with self._refreshing:
-            if await self._hosts.refresh(conn):
+            found = await look(conn, {mirror.table: mirror.horizon for mirror in (self._hosts, self._assignments)})
+            if await self._hosts.refresh(conn, found[Watched.HOSTS]):
                 self._by_name = sorted(self._hosts.rows.values(), key=lambda host: host.name)
-            await self._assignments.refresh(conn)
+            await self._assignments.refresh(conn, found[Watched.ASSIGNMENTS])
 
     def hosts(self) -> list[StoredHost]:
         """All hosts by name. When a host was last seen is as old as its last change: see ``seen``."""

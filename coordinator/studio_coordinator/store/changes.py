@@ -23,12 +23,11 @@ class Watched(StrEnum):
 KEYS = {Watched.HOSTS: "id", Watched.ASSIGNMENTS: "host_id"}
 
 LOOKS = {
-    table: text(
-        # One statement, and so one moment.
-        "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS horizon, whole.total,"  # noqa: S608 - names are ours
+    table: (
+        f"SELECT '{table}' AS looked, pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS horizon, whole.total,"  # noqa: S608 - names are ours
         f" watched.{key} AS key, watched.changed_in FROM"
         f" (SELECT coalesce(sum(changed_in), 0)::text AS total FROM {table}) AS whole"
-        f" LEFT JOIN {table} AS watched ON watched.changed_in >= :since"
+        f" LEFT JOIN {table} AS watched ON watched.changed_in >= :{table}"
     )
     for table, key in KEYS.items()
 }
@@ -46,11 +45,16 @@ class Look:
     stamps: Mapping[str, int]
 
 
-async def look(conn: AsyncConnection, table: Watched, since: int) -> Look:
-    """The rows of ``table`` that were written since the look whose horizon was ``since``; 0: all of them. One statement."""
-    rows = (await conn.execute(LOOKS[table], {"since": since})).all()
-    return Look(
-        horizon=rows[0].horizon,
-        total=int(rows[0].total),
-        stamps={row.key: row.changed_in for row in rows if row.key is not None},
-    )
+async def look(conn: AsyncConnection, since: Mapping[Watched, int]) -> dict[Watched, Look]:
+    """The rows of the tables in ``since`` that were written since the look with that horizon; 0: all of them.
+
+    One statement, and so one moment.
+    """
+    query = text(" UNION ALL ".join(LOOKS[table] for table in sorted(since)))
+    rows = (await conn.execute(query, {str(table): horizon for table, horizon in since.items()})).all()
+    found = {}
+    for table in since:
+        mine = [row for row in rows if row.looked == table]
+        stamps = {row.key: row.changed_in for row in mine if row.key is not None}
+        found[table] = Look(mine[0].horizon, int(mine[0].total), stamps)
+    return found

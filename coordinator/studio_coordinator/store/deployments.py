@@ -5,9 +5,23 @@ A deleted deployment keeps its row, its names and its recipe until the last of i
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Integer, String, Table, delete, func, select, update
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Integer,
+    Select,
+    String,
+    Table,
+    delete,
+    func,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -118,12 +132,18 @@ async def list_deployments(conn: AsyncConnection, name: str = "") -> list[Deploy
 
     One that is being deleted comes with ``stopped`` set and STATE_STOPPING.
     """
-    target = func.coalesce(func.nullif(DEPLOYMENTS.c.recipe_revision, 0), RECIPES.c.newest_revision)
-    query = select(DEPLOYMENTS, target.label("target_revision")).join(RECIPES, RECIPES.c.name == DEPLOYMENTS.c.recipe)
+    query = _wanted()
     if name:
         query = query.where(DEPLOYMENTS.c.name == name)
     rows = await conn.execute(query.order_by(DEPLOYMENTS.c.name))
     return [_deployment(row) for row in rows.mappings()]
+
+
+async def list_with_traceparents(conn: AsyncConnection) -> tuple[list[Deployment], dict[str, str]]:
+    """All deployments, as ``list_deployments``; and the trace context of the last apply of those that have one, by name."""
+    rows = (await conn.execute(_wanted().order_by(DEPLOYMENTS.c.name))).mappings().all()
+    traces = {str(row["name"]): str(row["traceparent"]) for row in rows if row["traceparent"]}
+    return [_deployment(row) for row in rows], traces
 
 
 async def get_deployment(conn: AsyncConnection, name: str) -> Deployment:
@@ -230,10 +250,10 @@ async def purge_deployment(conn: AsyncConnection, name: str) -> None:
         await release_names(conn, DEPLOYMENT, name)
 
 
-async def traceparents(conn: AsyncConnection) -> dict[str, str]:
-    """Trace context of the last apply, by deployment; deployments without one are left out."""
-    query = select(DEPLOYMENTS.c.name, DEPLOYMENTS.c.traceparent).where(DEPLOYMENTS.c.traceparent != "")
-    return {row.name: row.traceparent for row in await conn.execute(query)}
+def _wanted() -> Select[*tuple[Any, ...]]:
+    """Deployments with the revision that each is to run."""
+    target = func.coalesce(func.nullif(DEPLOYMENTS.c.recipe_revision, 0), RECIPES.c.newest_revision)
+    return select(DEPLOYMENTS, target.label("target_revision")).join(RECIPES, RECIPES.c.name == DEPLOYMENTS.c.recipe)
 
 
 def _deployment(row: RowMapping) -> Deployment:

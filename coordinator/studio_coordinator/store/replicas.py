@@ -10,6 +10,7 @@ from sqlalchemy import (
     String,
     Table,
     delete,
+    exists,
     select,
     update,
 )
@@ -20,7 +21,7 @@ from studio.v1.replica_pb2 import Failure, Replica, StartProgress
 from studio_coordinator.store.columns import Document, EnumName, Instant, TextOrNull, from_row, to_row
 from studio_coordinator.store.hosts import HOSTS
 from studio_coordinator.store.metadata import METADATA
-from studio_coordinator.store.replica_members import list_members, put_members
+from studio_coordinator.store.replica_members import REPLICA_MEMBERS, list_members, put_members
 
 # `host_name` is the host's, `figures` are in memory only: neither is kept here.
 REPLICAS = Table(
@@ -57,11 +58,14 @@ REPLICAS = Table(
 
 async def list_replicas(conn: AsyncConnection, deployment: str = "") -> list[Replica]:
     """All replicas, or those of one deployment, in the order of deployment and number."""
-    query = select(REPLICAS, HOSTS.c.name.label("host_name")).outerjoin(HOSTS, HOSTS.c.id == REPLICAS.c.host_id)
+    has_members = exists().where(REPLICA_MEMBERS.c.replica_id == REPLICAS.c.id)
+    query = select(REPLICAS, HOSTS.c.name.label("host_name"), has_members.label("has_members"))
+    query = query.outerjoin(HOSTS, HOSTS.c.id == REPLICAS.c.host_id)
     if deployment:
         query = query.where(REPLICAS.c.deployment == deployment)
-    replicas = [from_row(Replica, row) for row in (await conn.execute(query)).mappings()]
-    members = await list_members(conn)
+    rows = (await conn.execute(query)).mappings().all()
+    replicas = [from_row(Replica, row) for row in rows]
+    members = await list_members(conn) if any(row["has_members"] for row in rows) else {}
     for replica in replicas:
         replica.members.extend(members.get(replica.id, ()))
     return sorted(replicas, key=lambda replica: (replica.deployment, _number(replica.id, replica.deployment)))
