@@ -219,13 +219,18 @@ class Workers:
         return folder
 
     def _folder(self, slot: int) -> Path:
-        """The folder of ``slot``; a new one is given the tables of another, for the coordinator may be away."""
+        """The folder of ``slot``, with the newest tables that any worker has: the coordinator may be away.
+
+        What the slot's last worker left there may name engines that have long gone.
+        """
         folder = self._path(slot)
         folder.mkdir(mode=0o700, exist_ok=True)
-        for source in [self._arguments.state_dir, *(self._path(worker.slot) for worker in self._workers)]:
-            for table in source.glob(LAST_GOOD):
-                if not (folder / table.name).exists():
-                    shutil.copy2(table, folder / table.name)
+        state_dir: Path = self._arguments.state_dir
+        tables = [*state_dir.glob(LAST_GOOD), *state_dir.glob(f"worker-*/{LAST_GOOD}")]
+        for name in {table.name for table in tables}:
+            newest = max((table for table in tables if table.name == name), key=lambda table: table.stat().st_mtime)
+            if newest.parent != folder:
+                shutil.copy2(newest, folder / name)
         return folder
 
     def _argv(self, slot: int, folder: Path, ready_file: Path) -> list[str]:

@@ -70,7 +70,7 @@ def fleet(host_disks: Path, network: Network, archives: dict[str, Path]) -> Iter
         "coordinator_heartbeat_seconds": 1,
         "coordinator_lost_after_seconds": LOST_AFTER_SECONDS,
         "coordinator_leader_grace_seconds": 10,
-        "agent_settle_seconds": 5,
+        "agent_settle_seconds": 2,
         "upgrade_waves": [1, "100%"],
     }
     with booted_fleet(host_disks / "fleet", network, GROUPS, variables) as fleet:

@@ -72,6 +72,25 @@ async def test_workers_are_replaced_under_load_without_a_failure_or_a_dropped_st
         assert await gateway.terminate() == 0
 
 
+async def test_a_successor_begins_with_the_newest_tables_and_not_with_those_left_in_its_folder(
+    tmp_path: Path, start_gateway: Start
+):
+    async with Upstream() as engine:
+        gateway = await started(tmp_path, start_gateway, engine)
+        first = workers_of(gateway)
+        engine.script = answers(chat_answer())
+        for slot in (2, 3):
+            left = tmp_path / f"gateway/worker-{slot}"
+            left.mkdir(mode=0o700)
+            gone = a_route_table(a_route("tiny", f"http://127.0.0.1:{free_port()}"))
+            await asyncio.to_thread(LastGood(left).save, gone)
+            for table in left.iterdir():
+                os.utime(table, (1, 1))
+        gateway.process.send_signal(signal.SIGHUP)
+        await until(lambda: len(workers_of(gateway)) == 2 and not workers_of(gateway) & first)
+        assert [await ask(gateway.url) for _ in range(10)] == [200] * 10
+
+
 async def test_killed_worker_is_started_again_and_nothing_outlives_the_parent(tmp_path: Path, start_gateway: Start):
     async with Upstream() as engine:
         gateway = await started(tmp_path, start_gateway, engine)
