@@ -100,6 +100,11 @@ def parser() -> argparse.ArgumentParser:
     operator.add_argument(
         "--tenant", default="", help="sees and changes only what is this tenant's (default: the whole fleet)"
     )
+    operator.add_argument(
+        "--replace",
+        action="store_true",
+        help="where there is one of that name, revoked or not, give it this token and these rights instead of refusing",
+    )
     operator.add_argument("--expires-in-days", type=float, metavar="N", help="(default: never)")
     add_storage_options(operator, home)
     commands.add_parser("migrations-check", help="prove every migration on a throw-away database")

@@ -4,6 +4,7 @@ import asyncio
 import os
 import stat
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from studio_coordinator.identity import Identity
@@ -43,6 +44,24 @@ async def test_the_first_operator_is_made_beside_the_database(database: Database
         assert stat.S_IMODE((tmp_path / "one" / name).stat().st_mode) == 0o600
     # A name is given once, and the secrets beside the database must be its own.
     assert "already" in (await create(url, tmp_path / "one"))[2]
+    code, out, err = await create(url, tmp_path / "one", "--replace")
+    assert (code, err) == (0, "")
+    anew = Token.read(out.strip(), OPERATOR)
+    assert anew is not None
+    async with database.transaction() as conn:
+        await operators.revoke_operator(conn, "ann", datetime.now(UTC))
+    # One that was revoked is taken back as well, and each time the token before counts no more.
+    code, out, _ = await create(url, tmp_path / "one", "--replace")
+    last = Token.read(out.strip(), OPERATOR)
+    assert last is not None
+    async with database.transaction() as conn:
+        assert [await operators.by_token(conn, old.id) for old in (token, anew)] == [None, None]
+        found = await operators.by_token(conn, last.id)
+        entries = await audit.list_entries(conn, 10)
+    assert found is not None
+    assert not found[0].HasField("revoked_at")
+    assert not found[0].HasField("expires_at"), "as the last command said"
+    assert [bool(entry.before) for entry in entries] == [False, True, True]
     code, out, err = await create(url, tmp_path / "two", "--name", "bob")
     assert (code, out) == (1, "")
     assert "--key-pepper-file" in err

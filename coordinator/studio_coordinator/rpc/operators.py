@@ -113,8 +113,10 @@ def checked_operator(request: CreateOperatorRequest) -> Operator:
     return operator
 
 
-async def create_operator(conn: Connection, operator: Operator, token: Token, pepper: bytes) -> CreateOperatorResponse:
-    """Store ``operator`` with the hash of ``token``.
+async def create_operator(
+    conn: Connection, operator: Operator, token: Token, pepper: bytes, *, replace: bool = False
+) -> CreateOperatorResponse:
+    """Store ``operator`` with the hash of ``token``; with ``replace`` also in place of one of that name.
 
     Raises ConflictError where the name was given before, NotFoundError where there is no such tenant.
     """
@@ -122,5 +124,5 @@ async def create_operator(conn: Connection, operator: Operator, token: Token, pe
         await tenants.get_tenant(conn, operator.tenant)
     operator.token_id = token.id
     operator.created_at.FromDatetime(datetime.now(UTC))
-    await operators.create_operator(conn, operator, token.hash(pepper))
+    await (operators.replace_operator if replace else operators.create_operator)(conn, operator, token.hash(pepper))
     return CreateOperatorResponse(operator=operator, token=token.text)

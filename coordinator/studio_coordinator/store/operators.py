@@ -41,6 +41,12 @@ async def create_operator(conn: AsyncConnection, operator: Operator, token_hash:
         )
 
 
+async def replace_operator(conn: AsyncConnection, operator: Operator, token_hash: bytes) -> None:
+    """Store ``operator`` in place of the one of that name, revoked or not, whose token counts no more; or as a new one."""
+    row = to_row(OPERATORS, operator, token_hash=token_hash)
+    await conn.execute(insert(OPERATORS).values(row).on_conflict_do_update(index_elements=["name"], set_=row))
+
+
 async def list_operators(conn: AsyncConnection) -> list[Operator]:
     """All operators, revoked ones as well, by name."""
     rows = await conn.execute(select(OPERATORS).order_by(OPERATORS.c.name))
