@@ -105,8 +105,8 @@ class Enrolment:
         log.info("identity_joined", kind=kind_word(token.kind), name=name, id=node_id, generation=generation)
         return certificate
 
-    async def renew(self, request: RenewRequest) -> Certificate:
-        """Give the next certificate to who has the key of the one before. Raises StudioError."""
+    async def renew(self, request: RenewRequest, peer: str = "") -> Certificate:
+        """Give the next certificate to who has the key of the one before. Raises StudioError. ``peer``: as in join."""
         public_key, now = requested_key(request.csr), datetime.now(UTC)
         presented = _read_certificate(request.certificate)
         if not proves(presented.public_key(), request.csr, request.proof):
@@ -114,40 +114,42 @@ class Enrolment:
         refusal: DeniedError
         async with self.database.transaction() as conn:
             name = _genuine(await self.office.current(conn), presented, now, self.validity.renew_grace)
-            stored = await identities.lock(conn, name.id)
-            if stored is None or stored.identity.kind != name.kind or request.generation != name.generation:
-                raise DeniedError("this identity is not known", "Join again with a new token.")
-            _refuse_if_refused(stored)
+            stored = _in_force(await identities.lock(conn, name.id), name)
+            if request.generation != name.generation:
+                raise _unknown()
             verdict = judge(stored, name.generation, key_fingerprint(public_key))
             if verdict in (Verdict.NEXT, Verdict.AGAIN):
                 newest = max(stored.identity.generation, name.generation)
                 generation = newest + (verdict is Verdict.NEXT)
                 renewed = NodeName(name.kind, name.id, generation)
                 return await self._issue(conn, stored.identity, renewed, public_key, stored.joined_generation, now)
-            refusal = await _settle(conn, stored, verdict, name, now)
+            refusal = await _settle(conn, stored, verdict, name, now, peer)
         raise refusal
 
-    async def admit(self, name: NodeName) -> Identity:
+    async def admit(self, name: NodeName, peer: str = "") -> Identity:
         """Check a node that calls, by the name in the certificate that TLS has verified. Raises DeniedError."""
         refusal: DeniedError
         async with self.database.transaction() as conn:
-            stored = await identities.get(conn, name.id)
-            if stored is None or stored.identity.kind != name.kind:
-                raise DeniedError("this identity is not known", "Join again with a new token.")
-            _refuse_if_refused(stored)
+            stored = _in_force(await identities.get(conn, name.id), name)
+            if judge_call(stored, name.generation) is Verdict.NEXT:
+                return stored.identity
+            # A join may have come in between: what leads to a lock is judged by the row as nobody else can change it.
+            stored = _in_force(await identities.lock(conn, name.id), name)
             verdict = judge_call(stored, name.generation)
             if verdict is Verdict.NEXT:
                 return stored.identity
-            refusal = await _settle(conn, stored, verdict, name, datetime.now(UTC))
+            refusal = await _settle(conn, stored, verdict, name, datetime.now(UTC), peer)
         raise refusal
 
-    async def lock(self, node_id: str, reason: str) -> DeniedError:
-        """Refuse the identity until it joins again; the refusal to answer with."""
+    async def lock(self, admitted: Identity, reason: str, peer: str = "") -> DeniedError:
+        """Refuse the identity until it joins again, unless it has since it was ``admitted``; the refusal to answer with."""
         async with self.database.transaction() as conn:
-            stored = await identities.lock(conn, node_id)
+            stored = await identities.lock(conn, admitted.id)
             if stored is None:
-                return DeniedError("this identity is not known", "Join again with a new token.")
-            return await _lock(conn, stored, reason, datetime.now(UTC))
+                return _unknown()
+            if admitted.generation < stored.joined_generation:
+                return _of_earlier_life(stored.identity)
+            return await _lock(conn, stored, reason, datetime.now(UTC), peer)
 
     async def revoke(self, name_or_id: str, reason: str, actor: str) -> Identity:
         """Refuse the identity from now on. Raises NotFoundError."""
@@ -225,33 +227,47 @@ def _genuine(keyring: Keyring, certificate: x509.Certificate, now: datetime, gra
     return name
 
 
-def _refuse_if_refused(stored: IdentityRow) -> None:
+def _in_force(stored: IdentityRow | None, name: NodeName) -> IdentityRow:
+    """The same, where there is one and it is not refused. Raises DeniedError."""
+    if stored is None or stored.identity.kind != name.kind:
+        raise _unknown()
     identity = stored.identity
     if identity.locked_reason or identity.HasField("revoked_at"):
         raise _denied(identity, identity.locked_reason)
+    return stored
 
 
 async def _settle(
-    conn: Connection, stored: IdentityRow, verdict: Verdict, presented: NodeName, now: datetime
+    conn: Connection, stored: IdentityRow, verdict: Verdict, presented: NodeName, now: datetime, peer: str
 ) -> DeniedError:
-    """What a certificate of another generation leads to."""
+    """What a certificate of another generation leads to; ``stored`` is locked in this transaction."""
     if verdict is Verdict.REFUSE:
-        return DeniedError(
-            f"{_called(stored.identity)} joined again since: this certificate is of its earlier life",
-            "If this is the right machine, let it join again with a new token.",
-        )
+        return _of_earlier_life(stored.identity)
     newest = stored.identity.generation
     reason = f"{TWO_MACHINES}: one showed a certificate of generation {presented.generation}, another has generation {newest}"
-    return await _lock(conn, stored, reason, now)
+    return await _lock(conn, stored, reason, now, peer)
 
 
-async def _lock(conn: Connection, stored: IdentityRow, reason: str, now: datetime) -> DeniedError:
+async def _lock(conn: Connection, stored: IdentityRow, reason: str, now: datetime, peer: str) -> DeniedError:
     if not stored.identity.locked_reason:
         await identities.refuse(conn, stored.identity.id, reason)
         message = f"{_called(stored.identity)} is locked: {reason}"
         await events.append(conn, [_event(stored.identity, "identity.locked", message, now, Event.SEVERITY_ERROR)])
-        log.error("identity_locked", id=stored.identity.id, name=stored.identity.name, reason=reason)
+        log.error("identity_locked", id=stored.identity.id, name=stored.identity.name, reason=reason, peer=peer)
+        # The one that called was the occasion; which of them is the copy, nobody can tell.
+        await audit.append(conn, _entry(stored.identity, "identity-lock", {"locked_reason": reason}, peer, now))
     return _denied(stored.identity, reason)
+
+
+def _unknown() -> DeniedError:
+    return DeniedError("this identity is not known", "Join again with a new token.")
+
+
+def _of_earlier_life(identity: Identity) -> DeniedError:
+    return DeniedError(
+        f"{_called(identity)} joined again since: this certificate is of its earlier life",
+        "If this is the right machine, let it join again with a new token.",
+    )
 
 
 def _denied(identity: Identity, reason: str) -> DeniedError:
@@ -265,11 +281,21 @@ def _denied(identity: Identity, reason: str) -> DeniedError:
 
 def _joined(identity: Identity, token: JoinToken, peer: str, now: datetime) -> AuditEntry:
     """Who let the node in is told by its token, which has an entry of its own."""
-    after = {"generation": identity.generation, "id": identity.id, "join_token": token.id, "token_of": token.actor}
+    after: dict[str, str | int] = {
+        "generation": identity.generation,
+        "id": identity.id,
+        "join_token": token.id,
+        "token_of": token.actor,
+    }
+    return _entry(identity, "IdentityService/Join", after, peer, now)
+
+
+def _entry(identity: Identity, action: str, after: dict[str, str | int], peer: str, now: datetime) -> AuditEntry:
+    """What a node brought about by calling: it is the actor, and what it is about."""
     entry = AuditEntry(
         actor=identity.name,
         role=kind_word(identity.kind),
-        action="IdentityService/Join",
+        action=action,
         object=f"Identity/{identity.name}",
         after=json.dumps(after, sort_keys=True),
         outcome="OK",

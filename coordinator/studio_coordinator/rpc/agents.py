@@ -169,7 +169,7 @@ class AgentService(AgentServiceServicer):
             return
         identity = await self._gate.admit(context, Identity.KIND_AGENT)
         require_id(identity.id, hello.host_id, "host")
-        await self._gate.note_instance(identity, hello.agent_instance_id)
+        await self._gate.note_instance(context, identity, hello.agent_instance_id)
         hello.host_id, hello.host_name = identity.id, identity.name
 
     async def _admit(self, hello: Hello, context: Context) -> tuple[Session, Welcome]:

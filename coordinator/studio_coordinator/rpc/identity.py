@@ -42,10 +42,10 @@ class IdentityService(IdentityServiceServicer):
                 raise
 
     @guarded
-    async def Renew(self, request: RenewRequest, _context: Context) -> RenewResponse:  # noqa: N802 - the contract's name
+    async def Renew(self, request: RenewRequest, context: Context) -> RenewResponse:  # noqa: N802 - the contract's name
         """Give the next certificate for the one before."""
         async with self._in_turn():
-            return RenewResponse(certificate=await self._enrolment.renew(request))
+            return RenewResponse(certificate=await self._enrolment.renew(request, context.peer()))
 
     @asynccontextmanager
     async def _in_turn(self) -> AsyncIterator[None]:

@@ -34,13 +34,13 @@ class NodeGate:
     async def admit(self, context: Context, kind: Identity.Kind.ValueType) -> Identity:
         """The identity of the node that calls. Raises UnauthenticatedError, DeniedError."""
         name = require_peer(context, kind)
-        return await self.enrolment.admit(name)
+        return await self.enrolment.admit(name, context.peer())
 
-    async def note_instance(self, identity: Identity, instance_id: str) -> None:
+    async def note_instance(self, context: Context, identity: Identity, instance_id: str) -> None:
         """Note which start of an agent calls. Raises DeniedError, and locks the identity, where two machines have it."""
         if self.clones.called(identity.id, instance_id):
             self.clones.forget(identity.id)
-            raise await self.enrolment.lock(identity.id, f"{TWO_MACHINES}: they call in turn")
+            raise await self.enrolment.lock(identity, f"{TWO_MACHINES}: they call in turn", context.peer())
 
 
 def require_peer(context: Context, kind: Identity.Kind.ValueType) -> NodeName:
