@@ -13,6 +13,7 @@ names      what a certificate says about its holder, as a URI
 join_token the text that lets one node join, once
 stored     one in memory
 folder     where key, certificate and trusted authorities lie
+ownership  root writes them as the owner of the state folder
 pinning    the first connection: the authority with the fingerprint one was told
 join       token and request up, certificate down
 proof      that the caller of a renewal has the key of the certificate it shows

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import os
 import random
 import sys
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from studio_runtime.errors import InvalidError
 from studio_runtime.identity.folder import IdentityFolder
 from studio_runtime.identity.join import Joining, join
 from studio_runtime.identity.names import kind_word
+from studio_runtime.identity.ownership import as_owner_of, hand_over
 from studio_runtime.identity.renewal import Renewal, due_at
 
 
@@ -21,8 +21,6 @@ def run_join(parsed: argparse.Namespace, kind: Identity.Kind.ValueType, name: st
     """Join as ``kind`` under ``name``, keep the identity in ``folder``, and say so. Raises StudioError."""
     joining = Joining(kind, name, parsed.coordinator, parsed.fingerprint, parsed.ca_file)
     stored, identity = asyncio.run(join(folder, joining, _token(parsed.token_file)))
-    if os.geteuid() == 0:
-        _hand_over(folder.root)
     sys.stdout.write(
         f"joined as {kind_word(kind)} {identity.name} (id {identity.id}); "
         f"certificate until {_said(stored.not_after)}{_keeper(kind)}\n"
@@ -42,21 +40,14 @@ def run_renew(folder: IdentityFolder, *, at_once: bool) -> None:
     if not at_once and datetime.now(UTC) < due:
         sys.stdout.write(f"certificate until {_said(identity.not_after)}, not renewed before {_said(due)}\n")
         return
-    renewed = asyncio.run(Renewal(folder, random.uniform).renew_once(identity)) or folder.load()
-    if os.geteuid() == 0:
-        _hand_over(folder.root)
+    hand_over(folder.root)
+    with as_owner_of(folder.root.parent):
+        renewed = asyncio.run(Renewal(folder, random.uniform).renew_once(identity)) or folder.load()
     sys.stdout.write(f"certificate until {_said(renewed.not_after)}, generation {renewed.name.generation}\n")
 
 
 def _said(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M} UTC"
-
-
-def _hand_over(folder: Path) -> None:
-    """Give what root has written to the owner of the state folder: the role runs as that user."""
-    owner = folder.parent.stat()
-    for path in (folder, *folder.iterdir()):
-        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def _token(file: str) -> str:

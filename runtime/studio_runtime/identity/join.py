@@ -18,6 +18,7 @@ from studio_runtime.errors import InvalidError, StudioError, UnavailableError, f
 from studio_runtime.identity.folder import IdentityFolder
 from studio_runtime.identity.join_token import JoinTokenText
 from studio_runtime.identity.names import kind_word
+from studio_runtime.identity.ownership import as_owner_of, hand_over
 from studio_runtime.identity.pinning import pinned_authority
 from studio_runtime.identity.stored import StoredIdentity, parse_key
 from studio_runtime.settings import Address
@@ -47,11 +48,18 @@ async def join(folder: IdentityFolder, joining: Joining, token_text: str) -> tup
             f"this join token is for a node of kind {kind_word(token.kind)}, not {kind_word(joining.kind)}",
             "It was not used. Ask for one of the right kind.",
         )
-    folder.drop_next_key()
-    request = JoinRequest(token=str(token), csr=request_for(parse_key(folder.next_key())), host_name=joining.name)
+    state = folder.root.parent
+    state.mkdir(parents=True, exist_ok=True)
+    hand_over(folder.root)
+    with as_owner_of(state):
+        folder.drop_next_key()
+        key = parse_key(folder.next_key())
+    request = JoinRequest(token=str(token), csr=request_for(key), host_name=joining.name)
     certificate = await _first_answer(joining, request)
-    folder.take(certificate)
-    folder.keep_coordinators(joining.coordinators)
+    with as_owner_of(state):
+        # Before the identity, whose file says that this node has joined: without them it could never be renewed.
+        folder.keep_coordinators(joining.coordinators)
+        folder.take(certificate)
     return folder.load(), certificate.identity
 
 

@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import os
 import shutil
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import grpc
 import pytest
@@ -41,6 +43,7 @@ from studio_runtime.settings import Address
 
 AGENT = Identity.KIND_AGENT
 HOUR = timedelta(hours=1)
+SOMEBODY = 23_456
 
 
 @pytest.fixture
@@ -129,6 +132,33 @@ async def test_a_console_joins_and_renews_by_the_commands_that_belong_to_no_role
     assert after.key.public_key() != before.key.public_key()
     async with coordinator.channel(folder.tls()) as channel:
         assert (await AccessServiceStub(channel).GetCaller(GetCallerRequest(), metadata=coordinator.metadata)).role
+
+
+async def test_a_join_that_breaks_off_leaves_no_identity_that_cannot_be_renewed(
+    coordinator: TlsCoordinator, tmp_path: Path
+) -> None:
+    # What the file with the coordinators' addresses cannot replace.
+    (tmp_path / "identity/coordinators").mkdir(parents=True)
+    with pytest.raises(OSError, match="coordinators"):
+        await joined(coordinator, tmp_path / "identity")
+    assert not IdentityFolder(tmp_path / "identity").exists
+    (tmp_path / "identity/coordinators").rmdir()
+    assert await renew(await joined(coordinator, tmp_path / "identity"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root joins for another user")
+async def test_what_root_leaves_when_its_join_breaks_off_is_the_owners(coordinator: TlsCoordinator) -> None:
+    # Not in tmp_path, into which nobody but root may look.
+    with TemporaryDirectory() as name:
+        state = Path(name)
+        os.chown(state, SOMEBODY, SOMEBODY)
+        (state / "identity/identity.pem").mkdir(parents=True)
+        with pytest.raises(OSError, match=r"identity\.pem"):
+            await joined(coordinator, state / "identity")
+        owners = {file.name: file.stat().st_uid for file in (state / "identity").iterdir()}
+        names = ("identity.pem", "authorities.pem", "coordinators", "next.key")
+        assert owners == dict.fromkeys(names, SOMEBODY)
+        assert os.geteuid() == 0
 
 
 async def test_a_used_old_or_withdrawn_token_is_good_for_nothing(coordinator: TlsCoordinator, tmp_path: Path) -> None:
