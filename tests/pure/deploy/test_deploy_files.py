@@ -34,13 +34,13 @@ def served() -> set[str]:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule["alert"]))
-def test_an_alert_is_about_metrics_that_exist_and_has_a_runbook(rule: dict[str, Any]) -> None:
+def test_an_alert_is_about_metrics_that_exist_and_has_a_page_of_its_name(rule: dict[str, Any]) -> None:
     names = set(re.findall(r"\bstudio_\w+", rule["expr"]))
     assert names
     assert names <= served()
     assert rule["labels"]["severity"] in ("warning", "critical")
-    runbook = ROOT / rule["annotations"]["runbook"]
-    assert runbook.read_text().startswith("# Studio")
+    assert rule["annotations"]["runbook"] == f"docs/runbooks/{rule['alert']}.md"
+    assert (ROOT / rule["annotations"]["runbook"]).read_text().startswith(f"# {rule['alert']}\n")
 
 
 def test_no_runbook_is_left_without_an_alert() -> None:
