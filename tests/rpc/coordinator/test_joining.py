@@ -155,10 +155,18 @@ async def test_what_root_leaves_when_its_join_breaks_off_is_the_owners(coordinat
         (state / "identity/identity.pem").mkdir(parents=True)
         with pytest.raises(OSError, match=r"identity\.pem"):
             await joined(coordinator, state / "identity")
-        owners = {file.name: file.stat().st_uid for file in (state / "identity").iterdir()}
-        names = ("identity.pem", "authorities.pem", "coordinators", "next.key")
-        assert owners == dict.fromkeys(names, SOMEBODY)
+        assert {owner for _, owner in owners(state)} == {SOMEBODY}
+        (state / "identity/identity.pem").rmdir()
+        await joined(coordinator, state / "identity")
+        assert "generation 4" in await identity_command("renew", "--state-dir", name, "--now")
+        assert set(owners(state)) == {
+            (name, SOMEBODY) for name in ("identity", "identity.pem", "authorities.pem", "coordinators", ".renewing")
+        }
         assert os.geteuid() == 0
+
+
+def owners(state: Path) -> list[tuple[str, int]]:
+    return [(file.name, file.stat().st_uid) for file in state.rglob("*")]
 
 
 async def test_a_used_old_or_withdrawn_token_is_good_for_nothing(coordinator: TlsCoordinator, tmp_path: Path) -> None:
