@@ -104,6 +104,7 @@ class ClientConnection(Client):
         "_has_asked",
         "_held",
         "_house",
+        "_is_full",
         "_is_last",
         "_is_reading",
         "_missing",
@@ -126,6 +127,8 @@ class ClientConnection(Client):
         self._chunked: ChunkedBody | None = None
         self._body_deadline = NEVER
         self._request: Request | None = None
+        # More waits for the client than it should: no further request of it is begun.
+        self._is_full = False
         self._is_last = False
         self._has_asked = False
         self._is_reading = False
@@ -146,7 +149,7 @@ class ClientConnection(Client):
         """Take what has come, in every state."""
         if self._state is State.LEAVING:
             return
-        if self._state is State.ANSWERING:
+        if self._state is State.ANSWERING or (self._is_full and self._state is State.IDLE):
             if len(self._early) + len(data) > LARGEST_EARLY_BYTES:
                 self._early, self._is_last = b"", True
             elif not self._is_last:
@@ -170,13 +173,17 @@ class ClientConnection(Client):
 
     def pause_writing(self) -> None:
         """Too much waits for the client."""
+        self._is_full = True
         if self._request is not None:
             self._request.pause()
 
     def resume_writing(self) -> None:
         """The client has read."""
+        self._is_full = False
         if self._request is not None:
             self._request.resume()
+        elif self._state is State.IDLE:
+            self._read_early()
 
     # What the exchange does.
 
@@ -194,9 +201,7 @@ class ClientConnection(Client):
                 self._leave(LAST_BYTES_SECONDS)
                 return
             self._state, self.deadline = State.IDLE, self._in(self._house.limits.keep_alive_seconds)
-            if self._early and not self._is_reading:
-                early, self._early = self._early, b""
-                self._read(early)
+            self._read_early()
 
     # What the server and the clock do.
 
@@ -222,13 +227,19 @@ class ClientConnection(Client):
 
     # Reading.
 
+    def _read_early(self) -> None:
+        """Go on with what came ahead of its turn, if it is its turn."""
+        if self._early and not self._is_reading and not self._is_full:
+            early, self._early = self._early, b""
+            self._read(early)
+
     def _read(self, data: bytes) -> None:
         """Read requests for as long as there are bytes and nothing is being answered."""
         self._is_reading = True
         try:
             while data:
                 data = self._read_body(data) if self._state is State.BODY else self._read_head(data)
-                if self._state is State.ANSWERING:
+                if self._state is State.ANSWERING or (self._is_full and self._state is State.IDLE):
                     self._early = data
                     return
                 if self._state is State.LEAVING:

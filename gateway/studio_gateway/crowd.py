@@ -59,6 +59,8 @@ class Crowd:
         self._inside: dict[str, int] = {}
         self._capacity: dict[str, int] = {}
         self._waiting: dict[str, FairQueue[Place]] = {}
+        # Whose line is being called: who is called and ends at once only makes room, and does not call the next itself.
+        self._calling: set[str] = set()
 
     def enter(self, model: Model) -> bool:
         """Whether a request may be sent now; then it has to ``leave`` at its end."""
@@ -105,6 +107,15 @@ class Crowd:
                 del self._waiting[model]
 
     def _admit(self, model: str) -> None:
+        if model in self._calling:
+            return
+        self._calling.add(model)
+        try:
+            self._call_waiting(model)
+        finally:
+            self._calling.discard(model)
+
+    def _call_waiting(self, model: str) -> None:
         while (queue := self._waiting.get(model)) is not None:
             capacity, inside = self._capacity.get(model, 0), self._inside.get(model, 0)
             if capacity and inside >= capacity:

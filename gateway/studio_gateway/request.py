@@ -194,11 +194,12 @@ class Request:
         if model.capacity and not gateway.crowd.enter(model):
             self._wait_for_turn(call, model)
             return
-        self._start(call, model)
+        self._start(call, model, model.name if model.capacity else "")
 
-    def _start(self, call: Call, model: Model) -> None:
+    def _start(self, call: Call, model: Model, crowded_model: str) -> None:
+        """Send it; ``crowded_model``: of whose engines it takes up a place. Raises ApiError."""
         exchange, gateway, account = self._exchange, self._gateway, self._account
-        self._crowded_model = model.name if model.capacity else ""
+        self._crowded_model = crowded_model
         self._trace = gateway.begin_trace(exchange.header(b"traceparent"), model.name, exchange.id)
         traceparent = self._trace.traceparent
         if model.provider is None:
@@ -224,12 +225,12 @@ class Request:
             now = routes.by_name.get(model.name, model) if routes is not None else model
             if not now.targets:
                 gateway.crowd.leave(model.name)
-                self._failed(errors.model_unavailable(now.name, now.unavailable_reason, starting=now.is_starting))
-                return
             try:
-                self._start(call, now)
-                # What it entered by counts, whatever its engines say of themselves now.
-                self._crowded_model = self._crowded_model or model.name
+                if now.targets:
+                    # What it entered by counts, whatever its engines say of themselves now.
+                    self._start(call, now, model.name)
+                else:
+                    self._hold(call, now)
             except Exception as error:  # noqa: BLE001 - see _failed
                 self._failed(error)
 

@@ -75,6 +75,7 @@ class EngineConnection:
         "_chunked",
         "_head",
         "_held",
+        "_is_paused",
         "_left",
         "_method",
         "_pool",
@@ -88,6 +89,7 @@ class EngineConnection:
         self.deadline = NEVER
         self._pool = pool
         self._asker: Asker | None = None
+        self._is_paused = False
         self._head: AnswerHead | None = None
         self._held = b""
         self._method = ""
@@ -109,11 +111,13 @@ class EngineConnection:
 
     def pause(self) -> None:
         """Read no more for the time being."""
+        self._is_paused = True
         if not self._transport.is_closing():
             self._transport.pause_reading()
 
     def resume(self) -> None:
         """Read again."""
+        self._is_paused = False
         if not self._transport.is_closing():
             self._transport.resume_reading()
 
@@ -140,14 +144,13 @@ class EngineConnection:
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, from whichever side."""
-        del exc
         self._pool.deadlines.forget(self)
         self._pool.forget(self)
         asker, self._asker = self._asker, None
         if asker is None:
             return
         head = self._head
-        if head is not None and head.length is None and not head.is_chunked:
+        if exc is None and head is not None and head.length is None and not head.is_chunked:
             asker.answer_ends()
         else:
             has_begun = head is not None or bool(self._held)
@@ -227,6 +230,9 @@ class EngineConnection:
         if rest or not head.keeps_alive or self._transport.get_write_buffer_size():
             self._transport.abort()
         else:
+            if self._is_paused:
+                # For the client that had this answer; the next one's is to be heard.
+                self.resume()
             self._pool.give_back(self)
         asker.answer_ends()
 

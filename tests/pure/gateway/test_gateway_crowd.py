@@ -59,3 +59,20 @@ def test_the_longest_line_gives_way_to_a_tenant_that_has_none(monkeypatch: pytes
 def test_of_unknown_capacity_everything_is_sent():
     crowd, model = Crowd(), a_model(0)
     assert all(crowd.enter(model) for _ in range(100))
+
+
+def test_a_long_line_that_finds_nobody_there_is_called_in_one_go():
+    """Whoever is called and ends at once leaves again, within the call."""
+    crowd, model = Crowd(), a_model(1)
+    assert crowd.enter(model)
+    called: list[int] = []
+
+    def go(number: int) -> None:
+        called.append(number)
+        crowd.leave("m")
+
+    for number in range(1000):
+        crowd.wait(model, "a", 1.0, lambda number=number: go(number), str)
+    crowd.leave("m")
+    assert called == list(range(1000))
+    assert crowd.enter(model)

@@ -74,6 +74,29 @@ async def test_one_connection_carries_many_requests_and_so_does_the_engines():
         assert {request.connection for request in upstream.received} == {1}
 
 
+async def test_requests_sent_ahead_wait_for_a_client_that_does_not_read():
+    """Else a few kilobytes of requests would be gigabytes of answers in memory."""
+    answer, count = b"x" * (900 * 1024), 30
+    async with (
+        Upstream(answers(answer)) as upstream,
+        front_door(a_route("tiny", upstream.url)) as door,
+        wire(door) as client,
+    ):
+        client.send(a_request() * count)
+        await client.reader.readexactly(1)
+        before = -1
+        while len(upstream.received) > before:
+            before = len(upstream.received)
+            await asyncio.sleep(0.2)
+        # What the kernel's buffers hold has left the gateway.
+        assert before < count / 2
+        rest = await client.reader.readuntil(b"\r\n\r\n")
+        assert await client.reader.readexactly(len(answer)) == answer
+        for _ in range(count - 1):
+            assert (await client.answer())[2] == answer
+        assert b"200 OK" in rest
+
+
 async def test_requests_sent_ahead_are_answered_in_order():
     async with Upstream() as upstream, front_door(a_route("tiny", upstream.url)) as door, wire(door) as client:
         upstream.script = answers({"answer": 1})
