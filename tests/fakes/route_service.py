@@ -15,6 +15,9 @@ from google.protobuf.json_format import MessageToJson
 from studio.v1.route_pb2 import AccessTable, RouteTable, UsageRecord
 from studio.v1.route_service_pb2 import (
     GatewayHello,
+    LeaseQuotaRequest,
+    LeaseQuotaResponse,
+    QuotaGrant,
     ReportUsageRequest,
     ReportUsageResponse,
     TableAck,
@@ -38,8 +41,13 @@ class RouteServer(RouteServiceServicer):
         self.traffic: list[TrafficReport] = []
         self.usage: dict[str, UsageRecord] = {}
         self.reports = 0
+        # What gateways asked for; each gets what it needs.
+        self.leases: list[LeaseQuotaRequest] = []
         # What the next reports are answered with instead.
         self.refusals: list[grpc.StatusCode] = []
+        # Cleared, it takes calls and answers none.
+        self.answers = asyncio.Event()
+        self.answers.set()
         self.changed = asyncio.Condition()
         self.port = port
         self._usage_file = usage_file
@@ -65,6 +73,11 @@ class RouteServer(RouteServiceServicer):
         async with self.changed, asyncio.timeout(10):
             await self.changed.wait_for(lambda: len(self.acks) >= count)
         return self.acks[count - 1]
+
+    async def until_reported(self, count: int) -> None:
+        """As many reports have come, answered or not."""
+        async with self.changed, asyncio.timeout(10):
+            await self.changed.wait_for(lambda: self.reports >= count)
 
     async def until_counted(self, count: int) -> None:
         async with self.changed, asyncio.timeout(10):
@@ -96,6 +109,8 @@ class RouteServer(RouteServiceServicer):
         self, request: ReportUsageRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> ReportUsageResponse:
         self.reports += 1
+        await self._notify()
+        await self.answers.wait()
         if self.refusals:
             await context.abort(self.refusals.pop(0), "as the test wants it")
         for record in request.records:
@@ -105,6 +120,25 @@ class RouteServer(RouteServiceServicer):
                     file.write(MessageToJson(record, indent=None) + "\n")
         await self._notify()
         return ReportUsageResponse()
+
+    async def LeaseQuota(  # noqa: N802 - the contract's name
+        self, request: LeaseQuotaRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> LeaseQuotaResponse:
+        del context
+        self.leases.append(request)
+        await self._notify()
+        await self.answers.wait()
+        return LeaseQuotaResponse(
+            grants=[
+                QuotaGrant(subject=need.subject, amount=need.amount, outage_amount=need.amount)
+                for need in request.needs
+            ]
+        )
+
+    async def until_leased(self, count: int) -> LeaseQuotaRequest:
+        async with self.changed, asyncio.timeout(10):
+            await self.changed.wait_for(lambda: len(self.leases) >= count)
+        return self.leases[count - 1]
 
     async def _read(self, requests: AsyncIterator[WatchRoutesRequest]) -> None:
         async for request in requests:

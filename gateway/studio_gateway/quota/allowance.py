@@ -89,13 +89,16 @@ class Allowance:
             self.alone = min(self.outage_amount, self.limit)
             self.held += self.alone
 
-    def settlement(self, now: float) -> QuotaSettlement | None:
-        """What the coordinator has to be told with the next request; call it once for each request that is sent."""
+    def settlement(self, now: float, *, is_last: bool = False) -> QuotaSettlement | None:
+        """What the coordinator has to be told with the next request; call it once for each request that is sent.
+
+        The last of a bound gives back all that no request has.
+        """
         unspent_alone = min(self.alone, self.held)
         overdrawn = self.overdrawn + self.alone - unspent_alone
         self.held -= unspent_alone
         self.alone = self.overdrawn = 0
-        returned = self.surplus(now)
+        returned = self.held if is_last else self.surplus(now)
         self.held -= returned
         if not returned and not overdrawn:
             return None

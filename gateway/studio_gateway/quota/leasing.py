@@ -3,6 +3,10 @@
 One request is under way at a time; one whose answer was lost is sent again under the same number until it is answered, so that
 nothing is counted twice. While the coordinator is away, a new minute begins with the outage amount, and nothing is asked in it
 until the coordinator is known to be back.
+
+A gateway that is silent for an hour is taken for dead, and its slots are leased to others. So one that asks for nothing, because
+what it holds is enough, says every few minutes that it lives; and one that ends gives back what it holds, for its name may not be
+heard of again for a while.
 """
 
 import asyncio
@@ -14,7 +18,13 @@ from dataclasses import dataclass
 
 import grpc
 import structlog
-from studio.v1.route_service_pb2 import LeaseQuotaRequest, QuotaSubject
+from studio.v1.route_service_pb2 import (
+    LeaseQuotaRequest,
+    LeaseQuotaResponse,
+    QuotaNeed,
+    QuotaSettlement,
+    QuotaSubject,
+)
 
 from studio_gateway import openai_errors as errors
 from studio_gateway.link import Link
@@ -30,6 +40,10 @@ GATHER_SECONDS = 0.002
 # How often it is looked whether something is to be given back.
 LOOK_SECONDS = 1.0
 RETRY_SECONDS = 0.25
+# A sign of life is due after so long without an ask: many of them fit into the hour after which a gateway counts as dead.
+SIGN_OF_LIFE_SECONDS = 240.0
+# For giving back at the end; what cannot be given back in time is free again when the gateway is taken for dead.
+FAREWELL_SECONDS = 2.0
 MOST_WAITING = 2048
 # A bound as clients are told of it, and the unit of its size.
 NAMES = {
@@ -77,6 +91,8 @@ class Leasing:
         self._open: LeaseQuotaRequest | None = None
         self._failed = False
         self._asked_minute = 0
+        # By a clock that nobody sets.
+        self._asked_at = time.monotonic()
 
     def reserve(
         self,
@@ -117,16 +133,20 @@ class Leasing:
             self._waiting.remove(waiting)
 
     async def run(self) -> None:
-        """Ask for as long as the process lives."""
-        while True:
-            try:
-                async with asyncio.timeout(LOOK_SECONDS):
-                    await self._wake.wait()
-                await asyncio.sleep(GATHER_SECONDS)
-            except TimeoutError:
-                pass
-            self._wake.clear()
-            await self._turn()
+        """Ask until cancelled; then give back what no request has any more."""
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await self._wake.wait()
+                    await asyncio.sleep(GATHER_SECONDS)
+                except TimeoutError:
+                    pass
+                self._wake.clear()
+                await self._turn()
+        finally:
+            await self._give_back()
+            await self._link.close()
 
     async def _turn(self) -> None:
         now = time.time()
@@ -138,26 +158,53 @@ class Leasing:
             return
         if self._open is None:
             needs = self._purse.needs((one.claims for one in self._waiting), now)
-            is_due = self._purse.has_surplus(now) or (self._purse.has_minutes() and minute != self._asked_minute)
-            if not needs and not is_due:
+            if not needs and not self._is_due(now):
                 return
-            self._sequence += 1
-            self._open = LeaseQuotaRequest(
-                gateway_id=self._gateway_id,
-                gateway_instance_id=self._instance_id,
-                sequence=self._sequence,
-                needs=needs,
-                settlements=self._purse.settlements(now),
-                minute=minute,
-            )
-            self._asked_minute = minute
+            self._open = self._request(needs, self._purse.settlements(now), minute)
         await self._ask(self._open)
+
+    def _is_due(self, now: float) -> bool:
+        """Whether to ask though nothing is needed."""
+        if self._purse.has_surplus(now):
+            return True
+        if self._purse.has_minutes() and int(now // MINUTE) != self._asked_minute:
+            return True
+        return self._purse.has_anything() and time.monotonic() - self._asked_at >= SIGN_OF_LIFE_SECONDS
+
+    def _request(
+        self, needs: Sequence[QuotaNeed], settlements: Sequence[QuotaSettlement], minute: int
+    ) -> LeaseQuotaRequest:
+        self._sequence += 1
+        self._asked_minute, self._asked_at = minute, time.monotonic()
+        return LeaseQuotaRequest(
+            gateway_id=self._gateway_id,
+            gateway_instance_id=self._instance_id,
+            sequence=self._sequence,
+            needs=needs,
+            settlements=settlements,
+            minute=minute,
+        )
+
+    async def _give_back(self) -> None:
+        """The last words to the coordinator. First the request whose answer is not known: it may have granted something."""
+        try:
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                if self._open is not None:
+                    answer = await self._say(self._open)
+                    self._purse.take_grants(self._open.needs, answer.grants, time.time())
+                    self._open = None
+                now = time.time()
+                if settlements := self._purse.settlements(now, is_last=True):
+                    await self._say(self._request((), settlements, int(now // MINUTE)))
+        except (grpc.aio.AioRpcError, TimeoutError) as error:
+            log.warning("quota_not_given_back", error=str(error) or "no answer in time")
+
+    async def _say(self, request: LeaseQuotaRequest) -> LeaseQuotaResponse:
+        return await self._link.service().LeaseQuota(request, timeout=ANSWER_SECONDS, metadata=self._link.metadata())
 
     async def _ask(self, request: LeaseQuotaRequest) -> None:
         try:
-            answer = await self._link.service().LeaseQuota(
-                request, timeout=ANSWER_SECONDS, metadata=self._link.metadata()
-            )
+            answer = await self._say(request)
         except grpc.aio.AioRpcError as error:
             log.warning("quota_not_leased", error=error.details(), code=error.code().name)
             self._failed = True

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from studio.v1.route_service_pb2 import QuotaGrant, QuotaNeed, QuotaSettlement, QuotaSubject
 
-from studio_gateway.quota.allowance import PER_MINUTE, Allowance, window_of
+from studio_gateway.quota.allowance import BUDGETS, PER_MINUTE, Allowance, window_of
 from studio_gateway.quota.claims import Bound, Claim
 
-# An allowance that nobody used for so long goes, and what it held with it.
+# An allowance that nobody used for so long goes, and what it held is given back.
 IDLE_SECONDS = 900.0
 # What is worth asking for before it is needed: when less than this part of the last grant is left.
 LOW_PART = 4
@@ -85,14 +85,14 @@ class Purse:
                 needs.append(QuotaNeed(subject=bound.subject(), amount=max(1, amount), waiting=int(bound in wanted)))
         return needs
 
-    def settlements(self, now: float) -> list[QuotaSettlement]:
-        """What to give back and to own up to; call it once for each request that is sent."""
+    def settlements(self, now: float, *, is_last: bool = False) -> list[QuotaSettlement]:
+        """What to give back and to own up to; call it once for each request that is sent. The last gives back all."""
         found = []
         for bound, allowance in list(self._allowances.items()):
-            allowance.at(now)
-            if (settlement := allowance.settlement(now)) is not None:
+            is_idle = not allowance.reserved and now - allowance.used_at > IDLE_SECONDS
+            if (settlement := allowance.at(now).settlement(now, is_last=is_last or is_idle)) is not None:
                 found.append(settlement)
-            elif not allowance.reserved and now - allowance.used_at > IDLE_SECONDS:
+            if is_idle:
                 del self._allowances[bound]
         return found
 
@@ -117,13 +117,19 @@ class Purse:
         """Whether anything is kept for this process in each minute in which it does not ask."""
         return any(one.outage_amount and bound.bound in PER_MINUTE for bound, one in self._allowances.items())
 
+    def has_anything(self) -> bool:
+        """Whether something was leased that is not given back yet, used at present or not."""
+        return any(one.held or one.reserved for one in self._allowances.values())
+
     def has_surplus(self, now: float) -> bool:
         """Whether something lies here that others may need."""
         return any(one.at(now).surplus(now) > 0 for one in self._allowances.values())
 
     def _of(self, claim: Claim, now: float) -> Allowance:
         allowance = self._allowances.get(claim.bound)
-        if allowance is None or allowance.period != claim.period:
+        # Slots and minutes have no period: what is held of them stays when the budget's is another.
+        has_period = claim.bound.bound in BUDGETS
+        if allowance is None or (has_period and allowance.period != claim.period):
             window = window_of(claim.bound.bound, claim.period, now)
             allowance = self._allowances[claim.bound] = Allowance(claim.bound, claim.limit, claim.period, window)
         allowance.limit, allowance.used_at = claim.limit, now
