@@ -1,8 +1,21 @@
-"""Usage to the coordinator: every second or 500 records, at least once; on disk while the coordinator is away."""
+"""Usage to the coordinator: every second or 500 records, at least once; on disk while the coordinator is away.
+
+::
+
+    add ──► pending ──report──► with the coordinator
+              │  ▲                  ▲
+              │  └──not taken       │
+              └──relieve──► spool ──┘
+
+A batch is out of the queue while it is under way, and goes back to its head where it was not taken. A coordinator that hangs
+holds up a report for seconds: meanwhile, a queue that is half full goes to disk. A record is given up only where the disk fails
+or is full, and is counted.
+"""
 
 import asyncio
 from collections import deque
-from itertools import islice
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import grpc
 import structlog
@@ -17,6 +30,8 @@ log = structlog.get_logger()
 
 BATCH_RECORDS = 500
 PENDING_RECORDS = 10_000
+# So many waiting go to disk, whatever a report that is under way will come to.
+RELIEVED_RECORDS = 5_000
 INTERVAL_SECONDS = 1.0
 CALL_SECONDS = 5.0
 LAST_CALL_SECONDS = 2.0
@@ -30,9 +45,10 @@ class UsageReporter:
         self._spool = spool
         self._gateway_id = gateway_id
         self._metrics = metrics
-        # What is sent stays here until the coordinator has it.
+        # Neither sent nor on disk.
         self._pending: deque[UsageRecord] = deque()
         self._wake = asyncio.Event()
+        self._half_full = asyncio.Event()
         self._is_away = False
 
     def add(self, record: UsageRecord) -> None:
@@ -43,16 +59,29 @@ class UsageReporter:
         self._pending.append(record)
         if len(self._pending) >= BATCH_RECORDS:
             self._wake.set()
+        if len(self._pending) >= RELIEVED_RECORDS:
+            self._half_full.set()
 
     async def run(self) -> None:
         """Report until cancelled; then once more, and what still cannot be sent goes to disk."""
         try:
-            while True:
-                await self._pause()
-                await self._flush(CALL_SECONDS)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._report())
+                tasks.create_task(self._relieve())
         finally:
             await self._flush(LAST_CALL_SECONDS)
             await self._link.close()
+
+    async def _report(self) -> None:
+        while True:
+            await self._pause()
+            await self._flush(CALL_SECONDS)
+
+    async def _relieve(self) -> None:
+        while True:
+            await self._half_full.wait()
+            self._half_full.clear()
+            await self._to_disk()
 
     async def _pause(self) -> None:
         try:
@@ -65,14 +94,10 @@ class UsageReporter:
     async def _flush(self, seconds: float) -> None:
         """Send all that is pending, then what is on disk; on failure the former goes to disk."""
         try:
-            while batch := list(islice(self._pending, BATCH_RECORDS)):
-                await self._send(ReportUsageRequest(gateway_id=self._gateway_id, records=batch), seconds)
-                self._drop(len(batch))
-            while segment := await asyncio.to_thread(self._spool.oldest):
-                path, batches = segment
-                for kept in batches:
-                    await self._send(kept, seconds)
-                await asyncio.to_thread(self._spool.remove, path)
+            for _ in self._turns():
+                with self._batch() as batch:
+                    await self._send(batch, seconds)
+            await self._send_spooled(seconds)
         except grpc.aio.AioRpcError as error:
             say = log.debug if self._is_away else log.info
             say("usage_not_reported", coordinator=str(self._link.address), reason=error.details() or error.code().name)
@@ -81,7 +106,25 @@ class UsageReporter:
             await self._to_disk()
         else:
             self._is_away = False
-        self._metrics.spool_bytes.set(await asyncio.to_thread(lambda: self._spool.size_bytes))
+
+    def _turns(self) -> Iterator[None]:
+        """Once for each batch that is pending now.
+
+        What comes meanwhile is for later: else a busy gateway would never get to what is on disk, nor back from it.
+        """
+        for _ in range(0, len(self._pending), BATCH_RECORDS):
+            if self._pending:
+                yield
+
+    @contextmanager
+    def _batch(self) -> Iterator[ReportUsageRequest]:
+        """The oldest that are pending; they are pending again where the body fails or is cancelled."""
+        records = [self._pending.popleft() for _ in range(min(BATCH_RECORDS, len(self._pending)))]
+        try:
+            yield ReportUsageRequest(gateway_id=self._gateway_id, records=records)
+        except BaseException:
+            self._pending.extendleft(reversed(records))
+            raise
 
     async def _send(self, request: ReportUsageRequest, seconds: float) -> None:
         try:
@@ -93,19 +136,28 @@ class UsageReporter:
             self._metrics.usage_lost.inc(len(request.records))
             log.exception("usage_refused", records=len(request.records), reason=error.details())
 
-    async def _to_disk(self) -> None:
-        while batch := list(islice(self._pending, BATCH_RECORDS)):
-            try:
-                lost = await asyncio.to_thread(
-                    self._spool.append, ReportUsageRequest(gateway_id=self._gateway_id, records=batch)
-                )
-            except OSError as error:
-                # They stay in memory, where the oldest are given up in the end.
-                log.exception("usage_not_spooled", error=str(error))
-                return
-            self._metrics.usage_lost.inc(lost)
-            self._drop(len(batch))
+    async def _send_spooled(self, seconds: float) -> None:
+        try:
+            while segment := await asyncio.to_thread(self._spool.oldest):
+                path, batches = segment
+                for kept in batches:
+                    await self._send(kept, seconds)
+                await asyncio.to_thread(self._spool.remove, path)
+            await self._measure()
+        except OSError as error:
+            # It stays where it is; the next report tries again.
+            log.exception("usage_spool_not_read", error=str(error))
 
-    def _drop(self, count: int) -> None:
-        for _ in range(min(count, len(self._pending))):
-            self._pending.popleft()
+    async def _to_disk(self) -> None:
+        try:
+            for _ in self._turns():
+                with self._batch() as batch:
+                    lost = await asyncio.to_thread(self._spool.append, batch)
+                self._metrics.usage_lost.inc(lost)
+            await self._measure()
+        except OSError as error:
+            # They stay in memory, where the oldest are given up in the end.
+            log.exception("usage_not_spooled", error=str(error))
+
+    async def _measure(self) -> None:
+        self._metrics.spool_bytes.set(await asyncio.to_thread(lambda: self._spool.size_bytes))

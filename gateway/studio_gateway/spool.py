@@ -6,6 +6,7 @@ taken, so a crash between the two sends it again: every record has an id, and co
 
 import io
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,44 +22,53 @@ LARGEST_BYTES = 64 * 1024 * 1024
 
 
 class Spool:
-    """The folder of segments. All methods block on the disk; one caller at a time."""
+    """The folder of segments. All methods block on the disk; callers in several threads wait for one another."""
 
     def __init__(self, folder: Path, largest_bytes: int = LARGEST_BYTES) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder = folder
         self._largest_bytes = largest_bytes
+        # The segment that grows; None: the next batch begins one.
         self._current: Path | None = None
+        self._lock = threading.RLock()
 
     @property
     def size_bytes(self) -> int:
         """All segments together."""
-        return sum(segment.stat().st_size for segment in self._segments())
+        with self._lock:
+            return sum(segment.stat().st_size for segment in self._segments())
 
     def append(self, batch: ReportUsageRequest) -> int:
         """Keep ``batch``; returns how many older records had to be given up for it."""
-        if self._current is None or self._current.stat().st_size >= SEGMENT_BYTES:
-            self._current = self._next_segment()
         framed = io.BytesIO()
         serialize_length_prefixed(batch, framed)
-        descriptor = os.open(self._current, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        with os.fdopen(descriptor, "ab") as file:
-            file.write(framed.getvalue())
-            file.flush()
-            os.fsync(file.fileno())
-        return self._give_up_oldest()
+        with self._lock:
+            # A write that fails may leave a part of the batch behind: nothing is to stand after it.
+            segment, self._current = self._current, None
+            if segment is None or segment.stat().st_size >= SEGMENT_BYTES:
+                segment = self._next_segment()
+            descriptor = os.open(segment, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            with os.fdopen(descriptor, "ab") as file:
+                file.write(framed.getvalue())
+                file.flush()
+                os.fsync(file.fileno())
+            self._current = segment
+            return self._give_up_oldest()
 
     def oldest(self) -> tuple[Path, list[ReportUsageRequest]] | None:
         """The oldest segment and its batches; None when there is nothing. Later batches go to another segment."""
-        segments = self._segments()
-        if not segments:
-            return None
-        if segments[0] == self._current:
-            self._current = None
-        return segments[0], list(_batches(segments[0]))
+        with self._lock:
+            segments = self._segments()
+            if not segments:
+                return None
+            if segments[0] == self._current:
+                self._current = None
+            return segments[0], list(_batches(segments[0]))
 
     def remove(self, segment: Path) -> None:
         """Forget a segment that the coordinator has."""
-        segment.unlink(missing_ok=True)
+        with self._lock:
+            segment.unlink(missing_ok=True)
 
     def _segments(self) -> list[Path]:
         return sorted(self._folder.glob("usage-*.binpb"))

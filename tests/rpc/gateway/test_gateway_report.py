@@ -6,9 +6,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
+import pytest
 from fakes.route_service import RouteServer
 from prometheus_client import CollectorRegistry
 from studio.v1.route_pb2 import UsageRecord
+from studio.v1.route_service_pb2 import ReportUsageRequest
 from studio_gateway import report
 from studio_gateway.account import Metrics
 from studio_gateway.link import Link
@@ -102,7 +104,63 @@ async def test_memory_is_bounded_and_the_loss_is_counted(tmp_path: Path):
     assert registry.get_sample_value("studio_gateway_usage_records_lost_total") == 5
 
 
-async def _until_spooled(folder: Path) -> None:
+async def test_nothing_is_lost_while_the_coordinator_hangs(tmp_path: Path):
+    registry = CollectorRegistry()
+    async with RouteServer() as server, reporting(tmp_path, server.port, Metrics(registry)) as reporter:
+        server.answers.clear()
+        reporter.add(a_record(0))
+        await server.until_reported(1)
+        for first in (1, report.RELIEVED_RECORDS + 1, 2 * report.RELIEVED_RECORDS + 1):
+            for number in range(first, first + report.RELIEVED_RECORDS):
+                reporter.add(a_record(number))
+            await _until_spooled(tmp_path, first + report.RELIEVED_RECORDS - 1)
+        assert server.reports == 1
+        server.answers.set()
+        await server.until_counted(3 * report.RELIEVED_RECORDS + 1)
+    assert registry.get_sample_value("studio_gateway_usage_records_lost_total") == 0
+
+
+async def test_batch_under_way_takes_nothing_with_it_that_came_later(tmp_path: Path):
+    registry = CollectorRegistry()
+    async with RouteServer() as server, reporting(tmp_path, server.port, Metrics(registry)) as reporter:
+        server.answers.clear()
+        for number in range(report.BATCH_RECORDS):
+            reporter.add(a_record(number))
+        await server.until_reported(1)
+        for number in range(report.PENDING_RECORDS):
+            reporter.add(a_record(report.BATCH_RECORDS + number))
+        server.answers.set()
+        await server.until_counted(report.BATCH_RECORDS + report.PENDING_RECORDS)
+    assert registry.get_sample_value("studio_gateway_usage_records_lost_total") == 0
+
+
+async def test_disk_that_cannot_be_read_holds_up_no_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(report, "INTERVAL_SECONDS", 0.05)
+    (tmp_path / "usage-000000000001.binpb").mkdir()
+    async with RouteServer() as server, reporting(tmp_path, server.port) as reporter:
+        for number in (1, 2, 3):
+            reporter.add(a_record(number))
+            await server.until_counted(number)
+
+
+def test_spool_that_failed_once_takes_the_next_batch(tmp_path: Path):
+    folder = tmp_path / "usage"
+    spool = Spool(folder)
+    folder.rmdir()
+    batch = ReportUsageRequest(gateway_id="gw-1", records=[a_record(1)])
+    with pytest.raises(OSError, match="No such file"):
+        spool.append(batch)
+    folder.mkdir()
+    spool.append(batch)
+    assert spooled(folder) == 1
+
+
+def spooled(folder: Path) -> int:
+    segment = Spool(folder).oldest()
+    return sum(len(batch.records) for batch in segment[1]) if segment else 0
+
+
+async def _until_spooled(folder: Path, count: int = 1) -> None:
     async with asyncio.timeout(10):
-        while not segments(folder):
+        while spooled(folder) < count:
             await asyncio.sleep(0.01)
