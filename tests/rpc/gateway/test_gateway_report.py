@@ -9,6 +9,7 @@ import grpc
 import pytest
 from fakes.route_service import RouteServer
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 from studio.v1.route_pb2 import UsageRecord
 from studio.v1.route_service_pb2 import ReportUsageRequest
 from studio_gateway import report
@@ -134,13 +135,16 @@ async def test_batch_under_way_takes_nothing_with_it_that_came_later(tmp_path: P
     assert registry.get_sample_value("studio_gateway_usage_records_lost_total") == 0
 
 
-async def test_disk_that_cannot_be_read_holds_up_no_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(report, "INTERVAL_SECONDS", 0.05)
+async def test_disk_that_cannot_be_read_holds_up_no_report(tmp_path: Path):
     (tmp_path / "usage-000000000001.binpb").mkdir()
     async with RouteServer() as server, reporting(tmp_path, server.port) as reporter:
-        for number in (1, 2, 3):
-            reporter.add(a_record(number))
-            await server.until_counted(number)
+        with capture_logs() as said:
+            reporter.add(a_record(1))
+            async with asyncio.timeout(10):
+                while all(entry["event"] != "usage_spool_not_read" for entry in said):
+                    await asyncio.sleep(0.01)
+        reporter.add(a_record(2))
+        await server.until_counted(2)
 
 
 def test_spool_that_failed_once_takes_the_next_batch(tmp_path: Path):
