@@ -29,7 +29,7 @@ from studio.v1 import replica_pb2 as studio_dot_v1_dot_replica__pb2
 from studio.v1 import route_pb2 as studio_dot_v1_dot_route__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dstudio/v1/route_service.proto\x12\tstudio.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a studio/v1/identity_service.proto\x1a\x17studio/v1/replica.proto\x1a\x15studio/v1/route.proto\"*\n\x19GetProviderSecretsRequest\x12\r\n\x05names\x18\x01 \x03(\t\"\x8e\x01\n\x1aGetProviderSecretsResponse\x12\x41\n\x06values\x18\x01 \x03(\x0b\x32\x31.studio.v1.GetProviderSecretsResponse.ValuesEntry\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9d\x02\n\x0cQuotaSubject\x12\x10\n\x06key_id\x18\x01 \x01(\tH\x00\x12\x10\n\x06tenant\x18\x02 \x01(\tH\x00\x12\x0e\n\x04user\x18\x04 \x01(\tH\x00\x12,\n\x05\x62ound\x18\x03 \x01(\x0e\x32\x1d.studio.v1.QuotaSubject.Bound\"\xa1\x01\n\x05\x42ound\x12\x15\n\x11\x42OUND_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x42OUND_REQUESTS_PER_MINUTE\x10\x01\x12\x1b\n\x17\x42OUND_TOKENS_PER_MINUTE\x10\x02\x12\x15\n\x11\x42OUND_CONCURRENCY\x10\x03\x12\x16\n\x12\x42OUND_TOKEN_BUDGET\x10\x04\x12\x16\n\x12\x42OUND_MONEY_BUDGET\x10\x05\x42\x07\n\x05owner\"\xbc\x01\n\x11LeaseQuotaRequest\x12\x12\n\ngateway_id\x18\x01 \x01(\t\x12\x1b\n\x13gateway_instance_id\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12#\n\x05needs\x18\x04 \x03(\x0b\x32\x14.studio.v1.QuotaNeed\x12/\n\x0bsettlements\x18\x05 \x03(\x0b\x32\x1a.studio.v1.QuotaSettlement\x12\x0e\n\x06minute\x18\x06 \x01(\x03\"V\n\tQuotaNeed\x12(\n\x07subject\x18\x01 \x01(\x0b\x32\x17.studio.v1.QuotaSubject\x12\x0e\n\x06\x61mount\x18\x02 \x01(\x03\x12\x0f\n\x07waiting\x18\x03 \x01(\x05\"p\n\x0fQuotaSettlement\x12(\n\x07subject\x18\x01 \x01(\x0b\x32\x17.studio.v1.QuotaSubject\x12\x0e\n\x06window\x18\x02 \x01(\x03\x12\x11\n\toverdrawn\x18\x03 \x01(\x03\x12\x10\n\x08returned\x18\x04 \x01(\x03\";\n\x12LeaseQuotaResponse\x12%\n\x06grants\x18\x01 \x03(\x0b\x32\x15.studio.v1.QuotaGrant\"\xcd\x01\n\nQuotaGrant\x12(\n\x07subject\x18\x01 \x01(\x0b\x32\x17.studio.v1.QuotaSubject\x12\x0e\n\x06window\x18\x02 \x01(\x03\x12\x0e\n\x06\x61mount\x18\x03 \x01(\x03\x12.\n\x0bretry_after\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\nexpires_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\routage_amount\x18\x06 \x01(\x03\"\x9a\x01\n\x12WatchRoutesRequest\x12(\n\x05hello\x18\x01 \x01(\x0b\x32\x17.studio.v1.GatewayHelloH\x00\x12\"\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x13.studio.v1.TableAckH\x00\x12+\n\x07traffic\x18\x03 \x01(\x0b\x32\x18.studio.v1.TrafficReportH\x00\x42\t\n\x07message\"\x9f\x01\n\x0cGatewayHello\x12\x12\n\ngateway_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x15\n\rroute_version\x18\x03 \x01(\x03\x12\x16\n\x0e\x61\x63\x63\x65ss_version\x18\x04 \x01(\x03\x12\x0c\n\x04term\x18\x05 \x01(\x03\x12\x10\n\x08protocol\x18\x06 \x01(\x05\x12\x1b\n\x13gateway_instance_id\x18\x07 \x01(\t\"X\n\x08TableAck\x12\x15\n\rroute_version\x18\x01 \x01(\x03\x12\x16\n\x0e\x61\x63\x63\x65ss_version\x18\x02 \x01(\x03\x12\x0c\n\x04term\x18\x03 \x01(\x03\x12\x0f\n\x07refusal\x18\x04 \x01(\t\"\x84\x01\n\rTrafficReport\x12\x1b\n\x13gateway_instance_id\x18\x01 \x01(\t\x12\'\n\x06models\x18\x02 \x03(\x0b\x32\x17.studio.v1.ModelTraffic\x12-\n\tendpoints\x18\x03 \x03(\x0b\x32\x1a.studio.v1.EndpointTraffic\"\x85\x01\n\x0cModelTraffic\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08requests\x18\x02 \x01(\x03\x12\x33\n\x0flast_request_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04held\x18\x04 \x01(\x05\x12\x11\n\tin_flight\x18\x05 \x01(\x05\"\xae\x01\n\x0f\x45ndpointTraffic\x12\x12\n\nreplica_id\x18\x01 \x01(\t\x12\x17\n\x0frecipe_revision\x18\x02 \x01(\x05\x12\x10\n\x08requests\x18\x03 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x03\x12\x39\n\x1btime_to_first_token_seconds\x18\x05 \x01(\x0b\x32\x14.studio.v1.Histogram\x12\x11\n\tin_flight\x18\x06 \x01(\x05\"\xa9\x01\n\x13WatchRoutesResponse\x12\'\n\x06routes\x18\x01 \x01(\x0b\x32\x15.studio.v1.RouteTableH\x00\x12(\n\x06\x61\x63\x63\x65ss\x18\x02 \x01(\x0b\x32\x16.studio.v1.AccessTableH\x00\x12\x34\n\x0b\x61uthorities\x18\x03 \x01(\x0b\x32\x1d.studio.v1.AuthoritiesInForceH\x00\x42\t\n\x07message\"Q\n\x12ReportUsageRequest\x12\x12\n\ngateway_id\x18\x01 \x01(\t\x12\'\n\x07records\x18\x02 \x03(\x0b\x32\x16.studio.v1.UsageRecord\"\x15\n\x13ReportUsageResponse2\xdc\x02\n\x0cRouteService\x12P\n\x0bWatchRoutes\x12\x1d.studio.v1.WatchRoutesRequest\x1a\x1e.studio.v1.WatchRoutesResponse(\x01\x30\x01\x12L\n\x0bReportUsage\x12\x1d.studio.v1.ReportUsageRequest\x1a\x1e.studio.v1.ReportUsageResponse\x12I\n\nLeaseQuota\x12\x1c.studio.v1.LeaseQuotaRequest\x1a\x1d.studio.v1.LeaseQuotaResponse\x12\x61\n\x12GetProviderSecrets\x12$.studio.v1.GetProviderSecretsRequest\x1a%.studio.v1.GetProviderSecretsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dstudio/v1/route_service.proto\x12\tstudio.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a studio/v1/identity_service.proto\x1a\x17studio/v1/replica.proto\x1a\x15studio/v1/route.proto\"*\n\x19GetProviderSecretsRequest\x12\r\n\x05names\x18\x01 \x03(\t\"\x8e\x01\n\x1aGetProviderSecretsResponse\x12\x41\n\x06values\x18\x01 \x03(\x0b\x32\x31.studio.v1.GetProviderSecretsResponse.ValuesEntry\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9d\x02\n\x0cQuotaSubject\x12\x10\n\x06key_id\x18\x01 \x01(\tH\x00\x12\x10\n\x06tenant\x18\x02 \x01(\tH\x00\x12\x0e\n\x04user\x18\x04 \x01(\tH\x00\x12,\n\x05\x62ound\x18\x03 \x01(\x0e\x32\x1d.studio.v1.QuotaSubject.Bound\"\xa1\x01\n\x05\x42ound\x12\x15\n\x11\x42OUND_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x42OUND_REQUESTS_PER_MINUTE\x10\x01\x12\x1b\n\x17\x42OUND_TOKENS_PER_MINUTE\x10\x02\x12\x15\n\x11\x42OUND_CONCURRENCY\x10\x03\x12\x16\n\x12\x42OUND_TOKEN_BUDGET\x10\x04\x12\x16\n\x12\x42OUND_MONEY_BUDGET\x10\x05\x42\x07\n\x05owner\"\xcd\x01\n\x11LeaseQuotaRequest\x12\x12\n\ngateway_id\x18\x01 \x01(\t\x12\x1b\n\x13gateway_instance_id\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12#\n\x05needs\x18\x04 \x03(\x0b\x32\x14.studio.v1.QuotaNeed\x12/\n\x0bsettlements\x18\x05 \x03(\x0b\x32\x1a.studio.v1.QuotaSettlement\x12\x0e\n\x06minute\x18\x06 \x01(\x03\x12\x0f\n\x07is_last\x18\x07 \x01(\x08\"V\n\tQuotaNeed\x12(\n\x07subject\x18\x01 \x01(\x0b\x32\x17.studio.v1.QuotaSubject\x12\x0e\n\x06\x61mount\x18\x02 \x01(\x03\x12\x0f\n\x07waiting\x18\x03 \x01(\x05\"p\n\x0fQuotaSettlement\x12(\n\x07subject\x18\x01 \x01(\x0b\x32\x17.studio.v1.QuotaSubject\x12\x0e\n\x06window\x18\x02 \x01(\x03\x12\x11\n\toverdrawn\x18\x03 \x01(\x03\x12\x10\n\x08returned\x18\x04 \x01(\x03\";\n\x12LeaseQuotaResponse\x12%\n\x06grants\x18\x01 \x03(\x0b\x32\x15.studio.v1.QuotaGrant\"\xcd\x01\n\nQuotaGrant\x12(\n\x07subject\x18\x01 \x01(\x0b\x32\x17.studio.v1.QuotaSubject\x12\x0e\n\x06window\x18\x02 \x01(\x03\x12\x0e\n\x06\x61mount\x18\x03 \x01(\x03\x12.\n\x0bretry_after\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\nexpires_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\routage_amount\x18\x06 \x01(\x03\"\x9a\x01\n\x12WatchRoutesRequest\x12(\n\x05hello\x18\x01 \x01(\x0b\x32\x17.studio.v1.GatewayHelloH\x00\x12\"\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x13.studio.v1.TableAckH\x00\x12+\n\x07traffic\x18\x03 \x01(\x0b\x32\x18.studio.v1.TrafficReportH\x00\x42\t\n\x07message\"\x9f\x01\n\x0cGatewayHello\x12\x12\n\ngateway_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x15\n\rroute_version\x18\x03 \x01(\x03\x12\x16\n\x0e\x61\x63\x63\x65ss_version\x18\x04 \x01(\x03\x12\x0c\n\x04term\x18\x05 \x01(\x03\x12\x10\n\x08protocol\x18\x06 \x01(\x05\x12\x1b\n\x13gateway_instance_id\x18\x07 \x01(\t\"X\n\x08TableAck\x12\x15\n\rroute_version\x18\x01 \x01(\x03\x12\x16\n\x0e\x61\x63\x63\x65ss_version\x18\x02 \x01(\x03\x12\x0c\n\x04term\x18\x03 \x01(\x03\x12\x0f\n\x07refusal\x18\x04 \x01(\t\"\x84\x01\n\rTrafficReport\x12\x1b\n\x13gateway_instance_id\x18\x01 \x01(\t\x12\'\n\x06models\x18\x02 \x03(\x0b\x32\x17.studio.v1.ModelTraffic\x12-\n\tendpoints\x18\x03 \x03(\x0b\x32\x1a.studio.v1.EndpointTraffic\"\x85\x01\n\x0cModelTraffic\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08requests\x18\x02 \x01(\x03\x12\x33\n\x0flast_request_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04held\x18\x04 \x01(\x05\x12\x11\n\tin_flight\x18\x05 \x01(\x05\"\xae\x01\n\x0f\x45ndpointTraffic\x12\x12\n\nreplica_id\x18\x01 \x01(\t\x12\x17\n\x0frecipe_revision\x18\x02 \x01(\x05\x12\x10\n\x08requests\x18\x03 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x03\x12\x39\n\x1btime_to_first_token_seconds\x18\x05 \x01(\x0b\x32\x14.studio.v1.Histogram\x12\x11\n\tin_flight\x18\x06 \x01(\x05\"\xa9\x01\n\x13WatchRoutesResponse\x12\'\n\x06routes\x18\x01 \x01(\x0b\x32\x15.studio.v1.RouteTableH\x00\x12(\n\x06\x61\x63\x63\x65ss\x18\x02 \x01(\x0b\x32\x16.studio.v1.AccessTableH\x00\x12\x34\n\x0b\x61uthorities\x18\x03 \x01(\x0b\x32\x1d.studio.v1.AuthoritiesInForceH\x00\x42\t\n\x07message\"Q\n\x12ReportUsageRequest\x12\x12\n\ngateway_id\x18\x01 \x01(\t\x12\'\n\x07records\x18\x02 \x03(\x0b\x32\x16.studio.v1.UsageRecord\"\x15\n\x13ReportUsageResponse2\xdc\x02\n\x0cRouteService\x12P\n\x0bWatchRoutes\x12\x1d.studio.v1.WatchRoutesRequest\x1a\x1e.studio.v1.WatchRoutesResponse(\x01\x30\x01\x12L\n\x0bReportUsage\x12\x1d.studio.v1.ReportUsageRequest\x1a\x1e.studio.v1.ReportUsageResponse\x12I\n\nLeaseQuota\x12\x1c.studio.v1.LeaseQuotaRequest\x1a\x1d.studio.v1.LeaseQuotaResponse\x12\x61\n\x12GetProviderSecrets\x12$.studio.v1.GetProviderSecretsRequest\x1a%.studio.v1.GetProviderSecretsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,33 +49,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_QUOTASUBJECT_BOUND']._serialized_start=496
   _globals['_QUOTASUBJECT_BOUND']._serialized_end=657
   _globals['_LEASEQUOTAREQUEST']._serialized_start=669
-  _globals['_LEASEQUOTAREQUEST']._serialized_end=857
-  _globals['_QUOTANEED']._serialized_start=859
-  _globals['_QUOTANEED']._serialized_end=945
-  _globals['_QUOTASETTLEMENT']._serialized_start=947
-  _globals['_QUOTASETTLEMENT']._serialized_end=1059
-  _globals['_LEASEQUOTARESPONSE']._serialized_start=1061
-  _globals['_LEASEQUOTARESPONSE']._serialized_end=1120
-  _globals['_QUOTAGRANT']._serialized_start=1123
-  _globals['_QUOTAGRANT']._serialized_end=1328
-  _globals['_WATCHROUTESREQUEST']._serialized_start=1331
-  _globals['_WATCHROUTESREQUEST']._serialized_end=1485
-  _globals['_GATEWAYHELLO']._serialized_start=1488
-  _globals['_GATEWAYHELLO']._serialized_end=1647
-  _globals['_TABLEACK']._serialized_start=1649
-  _globals['_TABLEACK']._serialized_end=1737
-  _globals['_TRAFFICREPORT']._serialized_start=1740
-  _globals['_TRAFFICREPORT']._serialized_end=1872
-  _globals['_MODELTRAFFIC']._serialized_start=1875
-  _globals['_MODELTRAFFIC']._serialized_end=2008
-  _globals['_ENDPOINTTRAFFIC']._serialized_start=2011
-  _globals['_ENDPOINTTRAFFIC']._serialized_end=2185
-  _globals['_WATCHROUTESRESPONSE']._serialized_start=2188
-  _globals['_WATCHROUTESRESPONSE']._serialized_end=2357
-  _globals['_REPORTUSAGEREQUEST']._serialized_start=2359
-  _globals['_REPORTUSAGEREQUEST']._serialized_end=2440
-  _globals['_REPORTUSAGERESPONSE']._serialized_start=2442
-  _globals['_REPORTUSAGERESPONSE']._serialized_end=2463
-  _globals['_ROUTESERVICE']._serialized_start=2466
-  _globals['_ROUTESERVICE']._serialized_end=2814
+  _globals['_LEASEQUOTAREQUEST']._serialized_end=874
+  _globals['_QUOTANEED']._serialized_start=876
+  _globals['_QUOTANEED']._serialized_end=962
+  _globals['_QUOTASETTLEMENT']._serialized_start=964
+  _globals['_QUOTASETTLEMENT']._serialized_end=1076
+  _globals['_LEASEQUOTARESPONSE']._serialized_start=1078
+  _globals['_LEASEQUOTARESPONSE']._serialized_end=1137
+  _globals['_QUOTAGRANT']._serialized_start=1140
+  _globals['_QUOTAGRANT']._serialized_end=1345
+  _globals['_WATCHROUTESREQUEST']._serialized_start=1348
+  _globals['_WATCHROUTESREQUEST']._serialized_end=1502
+  _globals['_GATEWAYHELLO']._serialized_start=1505
+  _globals['_GATEWAYHELLO']._serialized_end=1664
+  _globals['_TABLEACK']._serialized_start=1666
+  _globals['_TABLEACK']._serialized_end=1754
+  _globals['_TRAFFICREPORT']._serialized_start=1757
+  _globals['_TRAFFICREPORT']._serialized_end=1889
+  _globals['_MODELTRAFFIC']._serialized_start=1892
+  _globals['_MODELTRAFFIC']._serialized_end=2025
+  _globals['_ENDPOINTTRAFFIC']._serialized_start=2028
+  _globals['_ENDPOINTTRAFFIC']._serialized_end=2202
+  _globals['_WATCHROUTESRESPONSE']._serialized_start=2205
+  _globals['_WATCHROUTESRESPONSE']._serialized_end=2374
+  _globals['_REPORTUSAGEREQUEST']._serialized_start=2376
+  _globals['_REPORTUSAGEREQUEST']._serialized_end=2457
+  _globals['_REPORTUSAGERESPONSE']._serialized_start=2459
+  _globals['_REPORTUSAGERESPONSE']._serialized_end=2480
+  _globals['_ROUTESERVICE']._serialized_start=2483
+  _globals['_ROUTESERVICE']._serialized_end=2831
 # @@protoc_insertion_point(module_scope)

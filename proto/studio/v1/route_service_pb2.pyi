@@ -148,6 +148,7 @@ class LeaseQuotaRequest(_message.Message):
     NEEDS_FIELD_NUMBER: _builtins.int
     SETTLEMENTS_FIELD_NUMBER: _builtins.int
     MINUTE_FIELD_NUMBER: _builtins.int
+    IS_LAST_FIELD_NUMBER: _builtins.int
     gateway_id: _builtins.str
     gateway_instance_id: _builtins.str
     """New for every start of the gateway: leases of an earlier one are dead, what they held is settled as spent where it cannot be known."""
@@ -155,6 +156,8 @@ class LeaseQuotaRequest(_message.Message):
     """Rises by one; the same number again is answered again and not counted twice."""
     minute: _builtins.int
     """The minute since the epoch in which this was made: from then on the gateway uses nothing of that minute's outage amounts."""
+    is_last: _builtins.bool
+    """The gateway ends and asks no more: nothing is kept for it. It gives back all but the slots of requests that have not ended."""
     @_builtins.property
     def needs(self) -> _containers.RepeatedCompositeFieldContainer[Global___QuotaNeed]: ...
     @_builtins.property
@@ -168,10 +171,11 @@ class LeaseQuotaRequest(_message.Message):
         needs: _abc.Iterable[Global___QuotaNeed] | None = ...,
         settlements: _abc.Iterable[Global___QuotaSettlement] | None = ...,
         minute: _builtins.int = ...,
+        is_last: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gateway_id", b"gateway_id", "gateway_instance_id", b"gateway_instance_id", "minute", b"minute", "needs", b"needs", "sequence", b"sequence", "settlements", b"settlements"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gateway_id", b"gateway_id", "gateway_instance_id", b"gateway_instance_id", "is_last", b"is_last", "minute", b"minute", "needs", b"needs", "sequence", b"sequence", "settlements", b"settlements"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
