@@ -7,6 +7,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from studio.v1.route_pb2 import UsageRecord
 
+from studio_gateway.call import GENERATING
 from studio_gateway.tally import Tally
 from studio_gateway.usage import Usage
 
@@ -37,7 +38,8 @@ class Metrics:
 
 
 # Ends before which an engine may have worked, without saying how much.
-BROKEN_OFF = frozenset(("client_gone", "upstream_error", "timeout", "shutting_down"))
+BROKEN_OFF = frozenset(("client_gone", "upstream_error", "timeout", "shutting_down", "gateway_error"))
+STATUS_OK = 200
 
 
 @dataclass(slots=True)
@@ -57,6 +59,8 @@ class Account:
     replica_id: str = ""
     recipe_revision: int = 0
     provider: str = ""
+    # An engine or a provider has got it, and may have worked.
+    is_asked: bool = False
     stream: bool = False
     status: int = 0
     finish: str = ""
@@ -82,11 +86,11 @@ class Account:
             at=Timestamp(seconds=seconds, nanos=int((self.at - seconds) * 1e9)),
             key_id=self.key_id,
             tenant=self.tenant,
-            model=self.model or self.asked_model[:200],
+            model=self.model or _storable(self.asked_model),
             replica_id=self.replica_id,
             recipe_revision=self.recipe_revision,
             provider=self.provider,
-            path=self.path[:200],
+            path=_storable(self.path),
             status=self.status,
             stream=self.stream,
             prompt_tokens=self.usage.prompt,
@@ -112,5 +116,14 @@ class Account:
 
     @property
     def ended_unknown(self) -> bool:
-        """It was answered in part, and the engine's own count of it never came."""
-        return self.finish in BROKEN_OFF and not self.usage.prompt
+        """An engine may have worked, and its own count of all that it did never came."""
+        if not self.is_asked:
+            return False
+        if self.finish in BROKEN_OFF:
+            return not self.usage.is_final
+        return self.status == STATUS_OK and self.path in GENERATING and not self.usage.is_counted
+
+
+def _storable(said: str) -> str:
+    """What a client said, as a database takes it: not endless, and without a NUL, which would hold up its whole batch."""
+    return said[:200].replace("\0", "\ufffd")

@@ -18,6 +18,9 @@ SPACE = re.compile(r"[ \t\n\r]*")
 DECODER = json.JSONDecoder()
 # The paths whose streams carry usage only when asked.
 USAGE_ON_REQUEST = frozenset(("/v1/chat/completions", "/v1/completions"))
+BATCH = "/v1/chat/completions/batch"
+# The paths whose answers are generated, so that each of them has its count of tokens.
+GENERATING = USAGE_ON_REQUEST | {BATCH, "/v1/messages", "/v1/responses"}
 LONGEST_MODEL_NAME = 1024
 ASKS_FOR_USAGE = '"stream_options":{"include_usage":true},'
 # Of these a body has one: the gateway and the engine might read two different ones.
@@ -25,6 +28,8 @@ ONCE = ("model", "stream", "stream_options")
 ONCE_AS_TEXT = tuple(f'"{name}"'.encode() for name in ONCE)
 # A letter or a low line, written so that the field's name is not there as text.
 ESCAPED_LETTER = re.compile(rb"\\u00[5-7]")
+# Half of a character, which JSON can hold and no other text can.
+HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,7 @@ class Call:
     """One body, read; it is not changed. ``model`` is empty where the body does not say."""
 
     body: bytes
+    path: str
     model: str = ""
     stream: bool = False
     # A gateway's own event of usage has to be taken out of the stream again.
@@ -87,16 +93,16 @@ def read_call(path: str, content_type: str, body: bytes, depth_limit: int = 200)
     """Read a request's ``body``; raises ApiError where it contradicts its own type, or nests deeper than ``depth_limit``."""
     kind = content_type if content_type == "application/json" else content_type.partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        return _read_form(content_type, body)
+        return _read_form(path, content_type, body)
     # Many clients leave out the type, or name a wrong one; what looks like an object is read as one.
     if kind == "application/json" or kind.endswith("+json") or body.lstrip()[:1] == b"{":
         return _read_json(path, body, depth_limit)
-    return Call(body)
+    return Call(body, path)
 
 
 def _read_json(path: str, body: bytes, depth_limit: int) -> Call:
     if not body or body.isspace():
-        return Call(body)
+        return Call(body, path)
     try:
         text = body.decode("utf-8")
         document = _document(text)
@@ -113,15 +119,30 @@ def _read_json(path: str, body: bytes, depth_limit: int) -> Call:
     if _is_deeper(document, body, depth_limit):
         raise invalid_body(f"The JSON in the body is nested more than {depth_limit} deep.")
     model = document.get("model", "")
-    if not isinstance(model, str) or len(model) > LONGEST_MODEL_NAME:
+    if not isinstance(model, str) or len(model) > LONGEST_MODEL_NAME or HALF_CHARACTER.search(model) is not None:
         raise invalid_body("'model' has to be a string that names a model.", "model")
-    if document.get("stream") is not True:
-        return Call(body, model, document=document)
+    adds_usage = _is_set(document, "stream") and not _asks_for_usage(document) and path in USAGE_ON_REQUEST
+    stream = document.get("stream") is True
+    return Call(body, path, model, stream=stream, adds_usage=adds_usage, document=document)
+
+
+def _is_set(holder: Mapping[str, Any], name: str, within: str = "") -> bool:
+    """A field that is true, false or absent. Engines take 1 and "true" for true as well, and others do not: so it is neither."""
+    value = holder.get(name)
+    if value is None or value is False:
+        return False
+    if value is True:
+        return True
+    raise invalid_body(f"'{within}{name}' has to be true or false.", within + name)
+
+
+def _asks_for_usage(document: Mapping[str, Any]) -> bool:
     options = document.get("stream_options")
-    adds_usage = path in USAGE_ON_REQUEST and (
-        options is None or (isinstance(options, dict) and not options.get("include_usage"))
-    )
-    return Call(body, model, stream=True, adds_usage=adds_usage, document=document)
+    if options is None:
+        return False
+    if not isinstance(options, dict):
+        raise invalid_body("'stream_options' has to be an object.", "stream_options")
+    return _is_set(options, "include_usage", "stream_options.")
 
 
 def _document(text: str) -> Any:
@@ -191,7 +212,7 @@ def _expect(text: str, at: int, mark: str) -> int:
     return _skip(text, at + 1)
 
 
-def _read_form(content_type: str, body: bytes) -> Call:
+def _read_form(path: str, content_type: str, body: bytes) -> Call:
     """Find the form field ``model``: a boundary never occurs inside of a part, so cutting at it cannot cut a file."""
     found = re.search(r'boundary=(?:"([^"]{1,70})"|([^\s;]{1,70}))', content_type, re.IGNORECASE)
     if found is None:
@@ -213,7 +234,7 @@ def _read_form(content_type: str, body: bytes) -> Call:
                 raise invalid_body("The form field 'model' occurs twice.", "model")
             place = _form_value(body, head_end + 4, end)
         at = end + len(delimiter)
-    return Call(body) if place is None else Call(body, place.value, form_model=place)
+    return Call(body, path) if place is None else Call(body, path, place.value, form_model=place)
 
 
 def _form_value(body: bytes, start: int, end: int) -> Field:

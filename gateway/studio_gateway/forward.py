@@ -204,6 +204,7 @@ class Transfer(Asker):
         self._connection = connection
         exchange, call = self._exchange, self._call
         body = call.for_engine(self._target.engine_model)
+        self._account.is_asked = True
         connection.ask(self, exchange.method, self._head(connection, len(body)), body)
 
     def _head(self, connection: EngineConnection, length: int) -> bytes:

@@ -269,6 +269,7 @@ class LiteLlmLane:
     async def _answer(self, question: Question, function: Callable[..., Any], arguments: dict[str, Any]) -> None:
         """Call ``function`` and pass its answer on. Raises ApiError, and whatever LiteLLM raises."""
         try:
+            question.account.is_asked = True
             async with asyncio.timeout(self._limits.first_byte_seconds):
                 result = await function(**arguments)
             if hasattr(result, "__aiter__"):

@@ -143,6 +143,13 @@ def over_limit(owner: str, bound: str, limit: int, unit: str, seconds: int) -> A
     return ApiError(429, code, message, kind=kind, retry_after_seconds=seconds)
 
 
+def larger_than_limit(bound: str, limit: int, asked: int) -> ApiError:
+    """400 for a length that even an untouched bound does not have: to wait is of no use."""
+    unit = " millionths" if bound.startswith("money") else " tokens"
+    message = f"The answer asked for may take {asked}{unit}, and the whole {bound} is {limit}; ask for a shorter one."
+    return ApiError(400, "larger_than_limit", message, param="max_tokens")
+
+
 def crowded(model: str) -> ApiError:
     """503 where too many requests wait for a model's engines already."""
     message = f"The model {model!r} has more requests waiting than it can hold; send this one again in a moment."

@@ -10,11 +10,12 @@ from studio_gateway.headers import for_client
 from studio_gateway.http1 import AnswerHead
 from studio_gateway.openai_errors import engine_error, upstream_error
 from studio_gateway.sse import EventStream, EventTooLongError
+from studio_gateway.usage import UsageSearch
 
 # An answer up to this size is held until it is whole, so that an engine that dies under it is still a clean 502.
 HELD_BYTES = 1024 * 1024
-# Usage stands at the end of an answer.
-TAIL_BYTES = 64 * 1024
+# So much of an error is read.
+LONGEST_ERROR_BYTES = 64 * 1024
 STATUS_OK = 200
 FIRST_CLIENT_ERROR = 400
 FIRST_SERVER_ERROR = 500
@@ -104,6 +105,8 @@ class JudgingRelay(Relay):
     def end(self) -> None:
         """Copy it after all. Raises ApiError where another model should be asked."""
         if (refusal := judged(self._head.status, self._held)) is not None:
+            # It has said no, so it has done nothing.
+            self._account.is_asked = False
             raise refusal
         relay = relay_of(self._exchange, self._call, self._head, self._account, has_others=False)
         relay.take(self._held)
@@ -113,7 +116,7 @@ class JudgingRelay(Relay):
 class PlainRelay(Relay):
     """Any other answer: held until it is whole, unless it is large."""
 
-    __slots__ = ("_account", "_counts", "_exchange", "_head", "_headers", "_held", "_size", "_tail")
+    __slots__ = ("_account", "_counts", "_exchange", "_head", "_headers", "_held", "_search", "_size")
 
     def __init__(
         self, exchange: Exchange, head: AnswerHead, headers: Headers, account: Account, *, counts: bool
@@ -125,7 +128,7 @@ class PlainRelay(Relay):
         self._counts = counts and head.status == STATUS_OK
         self._held: list[bytes] = []
         self._size = 0
-        self._tail = b""
+        self._search = UsageSearch(account.usage)
 
     def take(self, data: bytes) -> None:
         """Hold or copy a part."""
@@ -142,8 +145,6 @@ class PlainRelay(Relay):
     def end(self) -> None:
         """Answer with what was held, or end what was copied."""
         if self._exchange.is_started:
-            if self._counts:
-                self._account.usage.take_tail(self._tail)
             self._exchange.end()
             return
         body = self._held[0] if len(self._held) == 1 else b"".join(self._held)
@@ -158,7 +159,8 @@ class PlainRelay(Relay):
         self._exchange.end(body)
 
     def _copy(self, data: bytes) -> None:
-        self._tail = (self._tail + data[-TAIL_BYTES:])[-TAIL_BYTES:]
+        if self._counts:
+            self._search.feed(data)
         self._exchange.send(data)
 
 
@@ -174,7 +176,7 @@ class LateRelay(Relay):
 
     def take(self, data: bytes) -> None:
         """Hold a part; an error is short."""
-        self._held = (self._held + data)[:TAIL_BYTES]
+        self._held = (self._held + data)[:LONGEST_ERROR_BYTES]
 
     def end(self) -> None:
         """End the stream with what the engine said of the error."""

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import structlog
-from studio.v1.route_pb2 import Price
 
 from studio_gateway import models
 from studio_gateway import openai_errors as errors
@@ -43,7 +42,6 @@ class Request:
         "_is_over",
         "_is_sent",
         "_key",
-        "_price",
         "_reservation",
         "_routes",
         "_trace",
@@ -62,7 +60,6 @@ class Request:
         # To an engine of the fleet.
         self._is_sent = False
         self._key: Key | None = None
-        self._price: Price | None = None
         self._reservation: Reservation | None = None
         self._routes: Routes | None = None
         self._trace: Trace | None = None
@@ -165,10 +162,9 @@ class Request:
     def _has_quota(self, key: Key, call: Call, model: Model) -> bool:
         """Whether the request may go on at once; else it goes on, or ends, when its limits have been looked up."""
         ring = self._gateway.in_force.keys
-        claims = claims_for(ring, key, model.name, call) if ring is not None else []
+        claims = claims_for(ring, key, (model.name, *model.fallbacks), call) if ring is not None else []
         if ring is None or not claims:
             return True
-        self._price = ring.prices.get(model.name)
         asked = time.perf_counter()
 
         def granted(reservation: Reservation) -> None:
@@ -341,8 +337,11 @@ class Request:
 
     def _settle(self, reservation: Reservation) -> None:
         """Give back what was reserved and not used. What nobody counted is taken as used: breaking off must not be cheaper."""
-        usage, leasing = self._account.usage, self._gateway.leasing
-        if self._account.ended_unknown:
+        account, leasing, ring = self._account, self._gateway.leasing, self._gateway.in_force.keys
+        if account.ended_unknown:
             leasing.settle_whole(reservation)
-        else:
-            leasing.settle(reservation, usage.prompt + usage.completion, cost(self._price, usage))
+            return
+        usage = account.usage
+        # Of the model that has answered.
+        price = ring.prices.get(account.model) if ring is not None else None
+        leasing.settle(reservation, usage.prompt + usage.completion, cost(price, usage))

@@ -78,6 +78,7 @@ class EventStream:
                 self.finish = found.group(1).decode("ascii", "replace")
         if b"[DONE]" in events and DONE.search(events):
             self.is_done = True
+            self.usage.is_final = self.usage.is_counted
 
 
 def _gives_a_reason(events: bytes) -> bool:

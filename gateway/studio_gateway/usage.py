@@ -10,12 +10,17 @@ messages (Anthropic)    ``usage``, ``message.usage``         input_tokens, outpu
 """
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
 DECODER = json.JSONDecoder()
-# Above this many bytes an answer is not parsed whole: embeddings are large, and their usage stands at the end.
+# Above this many bytes an answer is not parsed whole: embeddings are large.
 WHOLE_PARSE_BYTES = 256 * 1024
+# An object with objects of numbers in it. Inside a JSON string the quotes of the name would be escaped.
+USAGE = re.compile(rb'(?<!\\)"usage"\s{0,9}:\s{0,9}(\{[^{}]{0,2000}+(?:\{[^{}]{0,2000}+\}[^{}]{0,2000}+){0,8}\})')
+# No usage is longer; so much of a part is looked at again together with the next.
+LONGEST_USAGE_BYTES = 4 * 1024
 
 
 @dataclass(slots=True)
@@ -25,6 +30,9 @@ class Usage:
     prompt: int = 0
     completion: int = 0
     cached: int = 0
+    # Whether it was said how much was generated, at any time; and whether that was the last word of a stream.
+    is_counted: bool = False
+    is_final: bool = False
 
     def take(self, usage: dict[str, Any]) -> None:
         """Read one ``usage`` object; names that it does not have keep their count."""
@@ -41,6 +49,7 @@ class Usage:
         self.prompt = self.prompt if prompt is None else prompt
         self.cached = self.cached if cached is None else cached
         self.completion = self.completion if completion is None else completion
+        self.is_counted = self.is_counted or completion is not None
 
     def take_document(self, document: Any) -> None:
         """Read the ``usage`` of one answer or one event of a stream, wherever it stands."""
@@ -49,11 +58,15 @@ class Usage:
         for holder in (document, document.get("response"), document.get("message")):
             if isinstance(holder, dict) and isinstance(holder.get("usage"), dict):
                 self.take(holder["usage"])
+                # What Anthropic's stream begins with, and counts beside a piece of one choice, are said before the end.
+                self.is_final = (
+                    holder is not document.get("message") and not document.get("choices") and self.is_counted
+                )
 
     def take_answer(self, body: bytes) -> str:
         """Read a whole JSON answer; returns its finish reason, empty where it has none or is not JSON."""
         if len(body) > WHOLE_PARSE_BYTES:
-            self.take_tail(body)
+            UsageSearch(self).feed(body)
             return ""
         try:
             document = DECODER.decode(body.decode("utf-8"))
@@ -62,21 +75,43 @@ class Usage:
         self.take_document(document)
         return finish_of(document)
 
-    def take_tail(self, body: bytes) -> None:
-        """Read the last ``"usage": {…}`` in ``body``, which may lack its beginning.
+    def take_dearest(self, other: "Usage") -> None:
+        """Of two usages that one answer seems to have, take what costs most."""
+        is_first = not self.is_counted and not self.prompt
+        self.cached = other.cached if is_first else min(self.cached, other.cached)
+        self.prompt = max(self.prompt, other.prompt)
+        self.completion = max(self.completion, other.completion)
+        self.is_counted = self.is_counted or other.is_counted
 
-        Inside a JSON string the quotes of the name would be escaped, so text of the model is never taken for it.
-        """
-        at = body.rfind(b'"usage"')
-        if at < 0:
+
+class UsageSearch:
+    """Looks for ``"usage": {…}`` in an answer too large to be parsed, part by part, wherever it stands.
+
+    An answer may repeat what its client sent, a tool's schema for one, and nobody looks here how deep a find stands. So all
+    finds count, each number as the dearest of them: with a usage of its own a client can only make its request dearer.
+    """
+
+    __slots__ = ("_carry", "_usage")
+
+    def __init__(self, usage: Usage) -> None:
+        self._usage = usage
+        self._carry = b""
+
+    def feed(self, data: bytes) -> None:
+        """Look at the next part."""
+        text = self._carry + data
+        self._carry = text[-LONGEST_USAGE_BYTES:]
+        if b'"usage"' not in text:
             return
-        text = body[at + len(b'"usage"') :].decode("utf-8", "replace").lstrip(" :\t\r\n")
-        try:
-            usage, _end = DECODER.raw_decode(text)
-        except (ValueError, RecursionError):
-            return
-        if isinstance(usage, dict):
-            self.take(usage)
+        for found in USAGE.finditer(text):
+            try:
+                usage = DECODER.decode(found.group(1).decode("utf-8"))
+            except ValueError:
+                continue
+            one = Usage()
+            one.take(usage)
+            if one.is_counted or one.prompt:
+                self._usage.take_dearest(one)
 
 
 def finish_of(document: Any) -> str:

@@ -61,7 +61,6 @@ def test_usage_is_asked_for_and_nothing_else_changes(body: dict[str, Any], optio
         (CHAT, {"stream": False}),
         (CHAT, {}),
         (CHAT, {"stream": True, "stream_options": {"include_usage": True}}),
-        (CHAT, {"stream": True, "stream_options": "nonsense"}),
         ("/v1/responses", {"stream": True}),
         ("/v1/messages", {"stream": True}),
     ],
@@ -150,3 +149,33 @@ def test_form_without_a_model_and_other_bodies_have_none():
     kind, body = a_form(('name="file"; filename="a"', b"x"))
     assert read_call("/v1/files", kind, body).model == ""
     assert read_call("/v1/files", "application/octet-stream", b"\x00\x01").model == ""
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"stream": 1}, "stream"),
+        ({"stream": "true"}, "stream"),
+        ({"stream": True, "stream_options": "nonsense"}, "stream_options"),
+        ({"stream": True, "stream_options": {"include_usage": "false"}}, "stream_options.include_usage"),
+        ({"stream": True, "stream_options": {"include_usage": 0}}, "stream_options.include_usage"),
+    ],
+)
+def test_what_engines_may_read_otherwise_is_refused(fields: dict[str, Any], param: str):
+    with pytest.raises(ApiError) as refused:
+        read_call(CHAT, JSON, json.dumps({"model": "m"} | fields).encode())
+    assert (refused.value.status, refused.value.param) == (400, param)
+
+
+def test_null_is_as_good_as_absent():
+    call = read_call(CHAT, JSON, b'{"model": "m", "stream": null, "stream_options": {"include_usage": null}}')
+    assert not call.stream
+    assert read_call(
+        CHAT, JSON, b'{"model": "m", "stream": true, "stream_options": {"include_usage": null}}'
+    ).adds_usage
+
+
+@pytest.mark.parametrize("name", ["\\ud800", "a\\udfffb", "\\udc00\\ud800"])
+def test_half_a_character_names_no_model(name: str):
+    with pytest.raises(ApiError, match="'model' has to be a string"):
+        read_call(CHAT, JSON, f'{{"model": "{name}"}}'.encode())

@@ -12,7 +12,7 @@ from studio_gateway.headers import for_client, for_engine, request_id_of
 from studio_gateway.keys import Key, KeyRing, presented_key
 from studio_gateway.models import find, usable_names
 from studio_gateway.table import Routes, UnsoundTableError, refusal_of_access, refusal_of_routes
-from studio_gateway.usage import Usage
+from studio_gateway.usage import Usage, UsageSearch
 
 SECRET = "s" * 43
 KEY = f"sk-abc123abc123-{SECRET}"
@@ -203,11 +203,34 @@ def test_usage_of_large_answers_is_read_from_their_end():
     assert usage.prompt == 5
 
 
+USAGE = b'{"prompt_tokens": 5, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 2}}'
+
+
+@given(st.integers(0, 200), st.integers(1, 9000), st.sampled_from([b"", b"x" * 8000]))
+def test_usage_is_found_wherever_it_stands_and_however_it_is_cut(before: int, size: int, behind: bytes):
+    fields = b'"usage" : %b, "prompt_logprobs": [{"decoded_token":"usage"}, "%b"]}' % (USAGE, behind)
+    body = b'{"text": "%b", %b' % (b"y" * before, fields)
+    usage = Usage()
+    search = UsageSearch(usage)
+    for at in range(0, len(body), size):
+        search.feed(body[at : at + size])
+    assert (usage.prompt, usage.completion, usage.cached, usage.is_counted) == (5, 3, 2, True)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_usage_that_the_client_had_repeated_makes_nothing_cheaper(*, is_first: bool):
+    forged = b'{"usage": {"prompt_tokens": 9, "completion_tokens": 0, "prompt_tokens_details": {"cached_tokens": 9}}}'
+    fields = [b'"tools": [%b]' % forged, b'"usage": %b' % USAGE]
+    usage = Usage()
+    UsageSearch(usage).feed(b"{%b}" % b", ".join(fields if is_first else fields[::-1]))
+    assert (usage.prompt, usage.completion, usage.cached) == (9, 3, 2)
+
+
 @given(st.binary(max_size=100))
 def test_nonsense_counts_nothing(body: bytes):
     usage = Usage()
     usage.take_answer(body)
-    usage.take_tail(body)
+    UsageSearch(usage).feed(body)
     assert usage == Usage()
 
 
