@@ -33,6 +33,7 @@ class Asker:
         self.name = name
         self.instance = instance or f"{name}-1"
         self.sequence = 0
+        self.is_last = False
 
     async def ask(
         self, *needs: QuotaNeed, settle: list[QuotaSettlement] | None = None, at: datetime = NOW
@@ -50,6 +51,7 @@ class Asker:
             needs=needs,
             settlements=settle or [],
             minute=int(at.timestamp() // 60),
+            is_last=self.is_last,
         )
         check(request)
         async with self.database.transaction() as conn:
@@ -146,6 +148,43 @@ async def test_slots_come_back_and_those_of_a_dead_gateway_too(key: Database):
     assert await two.amount(of_key(SLOTS, 2), settle=[given_back(SLOTS, 1)]) == 1
     reborn = Asker(key, "g1", "g1-2")
     assert await reborn.amount(of_key(SLOTS, 5)) == 4
+
+
+async def test_a_gateway_that_says_that_it_lives_keeps_its_slots(key: Database):
+    one, two = Asker(key, "g1"), Asker(key, "g2")
+    assert await one.amount(of_key(SLOTS, 5)) == 5
+    for minutes in range(30, 150, 30):
+        await one.ask(at=NOW + minutes * MINUTE)
+    assert await two.amount(of_key(SLOTS), at=NOW + 150 * MINUTE) == 0
+    assert await two.amount(of_key(SLOTS, 5), at=NOW + 181 * MINUTE) == 5, "an hour after its last sign of life"
+
+
+async def test_for_a_gateway_that_has_ended_nothing_is_kept(key: Database):
+    one, two = Asker(key, "g1/worker-0"), Asker(key, "g1/worker-1")
+    assert (await one.ask(of_key(REQUESTS), of_key(SLOTS, 5))).grants[0].outage_amount > 0
+    one.is_last = True
+    await one.ask(settle=[given_back(SLOTS, 5)])
+    later = NOW + MINUTE
+    assert await two.amount(of_key(REQUESTS, 100), at=later) == 100
+    assert await two.amount(of_key(SLOTS, 5), at=later) == 5
+
+
+async def test_slots_in_use_outlast_the_last_request_of_their_gateway(key: Database):
+    one, two = Asker(key, "g1/worker-0"), Asker(key, "g1/worker-1")
+    await one.ask(of_key(SLOTS, 3))
+    one.is_last = True
+    await one.ask(settle=[given_back(SLOTS, 1)])
+    assert await two.amount(of_key(SLOTS, 5)) == 3
+
+
+async def test_a_last_request_that_is_repeated_gives_back_once(key: Database):
+    one, two = Asker(key, "g1"), Asker(key, "g2")
+    await two.ask(of_key(BUDGET, 500))
+    await one.ask(of_key(BUDGET, 500))
+    one.is_last = True
+    await one.ask(settle=[given_back(BUDGET, 100)])
+    await one.again(settle=[given_back(BUDGET, 100)])
+    assert await two.amount(of_key(BUDGET, 1000)) == 100
 
 
 async def test_a_gateway_on_its_own_finds_its_part_of_the_minute_kept(key: Database):

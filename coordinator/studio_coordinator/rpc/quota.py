@@ -58,12 +58,17 @@ async def lease(conn: Connection, request: LeaseQuotaRequest, at: datetime) -> L
         return known.answer
     if known is not None and request.sequence < known.sequence:
         raise InvalidError(f"quota request {request.sequence} of this gateway was overtaken by {known.sequence}")
+    if known is None and request.is_last:
+        # Forgotten already, as after its last request the first time: what it gives back is not counted twice.
+        return LeaseQuotaResponse()
     if known is None:
         await quota.keep_answer(
             conn, request.gateway_instance_id, request.gateway_id, request.sequence, LeaseQuotaResponse(), at
         )
     answer = LeaseQuotaResponse(grants=await _Desk(conn, request.gateway_instance_id, at).serve(request))
     await quota.keep_answer(conn, request.gateway_instance_id, request.gateway_id, request.sequence, answer, at)
+    if request.is_last:
+        await quota.farewell(conn, request.gateway_instance_id)
     return answer
 
 

@@ -103,6 +103,14 @@ async def keep_answer(
     await conn.execute(row.on_conflict_do_update(index_elements=["instance_id"], set_=values))
 
 
+async def farewell(conn: AsyncConnection, instance_id: str) -> None:
+    """A gateway has ended: nothing is kept for it, and it is not counted any more, unless requests of it still have slots."""
+    held = QUOTA_HOLDINGS.c
+    await conn.execute(update(QUOTA_HOLDINGS).where(held.instance_id == instance_id).values(outage_amount=0))
+    is_in_use = select(held.instance_id).where((held.instance_id == instance_id) & (held.slots > 0)).exists()
+    await conn.execute(delete(QUOTA_GATEWAYS).where((QUOTA_GATEWAYS.c.instance_id == instance_id) & ~is_in_use))
+
+
 async def gateways(conn: AsyncConnection) -> int:
     """How many gateways ask at present."""
     return int((await conn.execute(select(func.count()).select_from(QUOTA_GATEWAYS))).scalar_one())

@@ -193,9 +193,11 @@ class Leasing:
                     answer = await self._say(self._open)
                     self._purse.take_grants(self._open.needs, answer.grants, time.time())
                     self._open = None
-                now = time.time()
-                if settlements := self._purse.settlements(now, is_last=True):
-                    await self._say(self._request((), settlements, int(now // MINUTE)))
+                if self._sequence:
+                    now = time.time()
+                    last = self._request((), self._purse.settlements(now, is_last=True), int(now // MINUTE))
+                    last.is_last = True
+                    await self._say(last)
         except (grpc.aio.AioRpcError, TimeoutError) as error:
             log.warning("quota_not_given_back", error=str(error) or "no answer in time")
 

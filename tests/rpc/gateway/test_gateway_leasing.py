@@ -59,7 +59,15 @@ async def test_a_slot_that_is_in_use_is_not_given_back():
     async with RouteServer() as server:
         async with asking(server.port) as leasing:
             await reserved(leasing)
-        assert len(server.leases) == 1
+        assert not server.leases[-1].settlements
+        assert server.leases[-1].is_last
+
+
+async def test_a_gateway_that_never_asked_ends_without_a_word():
+    async with RouteServer() as server:
+        async with asking(server.port):
+            pass
+        assert not server.leases
 
 
 async def test_the_end_does_not_wait_for_a_coordinator_that_hangs(monkeypatch: pytest.MonkeyPatch):
