@@ -23,6 +23,10 @@ from studio_coordinator.identity import Identity as CoordinatorIdentity
 from studio_coordinator.plan.snapshot import Timers
 from studio_coordinator.store.database import Database
 from studio_runtime.channel import open_channel
+from studio_runtime.identity.folder import IdentityFolder
+from studio_runtime.identity.join import Joining, join
+from studio_runtime.identity.renewal import Renewal
+from studio_runtime.identity.stored import StoredIdentity
 from studio_runtime.settings import Address
 from studio_runtime.tls import ClientTls
 
@@ -93,3 +97,15 @@ async def tls_coordinator(
 
 def hello(host: str, host_id: str = "", instance: str = "first") -> Hello:
     return Hello(protocol=1, oldest_protocol=1, host_id=host_id, host_name=host, agent_instance_id=instance)
+
+
+async def joined(coordinator: TlsCoordinator, folder: Path, name: str = "h1") -> IdentityFolder:
+    token = await coordinator.join_token(Identity.KIND_AGENT, name)
+    identity = IdentityFolder(folder)
+    joining = Joining(Identity.KIND_AGENT, name, [coordinator.admin_address], token.authority_fingerprint)
+    await join(identity, joining, token.secret)
+    return identity
+
+
+async def renew(folder: IdentityFolder) -> StoredIdentity | None:
+    return await Renewal(folder, lambda _low, high: high).renew_once(folder.load())

@@ -2,26 +2,21 @@
 
 import asyncio
 import json
-import os
 import shutil
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import grpc
 import pytest
 from fakes.agent import FakeAgent
 from fakes.ports import free_port
-from fakes.tls_coordinator import TlsCoordinator, hello, tls_coordinator
+from fakes.tls_coordinator import TlsCoordinator, hello, joined, renew, tls_coordinator
 from studio.v1.access_service_pb2 import (
-    GetCallerRequest,
     ListAuditRequest,
     ListIdentitiesRequest,
     ListJoinTokensRequest,
-    Operator,
     RevokeJoinTokenRequest,
     RotateAuthorityRequest,
 )
@@ -43,25 +38,12 @@ from studio_runtime.settings import Address
 
 AGENT = Identity.KIND_AGENT
 HOUR = timedelta(hours=1)
-SOMEBODY = 23_456
 
 
 @pytest.fixture
 async def coordinator(database: Database, tmp_path: Path) -> AsyncIterator[TlsCoordinator]:
     async with tls_coordinator(database, tmp_path / "coordinator") as running:
         yield running
-
-
-async def joined(coordinator: TlsCoordinator, folder: Path, name: str = "h1") -> IdentityFolder:
-    token = await coordinator.join_token(AGENT, name)
-    identity = IdentityFolder(folder)
-    joining = Joining(AGENT, name, [coordinator.admin_address], token.authority_fingerprint)
-    await join(identity, joining, token.secret)
-    return identity
-
-
-async def renew(folder: IdentityFolder) -> StoredIdentity | None:
-    return await Renewal(folder, lambda _low, high: high).renew_once(folder.load())
 
 
 async def identities(coordinator: TlsCoordinator) -> dict[str, Identity]:
@@ -102,38 +84,6 @@ async def test_that_a_node_joined_is_in_the_audit_log(coordinator: TlsCoordinato
     assert json.loads(entry.after)["token_of"] == made.entries[0].actor
 
 
-async def identity_command(*arguments: str, stdin: str = "") -> str:
-    """``python -m studio_runtime.identity``: what it says."""
-    argv = [sys.executable, "-m", "studio_runtime.identity", *arguments]
-    both = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*argv, stdin=both, stdout=both)
-    said, _ = await process.communicate(stdin.encode())
-    assert process.returncode == 0, said
-    return said.decode()
-
-
-async def test_a_console_joins_and_renews_by_the_commands_that_belong_to_no_role(
-    coordinator: TlsCoordinator, tmp_path: Path
-) -> None:
-    token = await coordinator.join_token(Identity.KIND_CONSOLE, "web")
-    where = ("--coordinator", str(coordinator.admin_address), "--fingerprint", token.authority_fingerprint)
-    rest = ("--kind", "console", "--name", "web", "--token-file", "-", "--state-dir", str(tmp_path))
-    assert "joined as console web" in await identity_command("join", *where, *rest, stdin=token.secret)
-    folder = IdentityFolder(tmp_path / "identity")
-    async with coordinator.channel(folder.tls()) as channel:
-        access = AccessServiceStub(channel)
-        assert (await access.GetCaller(GetCallerRequest(), metadata=coordinator.metadata)).role == Operator.ROLE_ADMIN
-    before = folder.load()
-    assert "not renewed before" in await identity_command("renew", "--state-dir", str(tmp_path))
-    assert folder.load().chain == before.chain
-    assert "generation 2" in await identity_command("renew", "--state-dir", str(tmp_path), "--now")
-    after = folder.load()
-    assert (after.name.id, after.name.generation) == (before.name.id, 2)
-    assert after.key.public_key() != before.key.public_key()
-    async with coordinator.channel(folder.tls()) as channel:
-        assert (await AccessServiceStub(channel).GetCaller(GetCallerRequest(), metadata=coordinator.metadata)).role
-
-
 async def test_a_join_that_breaks_off_leaves_no_identity_that_cannot_be_renewed(
     coordinator: TlsCoordinator, tmp_path: Path
 ) -> None:
@@ -144,29 +94,6 @@ async def test_a_join_that_breaks_off_leaves_no_identity_that_cannot_be_renewed(
     assert not IdentityFolder(tmp_path / "identity").exists
     (tmp_path / "identity/coordinators").rmdir()
     assert await renew(await joined(coordinator, tmp_path / "identity"))
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root joins for another user")
-async def test_what_root_leaves_when_its_join_breaks_off_is_the_owners(coordinator: TlsCoordinator) -> None:
-    # Not in tmp_path, into which nobody but root may look.
-    with TemporaryDirectory() as name:
-        state = Path(name)
-        os.chown(state, SOMEBODY, SOMEBODY)
-        (state / "identity/identity.pem").mkdir(parents=True)
-        with pytest.raises(OSError, match=r"identity\.pem"):
-            await joined(coordinator, state / "identity")
-        assert {owner for _, owner in owners(state)} == {SOMEBODY}
-        (state / "identity/identity.pem").rmdir()
-        await joined(coordinator, state / "identity")
-        assert "generation 4" in await identity_command("renew", "--state-dir", name, "--now")
-        assert set(owners(state)) == {
-            (name, SOMEBODY) for name in ("identity", "identity.pem", "authorities.pem", "coordinators", ".renewing")
-        }
-        assert os.geteuid() == 0
-
-
-def owners(state: Path) -> list[tuple[str, int]]:
-    return [(file.name, file.stat().st_uid) for file in state.rglob("*")]
 
 
 async def test_a_used_old_or_withdrawn_token_is_good_for_nothing(coordinator: TlsCoordinator, tmp_path: Path) -> None:
