@@ -64,23 +64,25 @@ def fleet(
     def prepare(host: Host) -> None:
         host.binds |= {packages.prepared(): packages.FOLDER, wheels: WHEELS}
         host.write("/etc/apt/sources.list", packages.SOURCES)
-        break_off(host)
 
     with booted_fleet(host_disks / "chosen-parts", network, GROUPS, variables, prepare) as fleet:
         key = authority.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         fleet.controller.write(f"{AUTHORITY}/ca.pem", authority.pem.decode())
         fleet.controller.write(f"{AUTHORITY}/ca.key", key.decode(), 0o600)
+        break_off(fleet.controller, "coordinator")
+        break_off(fleet[GPU_HOST], "gateway", "agent")
         for argv in LIKE_A_GPU_HOST:
             fleet[GPU_HOST].call(*argv).ok()
         yield fleet
 
 
-def break_off(host: Host) -> None:
+def break_off(host: Host, *roles: str) -> None:
     """Leave what a play leaves that ended before users and folders were made, and while it made the environment."""
-    for kind in ("sysusers", "tmpfiles"):
-        for file in (CHECKOUT / "systemd").glob(f"*.{kind}.conf"):
-            there = f"/usr/lib/{kind}.d/{file.name.replace(f'.{kind}', '')}"
-            host.write(there, file.read_text())
+    for role in roles:
+        for kind in ("sysusers", "tmpfiles"):
+            file = CHECKOUT / f"systemd/vllm-studio-{role}.{kind}.conf"
+            if file.exists():
+                host.write(f"/usr/lib/{kind}.d/vllm-studio-{role}.conf", file.read_text())
     programs = host.root / f"opt/vllm-studio/releases/{releases.version()}/bin"
     programs.mkdir(parents=True)
     (programs / "python").symlink_to("/usr/bin/python3")
