@@ -27,7 +27,7 @@ KNOWN = FlagList(
 def words(**extra_args: Any) -> list[str]:
     named = {name.replace("_", "-"): value for name, value in extra_args.items()}
     spec = launch("vllm", a_recipe(extra_args=named), known_flags=KNOWN)
-    return list(spec.argv[len(launch("vllm", a_recipe()).argv) :])
+    return list(spec.argv[len(launch("vllm", a_recipe(), known_flags=KNOWN).argv) :])
 
 
 @pytest.mark.parametrize(
