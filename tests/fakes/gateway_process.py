@@ -13,7 +13,7 @@ from fakes import route_service
 from studio.v1.route_pb2 import AccessTable, RouteTable
 
 
-async def until(condition: Any, seconds: float = 15) -> None:
+async def until(condition: Any, seconds: float = 30) -> None:
     """Wait for ``condition()`` to be true."""
     async with asyncio.timeout(seconds):
         while not condition():
