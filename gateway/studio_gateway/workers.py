@@ -184,6 +184,9 @@ class Workers:
         worker = Worker(slot, process, ready_file, is_on_trial=is_on_trial)
         self._workers.add(worker)
         tasks.create_task(self._watch(worker, tasks))
+        if self._is_stopping:
+            # It was begun before, and is not among those that have been told.
+            _signal(worker, signal.SIGTERM)
         if not await _is_ready(worker):
             return None
         worker.is_on_trial = False
@@ -199,12 +202,16 @@ class Workers:
             return
         log.error("worker_lost", slot=worker.slot, code=code)
         await asyncio.sleep(AGAIN_SECONDS)
-        await self._start(tasks)
+        if not self._is_stopping:
+            await self._start(tasks)
 
     async def _stop(self) -> None:
         for worker in self._workers:
             _signal(worker, signal.SIGTERM)
-        await asyncio.gather(*(worker.process.wait() for worker in list(self._workers)))
+        # One that is being started meanwhile is told by who starts it.
+        while self._workers:
+            await asyncio.gather(*(worker.process.wait() for worker in self._workers))
+            self._workers = {worker for worker in self._workers if worker.process.returncode is None}
 
     def _take_slot(self) -> int:
         """Take a number that no worker has; first those that left usage behind for the coordinator."""

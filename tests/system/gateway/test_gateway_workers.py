@@ -14,6 +14,7 @@ from fakes.gateway_process import GatewayProcess, until
 from fakes.ports import free_port
 from fakes.upstream import Upstream, answers, chat_answer, chat_chunks, streams
 from studio_gateway.last_good import LastGood
+from studio_gateway.workers import AGAIN_SECONDS
 from studio_runtime.process import ProcessIdentity
 
 Start = Callable[..., Awaitable[GatewayProcess]]
@@ -148,3 +149,35 @@ async def test_options_that_cannot_be_taken_up_change_nothing(tmp_path: Path, st
         gateway.process.send_signal(signal.SIGHUP)
         await until(lambda: len(workers_of(gateway)) == 2 and not workers_of(gateway) & first)
         assert await ask(gateway.url) == 200
+
+
+async def test_a_gateway_that_is_stopped_when_a_worker_has_died_starts_no_other(tmp_path: Path, start_gateway: Start):
+    """Else the last stream is waited for, and then that other for ever: nobody has told it to end."""
+    gate = asyncio.Event()
+    async with Upstream(streams(chat_chunks("a", "b"), gate=gate)) as engine:
+        gateway = await started(tmp_path, start_gateway, engine)
+        first = workers_of(gateway)
+        async with (
+            aiohttp.ClientSession(headers={"Authorization": f"Bearer {KEY}"}) as client,
+            client.post(gateway.url + CHAT, json={"model": "tiny", "stream": True}) as response,
+        ):
+            await response.content.readany()
+            busy = next(pid for pid in first if has_client(pid, gateway.url))
+            (idle,) = first - {busy}
+            os.kill(idle, signal.SIGKILL)
+            await until(lambda: "worker_lost" in (tmp_path / "gateway.log").read_text())
+            gateway.process.terminate()
+            # Long enough for the other to be started.
+            for _ in range(20):
+                await asyncio.sleep(AGAIN_SECONDS / 10)
+                assert workers_of(gateway) <= first
+            gate.set()
+            assert (await response.read()).endswith(b"data: [DONE]\n\n")
+        async with asyncio.timeout(20):
+            await gateway.process.wait()
+
+
+def has_client(pid: int, url: str) -> bool:
+    port = int(url.rpartition(":")[2])
+    connections = psutil.Process(pid).net_connections("tcp")
+    return any(one.status == psutil.CONN_ESTABLISHED and one.laddr.port == port for one in connections)
