@@ -56,7 +56,7 @@ def a_replica(model: Path, **extra: object) -> AssignedReplica:
 
 async def test_it_serves_counts_and_is_started_anew(model: Path, tmp_path: Path, coordinator: FakeCoordinator):
     assert describe_model(model).tensor_headers["tiny.gguf"]
-    async with AgentProcess(tmp_path, coordinator.address) as agent:
+    async with AgentProcess(tmp_path, coordinator.address, "--model-root", "/") as agent:
         coordinator.assign(a_replica(model))
         ready = await coordinator.until_state("tiny-1", State.STATE_READY, timeout=120)
         async with aiohttp.ClientSession() as http:
@@ -84,7 +84,7 @@ async def test_it_serves_counts_and_is_started_anew(model: Path, tmp_path: Path,
 async def test_what_it_does_not_take_is_refused_by_its_own_list(
     model: Path, tmp_path: Path, coordinator: FakeCoordinator
 ):
-    async with AgentProcess(tmp_path, coordinator.address):
+    async with AgentProcess(tmp_path, coordinator.address, "--model-root", "/"):
         coordinator.assign(a_replica(model, **{"no-such-flag": 1}))
         failed = await coordinator.until_state("tiny-1", State.STATE_FAILED, timeout=60)
         assert "no-such-flag" in failed.failure.message
@@ -94,7 +94,7 @@ async def test_what_it_does_not_take_is_refused_by_its_own_list(
 async def test_a_file_that_is_no_model_is_named(tmp_path: Path, coordinator: FakeCoordinator):
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF" + bytes(64))
-    async with AgentProcess(tmp_path, coordinator.address):
+    async with AgentProcess(tmp_path, coordinator.address, "--model-root", "/"):
         coordinator.assign(a_replica(broken))
         failed = await coordinator.until_state("tiny-1", State.STATE_FAILED, timeout=60)
         assert failed.failure.reason not in ("", "exited")

@@ -35,7 +35,7 @@ def a_replica(program: Path, model: Path) -> AssignedReplica:
 
 
 async def test_two_ranks_are_one_engine(engine_environment: Path, tiny_model: Path, tmp_path: Path):
-    async with two_hosts(tmp_path) as hosts:
+    async with two_hosts(tmp_path, "--model-root", "/") as hosts:
         hosts.assign(a_replica(engine_environment, tiny_model))
         first = leader, member = await hosts.until_both(State.STATE_READY, timeout=START_SECONDS)
         assert (member.rank, member.base_url) == (1, "")

@@ -33,7 +33,7 @@ async def agent(
     assert engine_environment.is_relative_to(engines_dir)
     # The environment that was installed above is found, not installed again.
     (tmp_path / "engines").symlink_to(engines_dir)
-    async with AgentProcess(tmp_path, coordinator.address) as process:
+    async with AgentProcess(tmp_path, coordinator.address, "--model-root", "/") as process:
         yield process
 
 
