@@ -23,6 +23,8 @@ from studio_gateway.voice import Voice
 log = structlog.get_logger()
 
 PROTOCOL = 1
+# For what is being said when the stream ends.
+LAST_WORD_SECONDS = 2.0
 FIRST_BACKOFF_SECONDS = 0.25
 LONGEST_BACKOFF_SECONDS = 2.0
 
@@ -91,7 +93,11 @@ class RouteWatch:
                     await self._keep(changed)
         finally:
             voice.end()
-            await asyncio.wait([speaking])
+            _, unsaid = await asyncio.wait([speaking], timeout=LAST_WORD_SECONDS)
+            if unsaid:
+                # A write into a connection that is stuck ends with the call only.
+                stream.cancel()
+                await asyncio.wait([speaking])
 
     def _hello(self) -> GatewayHello:
         routes, access = self._in_force.route_table, self._in_force.access_table
