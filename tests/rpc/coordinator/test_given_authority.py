@@ -13,31 +13,15 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
 from fakes.agent import FakeAgent
-from fakes.tls_coordinator import TlsCoordinator, hello, tls_coordinator
+from fakes.tls_coordinator import TlsCoordinator, hello, joined, renew, tls_coordinator
 from studio.v1.access_service_pb2 import (
     RotateAuthorityRequest,
 )
-from studio.v1.identity_service_pb2 import Identity
 from studio_coordinator.authority.certificates import Signer
 from studio_coordinator.store.database import Database
 from studio_runtime.identity.folder import IdentityFolder
-from studio_runtime.identity.join import Joining, join
-from studio_runtime.identity.renewal import Renewal
-from studio_runtime.identity.stored import StoredIdentity
 
 HOUR = timedelta(hours=1)
-
-
-async def joined(coordinator: TlsCoordinator, folder: Path, name: str = "h1") -> IdentityFolder:
-    token = await coordinator.join_token(Identity.KIND_AGENT, name)
-    identity = IdentityFolder(folder)
-    joining = Joining(Identity.KIND_AGENT, name, [coordinator.admin_address], token.authority_fingerprint)
-    await join(identity, joining, token.secret)
-    return identity
-
-
-async def renew(folder: IdentityFolder) -> StoredIdentity | None:
-    return await Renewal(folder, lambda _low, high: high).renew_once(folder.load())
 
 
 @asynccontextmanager
